@@ -1,0 +1,195 @@
+"""Optimizers and learning-rate schedules by name: torch's own, and what each may be told. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchnorm.errors import ConfigError, nearest_first
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a hyperparameter may take, and how a message says so."""
+
+    words: str
+    allows: Callable[[float], bool]
+
+
+POSITIVE = Range("a finite number > 0", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE = Range("a finite number >= 0", lambda value: 0 <= value < math.inf)
+FRACTION = Range("a number in [0, 1)", lambda value: 0 <= value < 1)
+OPEN_FRACTION = Range("a number in (0, 1)", lambda value: 0 < value < 1)
+WHOLE = Range("a whole number >= 1", lambda value: value >= 1 and value == int(value))
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """One optimizer: torch's class, the hyperparameters beside `lr` that an entry must give, and what is fixed."""
+
+    torch_class: str
+    hyperparameters: Mapping[str, Range] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ADAM = {"beta1": FRACTION, "beta2": FRACTION, "eps": POSITIVE}
+OPTIMIZERS: Mapping[str, OptimizerSpec] = {
+    "SGD": OptimizerSpec("SGD"),
+    "Momentum": OptimizerSpec("SGD", {"momentum": FRACTION}),
+    "NAG": OptimizerSpec("SGD", {"momentum": OPEN_FRACTION}, {"nesterov": True}),
+    "Adam": OptimizerSpec("Adam", _ADAM),
+    "AdamW": OptimizerSpec("AdamW", {**_ADAM, "weight_decay": NOT_NEGATIVE}),
+    "RMSprop": OptimizerSpec("RMSprop", {"alpha": FRACTION, "eps": POSITIVE}),
+}
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """One schedule's settings, in epochs where they are times: those it must be given, and those it may be given."""
+
+    required: Mapping[str, Range | str] = field(default_factory=dict)
+    optional: Mapping[str, Range | str] = field(default_factory=dict)
+
+
+EPOCH_LIST = "a list of rising epochs"
+_WARMUP = {"warmup_epochs": NOT_NEGATIVE}
+SCHEDULES: Mapping[str, ScheduleSpec] = {
+    "constant": ScheduleSpec({}, _WARMUP),
+    "step": ScheduleSpec({"step_size": POSITIVE, "gamma": POSITIVE}, _WARMUP),
+    "multistep": ScheduleSpec({"milestones": EPOCH_LIST, "gamma": POSITIVE}, _WARMUP),
+    "cosine": ScheduleSpec({}, {"eta_min": NOT_NEGATIVE, **_WARMUP}),
+    "cosine_warm_restarts": ScheduleSpec({"T_0": POSITIVE}, {"T_mult": WHOLE, "eta_min": NOT_NEGATIVE, **_WARMUP}),
+    "trapezoidal": ScheduleSpec({"warmup_epochs": POSITIVE, "cooldown_epochs": POSITIVE}),
+}
+
+
+def check_hyperparameters(optimizer: str, given: Mapping[str, float], *, where: str) -> None:
+    """Hold an optimizer's hyperparameters (without `lr`) against what it takes.
+
+    Raises:
+        ConfigError: one is missing, one too many, or out of range. `where` begins the message.
+    """
+    wanted = OPTIMIZERS[optimizer].hyperparameters
+    for name in given:
+        if name not in wanted:
+            takes = nearest_first(name, ["lr", *wanted])
+            raise ConfigError(f"{where}.{name}: {optimizer} has no such hyperparameter; {takes}")
+    for name, valid in wanted.items():
+        if name not in given:
+            raise ConfigError(f"{where}: lacks {optimizer}'s {name}, {valid.words}; give OPT_HPARS.{name}=... or add it")
+        if not valid.allows(given[name]):
+            raise ConfigError(f"{where}.{name}={given[name]}: must be {valid.words}")
+
+
+def check_schedule(schedule: Mapping[str, Any] | None, *, epochs: int, where: str) -> None:
+    """Hold a schedule's settings against what it takes.
+
+    Raises:
+        ConfigError: no such schedule, a setting missing, one too many, or out of range. `where` begins the message.
+    """
+    if schedule is None:
+        return
+    name = schedule.get("name")
+    if name not in SCHEDULES:
+        raise ConfigError(f"{where}.name={name}: no such schedule; {nearest_first(str(name), SCHEDULES)}")
+    spec = SCHEDULES[name]
+    known = {**spec.required, **spec.optional}
+    for setting, value in schedule.items():
+        if setting == "name":
+            continue
+        if setting not in known:
+            takes = nearest_first(str(setting), known)
+            raise ConfigError(f"{where}.{setting}: the schedule {name} has no such setting; {takes}")
+        valid = known[setting]
+        if not _allowed(valid, value):
+            words = valid if isinstance(valid, str) else valid.words
+            raise ConfigError(f"{where}.{setting}={value}: must be {words}")
+    for setting in spec.required:
+        if setting not in schedule:
+            raise ConfigError(f"{where}: the schedule {name} lacks {setting}")
+    ramps = schedule.get("warmup_epochs", 0) + schedule.get("cooldown_epochs", 0)
+    if ramps > epochs:
+        raise ConfigError(f"{where}: warm-up and cool-down take {ramps} epochs, but NUM_EPOCHS={epochs}")
+
+
+def _allowed(valid: Range | str, value: object) -> bool:
+    if isinstance(valid, Range):
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and valid.allows(value)
+    if not isinstance(value, list) or not all(isinstance(epoch, (int, float)) and 0 < epoch < math.inf for epoch in value):
+        return False
+    return bool(value) and value == sorted(set(value))
+
+
+def build_optimizer(net: nn.Module, name: str, *, lr: float, hyperparameters: Mapping[str, float], l2_reg: float) -> Optimizer:
+    """Make the optimizer over what is trained in the network.
+
+    Weight decay (`l2_reg`, or AdamW's own) acts on conv and linear weights only, never on biases, gamma or beta.
+    A parameter that does not require a gradient (a frozen gamma or beta) is not handed over.
+    """
+    import torch
+
+    spec = OPTIMIZERS[name]
+    options: dict[str, Any] = {**hyperparameters, **spec.fixed}
+    if "beta1" in options:
+        options["betas"] = (options.pop("beta1"), options.pop("beta2"))
+    decay = options.pop("weight_decay", l2_reg)
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    return getattr(torch.optim, spec.torch_class)([group for group in groups if group["params"]], lr=lr, **options)
+
+
+def build_schedule(
+    optimizer: Optimizer, schedule: Mapping[str, Any] | None, *, epochs: int, steps_per_epoch: int
+) -> LRScheduler:
+    """Make the schedule, to be stepped once per update; its settings are in epochs, fractions allowed.
+
+    A warm-up rises linearly from `lr / steps` to `lr`; the trapezoidal schedule falls linearly to 0 at the end.
+    """
+    from torch.optim import lr_scheduler
+
+    settings = {"name": "constant", **(schedule or {})}
+
+    def steps(number_of_epochs: float) -> int:
+        return max(1, round(number_of_epochs * steps_per_epoch))
+
+    warmup = steps(settings["warmup_epochs"]) if settings.get("warmup_epochs", 0) else 0
+    total = epochs * steps_per_epoch
+    phases: list[tuple[int, LRScheduler]] = []
+    if warmup:
+        phases.append((0, lr_scheduler.LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup)))
+    match settings["name"]:
+        case "constant":
+            main: Iterable[tuple[int, LRScheduler]] = [(warmup, lr_scheduler.ConstantLR(optimizer, factor=1.0))]
+        case "step":
+            main = [(warmup, lr_scheduler.StepLR(optimizer, steps(settings["step_size"]), settings["gamma"]))]
+        case "multistep":
+            milestones = [steps(epoch) - warmup for epoch in settings["milestones"]]
+            main = [(warmup, lr_scheduler.MultiStepLR(optimizer, milestones, settings["gamma"]))]
+        case "cosine":
+            annealing = lr_scheduler.CosineAnnealingLR(optimizer, max(1, total - warmup), settings.get("eta_min", 0.0))
+            main = [(warmup, annealing)]
+        case "cosine_warm_restarts":
+            restarts = lr_scheduler.CosineAnnealingWarmRestarts(
+                optimizer, steps(settings["T_0"]), int(settings.get("T_mult", 1)), settings.get("eta_min", 0.0)
+            )
+            main = [(warmup, restarts)]
+        case "trapezoidal":
+            cooldown = steps(settings["cooldown_epochs"])
+            flat = lr_scheduler.ConstantLR(optimizer, factor=1.0)
+            fall = lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=cooldown)
+            main = [(warmup, flat), (max(warmup + 1, total - cooldown), fall)]
+        case name:
+            raise AssertionError(f"unchecked schedule {name}")
+    phases.extend(main)
+    if len(phases) == 1:
+        return phases[0][1]
+    return lr_scheduler.SequentialLR(optimizer, [phase for _, phase in phases], [start for start, _ in phases[1:]])
