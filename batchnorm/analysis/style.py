@@ -1,0 +1,267 @@
+"""How figures look and where they are kept: paper formats, sizes, titles, legends, axes, files. No pyplot: no global state."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from tueplots import bundles
+
+from batchnorm.analysis.runs import RunPath
+from batchnorm.errors import RunError, nearest_first, one_line
+from batchnorm.store import Run
+
+DPI = 300
+_TEXT_WIDTH_INCHES = 6.75
+_log = logging.getLogger(__name__)
+
+_COMMON = {
+    "text.usetex": False,
+    "pdf.fonttype": 42,  # TrueType: submission systems refuse Type 3
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.4,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.1,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,
+    "legend.columnspacing": 1.4,
+    "axes.titlepad": 3.0,
+    "axes.labelpad": 2.0,
+    "figure.dpi": 100,
+    "savefig.dpi": DPI,
+    "axes.formatter.use_mathtext": True,
+}
+_PLAIN = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
+
+
+def formats() -> dict[str, str]:
+    """Return the paper formats by the names that `style=` takes: tueplots' bundles, and each venue's newest without year."""
+    names = [
+        name
+        for name, bundle in inspect.getmembers(bundles, inspect.isfunction)
+        if not name.startswith("_") and not name.endswith("dark_bg") and "figure.figsize" in bundle()
+    ]
+    newest = {re.sub(r"\d+$", "", name): name for name in sorted(names)}
+    return {**newest, **{name: name for name in names}}
+
+
+def _parameters(style: str | None, *, wide: bool) -> dict[str, Any]:
+    """Return matplotlib's parameters for a format; LaTeX is never called, it may be absent."""
+    if style is None:
+        return {**_COMMON, **_PLAIN, "figure.figsize": (_TEXT_WIDTH_INCHES, _TEXT_WIDTH_INCHES / 1.618)}
+    known = formats()
+    if style not in known:
+        raise RunError(f"style={style}: no such paper format; {nearest_first(style, known)}")
+    bundle = getattr(bundles, known[style])
+    takes = inspect.signature(bundle).parameters
+    options: dict[str, Any] = {"usetex": False} if "usetex" in takes else {}
+    if "column" in takes:
+        options["column"] = "full" if wide else "half"
+    given = {key: value for key, value in bundle(**options).items() if not key.startswith(("figure.constrained", "figure.auto"))}
+    available = set(font_manager.get_font_names())
+    for family, fallback in (("serif", "STIXGeneral"), ("sans-serif", "DejaVu Sans")):
+        wanted = [name for name in given.get(f"font.{family}", []) if name in available]
+        given[f"font.{family}"] = [*wanted, fallback]
+    if given.get("font.family") == "serif":
+        given["mathtext.fontset"] = "stix"
+    return {**given, **_COMMON}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Makes a function's figure and saves it.
+
+    Attributes:
+        save_dir: where to; None stands for `plots/` next to the runs.
+        save: whether to at all.
+    """
+
+    save_dir: RunPath | None
+    save: bool
+
+    @property
+    def width(self) -> float:
+        """Of a figure, in inches."""
+        return float(matplotlib.rcParams["figure.figsize"][0])
+
+    def figure(self, *, height: float) -> Figure:
+        """Return an empty figure of the format's width; `height` is in inches."""
+        figure = Figure(figsize=(self.width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure
+
+    def finish(self, figure: Figure, name: str, runs: Sequence[Run]) -> Figure:
+        """Lay out, and save as PNG and PDF unless told not to; the paths are logged.
+
+        Raises:
+            RunError: it cannot be written there.
+        """
+        figure.set_label(name)
+        if self.save:
+            folder = Path(self.save_dir) if self.save_dir is not None else output_folder(runs[0]) / "plots"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                for path, metadata in ((folder / f"{name}.png", {}), (folder / f"{name}.pdf", {"CreationDate": None})):
+                    figure.savefig(path, dpi=DPI, metadata=metadata)
+                    _log.info("%s", path)
+            except OSError as error:
+                raise RunError(f"{folder}: the figure cannot be written there: {error.strerror or one_line(error)}") from None
+        return figure
+
+
+@contextmanager
+def page(style: str | None, save_dir: RunPath | None, save: bool, *, wide: bool = False) -> Iterator[Page]:
+    """Set a format's fonts and sizes while a figure is made; `wide` figures span both columns of a two-column paper.
+
+    Raises:
+        RunError: there is no such format.
+    """
+    with matplotlib.rc_context(_parameters(style, wide=wide)):
+        yield Page(save_dir, save)
+
+
+def output_folder(run: Run) -> Path:
+    """Return the folder that holds SEED__PROBLEM__MASK; the run's own, where it does not lie in such folders any more."""
+    below = run.config.directory.relative_to(run.config.output_dir).parts
+    directory = run.directory.absolute()
+    return directory.parents[len(below) - 1] if directory.parts[-len(below) :] == below else directory
+
+
+def file_name(function: str, runs: Iterable[Run], *more: str) -> str:
+    """Name a figure by what it shows: function, problem, masks, modes, optimizer, rates, epochs, batch sizes, seeds."""
+    configs = [run.config for run in runs]
+    seeds = sorted({config.random_seed for config in configs})
+    modes = sorted({config.ablation if any(config.mask) else "vanilla" for config in configs})
+    parts = [
+        function,
+        *more,
+        configs[0].problem,
+        _joined((config.position.replace(",", "") for config in configs), "masks"),
+        modes[0] if len(modes) == 1 else "",
+        _joined((config.optimizer for config in configs), "optimizers"),
+        f"lr{_joined((f'{config.lr!r}' for config in configs), 'rates')}",
+        f"ep{_joined((str(config.num_epochs) for config in configs), 'lengths')}",
+        f"bs{_joined((str(config.batch_size) for config in configs), 'sizes')}",
+        f"seed{seeds[0]}" if len(seeds) == 1 else f"{len(seeds)}seeds{seeds[0]}to{seeds[-1]}",
+    ]
+    return "__".join(part for part in parts if part)
+
+
+def _joined(values: Iterable[str], plural: str) -> str:
+    distinct = sorted(set(values))
+    return "+".join(distinct) if len(distinct) <= 2 else f"{len(distinct)}{plural}"
+
+
+def facts(runs: Sequence[Run], *, rate: bool = True) -> list[str]:
+    """Return what a title says of its runs: problem, optimizer, seed, rate, batch size."""
+    configs = [run.config for run in runs]
+    seeds = sorted({config.random_seed for config in configs})
+    rates = sorted({config.lr for config in configs})
+    return [
+        configs[0].problem.replace("_", r"_"),
+        ", ".join(sorted({config.optimizer for config in configs})),
+        f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})",
+        *([_listed("learning rate", [f"{value:.4g}" for value in rates])] if rate else []),
+        _listed("batch size", [str(size) for size in sorted({config.batch_size for config in configs})]),
+    ]
+
+
+def _listed(name: str, values: Sequence[str]) -> str:
+    return f"{name} {values[0]}" if len(values) == 1 else f"{name}s {', '.join(values)}"
+
+
+def title(figure: Figure, parts: Iterable[str]) -> None:
+    """Write the figure's title from parts, in as many lines as its width asks for."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}, {part}" if lines else part
+        if lines and _text_width(figure, longer) <= 0.98 * figure.bbox.width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    figure.suptitle("\n".join(lines), fontsize=matplotlib.rcParams["axes.titlesize"])
+
+
+def _text_width(figure: Figure, text: str) -> float:
+    drawn = figure.text(0, 0, text, fontsize=matplotlib.rcParams["axes.titlesize"])
+    width = drawn.get_window_extent(_renderer(figure)).width
+    drawn.remove()
+    return float(width)
+
+
+def _renderer(figure: Figure) -> Any:
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    return canvas.get_renderer()
+
+
+def legend_below(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
+    """Put one legend under all panels, with as many columns as the width has room for."""
+    handles, labels = [handle for handle, _ in entries], [label for _, label in entries]
+    for columns in range(len(entries), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        if columns == 1 or legend.get_window_extent(_renderer(figure)).width <= figure.bbox.width:
+            return
+        legend.remove()
+
+
+def step_axis(axes: Axes, *, label: bool = True) -> None:
+    """Make the horizontal axis one of training steps."""
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if label:
+        axes.set_xlabel("Training step")
+
+
+def accuracy_axis(axes: Axes) -> None:
+    """Show accuracies, drawn as shares, in per cent."""
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=r" %"))
+
+
+def log_axis(axes: Axes, which: str = "y") -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 where it spans few decades. Call it when all is drawn."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    if which == "y":
+        axes.set_yscale("log", nonpositive="mask")
+    else:
+        axes.set_xscale("log", nonpositive="mask")
+    low, high = axis.get_view_interval()
+    decades = max(high / low, 1) if low > 0 else 1
+    if decades <= 2:
+        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_minor_locator(FixedLocator([]))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades <= 200 else (1.0,), numticks=8))
+    axis.set_minor_formatter(NullFormatter())
+    if decades <= 1e4:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
