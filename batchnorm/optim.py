@@ -96,9 +96,9 @@ def check_schedule(schedule: Mapping[str, Any] | None, *, epochs: int, where: st
     """
     if schedule is None:
         return
-    name = schedule.get("name")
+    name = str(schedule.get("name"))
     if name not in SCHEDULES:
-        raise ConfigError(f"{where}.name={name}: no such schedule; {nearest_first(str(name), SCHEDULES)}")
+        raise ConfigError(f"{where}.name={name}: no such schedule; {nearest_first(name, SCHEDULES)}")
     spec = SCHEDULES[name]
     known = {**spec.required, **spec.optional}
     for setting, value in schedule.items():
@@ -144,7 +144,8 @@ def build_optimizer(net: nn.Module, name: str, *, lr: float, hyperparameters: Ma
     weights = [parameter for parameter in trained if parameter.ndim > 1]
     others = [parameter for parameter in trained if parameter.ndim <= 1]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    return getattr(torch.optim, spec.torch_class)([group for group in groups if group["params"]], lr=lr, **options)
+    optimizer_class: type[Optimizer] = getattr(torch.optim, spec.torch_class)
+    return optimizer_class([group for group in groups if group["params"]], lr=lr, **options)  # type: ignore[call-arg]
 
 
 def build_schedule(

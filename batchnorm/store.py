@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.config import RunConfig
+from batchnorm.config import RunConfig, differing_keys
 from batchnorm.errors import ConfigError, RunError, one_line
 from batchnorm.masks import Mask, format_mask, parse_mask
 from batchnorm.rundir import RunDirectory
@@ -126,7 +126,7 @@ class RunWriter:
         temporary = path.with_suffix(".h5.new")
         with h5py.File(temporary, "w", libver="latest", locking=False) as file:
             _make_datasets(file, columns, attributes)
-        os.replace(temporary, path)
+        temporary.replace(path)
         return cls._open(path, columns, {name: [0, 0] for name in columns})
 
     @classmethod
@@ -149,7 +149,7 @@ class RunWriter:
                             raise _damaged(path, name)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise _damaged(path, one_line(error)) from None
-        os.replace(temporary, path)
+        temporary.replace(path)
         return cls._open(path, layout, {name: list(state) for name, state in mark.items()})
 
     @classmethod
@@ -179,7 +179,7 @@ class RunWriter:
     def flush(self) -> Mark:
         """Bring all rows to the disk and return the mark that stands behind them."""
         self._file.flush()
-        with open(self._path, "rb") as handle:
+        with self._path.open("rb") as handle:
             os.fsync(handle.fileno())
         return {name: list(state) for name, state in self._mark.items()}
 
@@ -388,6 +388,17 @@ class Run:
             axis = file["epochs"] if group.startswith("running") else file["snapshots"]
             dataset = file[f"{group}/{slot}"]
             return np.asarray(dataset[: min(_length(axis), len(dataset))])
+
+
+def check_same_run(run: Run, fingerprint: Mapping[str, Any]) -> None:
+    """Hold a recorded run against the one that is asked for; keys that `fingerprint` lacks are not looked at.
+
+    Raises:
+        RunError: they differ.
+    """
+    stored = {key: value for key, value in run.fingerprint.items() if key in fingerprint}
+    if differing := differing_keys(stored, fingerprint):
+        raise RunError(f"{run.directory}: holds another run: {'; '.join(differing)}; OVERWRITE=true starts it afresh")
 
 
 def _length(group: h5py.Group) -> int:

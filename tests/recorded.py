@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def record_run(
     done = epochs if recorded_epochs is None else recorded_epochs
     epoch = np.arange(done + 1)
     falling = 2.3 * np.exp(-epoch / 3) + 0.02 * rng.random(done + 1)
-    columns = {name: falling if name.endswith("loss") else 1 - falling / 2.6 for name in EPOCH_COLUMNS}
+    columns: dict[str, Any] = {name: falling if name.endswith("loss") else 1 - falling / 2.6 for name in EPOCH_COLUMNS}
     columns |= {"lr": np.full(done + 1, config.lr), "train_seconds": (epoch > 0) * 9.0, "eval_seconds": np.ones(done + 1)}
     writer.append({f"epochs/{name}": values for name, values in columns.items()})
     writer.append({"epochs/epoch": epoch, "epochs/step": epoch * steps_per_epoch})

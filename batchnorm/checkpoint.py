@@ -1,0 +1,112 @@
+"""The checkpoint of an unfinished run: saved atomically, loaded with `weights_only`, checked, restored exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from batchnorm.errors import RunError, one_line
+from batchnorm.store import Mark
+
+if TYPE_CHECKING:
+    from batchnorm.training import TrainingState
+
+
+def save_checkpoint(path: Path, state: TrainingState, *, record: Mark, fingerprint: Mapping[str, Any]) -> None:
+    """Save all that decides how a run goes on: weights, optimizer, schedule, step, and how far its record goes.
+
+    No random state is among it: every random number is a function of seed, stream and step.
+
+    Raises:
+        OSError: the disk is full or cannot be written; an earlier checkpoint stays.
+    """
+    content = {
+        "net": state.net.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": state.schedule.state_dict(),
+        "step": state.step,
+        "record": record,
+        "fingerprint": dict(fingerprint),
+    }
+    save_atomically(path, {"content": content, "digest": _digest(content)})
+
+
+def restore_checkpoint_(path: Path, state: TrainingState, *, fingerprint: Mapping[str, Any]) -> Mark:
+    """Bring a freshly built training to where the checkpoint stands, and return how far the record goes.
+
+    Raises:
+        RunError: the checkpoint is damaged, or belongs to another run.
+    """
+    damaged = f"{path}: is damaged"
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        content = loaded["content"]
+        if _digest(content) != loaded["digest"]:
+            raise RunError(f"{damaged}; OVERWRITE=true starts the run afresh")
+        if content["fingerprint"] != dict(fingerprint):
+            raise RunError(f"{path}: belongs to another run than run.h5 beside it; OVERWRITE=true starts the run afresh")
+        state.net.load_state_dict(content["net"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.schedule.load_state_dict(content["schedule"])
+        state.step = int(content["step"])
+        mark: Mark = content["record"]
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise RunError(f"{damaged} ({one_line(error)[:120]}); OVERWRITE=true starts the run afresh") from None
+    return mark
+
+
+def save_atomically(path: Path, content: object) -> None:
+    """Save with `torch.save`, so that at any moment the file holds either all of the old or all of the new.
+
+    Raises:
+        OSError: the disk is full or cannot be written; the old file stays.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # so that the new name survives a power cut
+    finally:
+        os.close(folder)
+
+
+def _digest(content: object) -> str:
+    """Hash nested dictionaries, lists, tensors and plain values; torch.load does not check tensors' bytes."""
+    sha256 = hashlib.sha256()
+
+    def feed(value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            plain = value.detach().cpu()
+            sha256.update(f"tensor {plain.dtype} {tuple(plain.shape)}".encode())
+            sha256.update(plain.contiguous().view(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, Mapping):
+            sha256.update(f"mapping {len(value)}".encode())
+            for key, item in value.items():
+                feed(key)
+                feed(item)
+        elif isinstance(value, (list, tuple)):
+            sha256.update(f"{type(value).__name__} {len(value)}".encode())
+            for item in value:
+                feed(item)
+        else:
+            sha256.update(f"{type(value).__name__} {value!r}".encode())
+
+    feed(content)
+    return sha256.hexdigest()

@@ -1,0 +1,153 @@
+"""Splits an image set and serves its batches from the device: gathered, augmented and normalised there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from batchnorm.data import augment
+from batchnorm.data.sources import ImageArrays, ImageSet
+from batchnorm.errors import ConfigError
+from batchnorm.seeding import generator
+
+EVALUATION_BATCH_SIZE = 500
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Inputs, float32, shape (B, channels, height, width), and labels, int64, shape (B,)."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split on the device: uint8, shape (N, channels, height, width), and labels, int64, shape (N,)."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        return len(self.labels)
+
+
+class Batches:
+    """A run's images, and its batches in their order: functions of the seed, the epoch and the images alone.
+
+    Args:
+        facts: what is known of the image set.
+        arrays: its images.
+        random_seed: the run's seed.
+        batch_size: of training.
+        device: where images live and batches are made.
+        memory_format: of the batches.
+
+    Raises:
+        ConfigError: the training set has no whole batch.
+    """
+
+    def __init__(
+        self,
+        facts: ImageSet,
+        arrays: ImageArrays,
+        *,
+        random_seed: int,
+        batch_size: int,
+        device: torch.device,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self.facts = facts
+        self.batch_size = batch_size
+        self._random_seed = random_seed
+        self._memory_format = memory_format
+        training_rows, validation_rows = split_rows(len(arrays.train_labels), facts.evaluation_images, random_seed)
+        if batch_size > len(training_rows):
+            raise ConfigError(
+                f"BATCH_SIZE={batch_size}: is larger than {facts.title}'s training set of {len(training_rows)} images; "
+                f"must be an integer from 1 to {len(training_rows)}"
+            )
+
+        def on_device(images: np.ndarray, labels: np.ndarray) -> Split:
+            return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+
+        self.train = on_device(arrays.train_images[training_rows], arrays.train_labels[training_rows])
+        self.valid = on_device(arrays.train_images[validation_rows], arrays.train_labels[validation_rows])
+        self.test = on_device(arrays.test_images, arrays.test_labels)
+        if facts.mean is not None and facts.std is not None:
+            self._mean = torch.tensor(facts.mean, device=device).view(-1, 1, 1)
+            self._std = torch.tensor(facts.std, device=device).view(-1, 1, 1)
+        self.train_eval_images = min(facts.evaluation_images, len(self.train))
+        if facts.augmentation is not None:
+            self.train = Split(augment.pad(self.train.images, facts.augmentation.padding), self.train.labels)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in an epoch; the last partial batch is dropped."""
+        return len(self.train) // self.batch_size
+
+    def training(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Serve an epoch's training batches, shuffled and augmented afresh.
+
+        Args:
+            epoch: counted from 1; epoch 0, which stands before training, has no batches.
+            skip: how many of the first batches to leave out; the others are the same with or without them.
+        """
+        if epoch == 0:
+            return
+        rows = torch.randperm(len(self.train), generator=generator(self._random_seed, "batch order", epoch))
+        rows = rows[skip * self.batch_size : self.steps_per_epoch * self.batch_size]
+        yield from self._training_images(rows, "augmentation", epoch, self.batch_size, skip * self.batch_size)
+
+    def evaluation(self, split: str, epoch: int) -> Iterator[Batch]:
+        """Serve the images of `train`, `valid` or `test` for evaluation, the last partial batch too.
+
+        For `train`, these are training images drawn afresh at each epoch, through the training transform, as DeepOBS does.
+        """
+        if split == "train":
+            rows = torch.randperm(len(self.train), generator=generator(self._random_seed, "train-eval images", epoch))
+            rows = rows[: self.train_eval_images]
+            yield from self._training_images(rows, "train-eval augmentation", epoch, EVALUATION_BATCH_SIZE)
+            return
+        images = {"valid": self.valid, "test": self.test}[split]
+        for start in range(0, len(images), EVALUATION_BATCH_SIZE):
+            part = slice(start, start + EVALUATION_BATCH_SIZE)
+            yield self._normalised(images.images[part].to(torch.float32)), images.labels[part]
+
+    def _training_images(self, rows: torch.Tensor, stream: str, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
+        """Serve training images by rows; `first` images of the epoch went before them."""
+        device = self.train.labels.device
+        augmentation = self.facts.augmentation
+        if augmentation is not None:
+            drawn = augment.draw(augmentation, first + len(rows), generator(self._random_seed, stream, epoch))
+            draws = drawn[first:].to(device)
+        rows = rows.to(device, non_blocking=True)
+        for start in range(0, len(rows), batch_size):
+            part = slice(start, start + batch_size)
+            labels = self.train.labels.index_select(0, rows[part])
+            if augmentation is None:
+                pixels = self.train.images.index_select(0, rows[part]).to(torch.float32)
+            else:
+                pixels = augment.augment(self.train.images, rows[part], draws[part], padding=augmentation.padding)
+            yield self._normalised(pixels), labels
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale to [0, 1] and standardise, with the same bits as torchvision's ToTensor and Normalize; works in place."""
+        scaled = pixels.div_(255)
+        if self.facts.mean is not None and self.facts.std is not None:
+            scaled.sub_(self._mean).div_(self._std)
+        return scaled.contiguous(memory_format=self._memory_format)
+
+
+def split_rows(images: int, evaluation_images: int, random_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split off validation images at random.
+
+    Args:
+        images: how many there are.
+        evaluation_images: how many to split off; a tenth, where that would be more than half.
+        random_seed: the run's seed.
+
+    Returns:
+        Rows of the training and of the validation images, disjoint, each rising.
+    """
+    held_out = evaluation_images if images >= 2 * evaluation_images else images // 10
+    shuffled = torch.randperm(images, generator=generator(random_seed, "validation split")).numpy()
+    return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
