@@ -23,12 +23,13 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from batchnorm.analysis import style as looks
 from batchnorm.analysis import surfaces
-from batchnorm.analysis.curves import channel_curve, check_metric, draw_curve, metric_curve, smoothing_window
+from batchnorm.analysis.curves import channel_curve, check_metric, draw_curve, draw_end, metric_curve, smoothing_window
 from batchnorm.analysis.runs import (
     Ablations,
     Group,
     RunPath,
     RunPaths,
+    END_MARKERS,
     as_list,
     distinct,
     group_seeds,
@@ -39,6 +40,7 @@ from batchnorm.analysis.runs import (
     require_one_setting,
     setting_note,
     sort_ablations,
+    state_of,
 )
 from batchnorm.analysis.surfaces import Trajectory, read_trajectory
 from batchnorm.analysis.variants import SYMBOLS, Variant, variant_of
@@ -138,18 +140,20 @@ def compare_ablation_performance(
         figure = page.figure(height=rows * min(0.8 * page.width / columns, 2.6) + 0.9)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         entries: dict[str, Artist] = {}
+        marks: dict[str, Artist] = {}
         for mask, axes in zip(masks, panels.flat, strict=False):
             for variant, group in ablations.panel(mask):
                 label = _label(variant, group, ablations.groups, by_panel=variant is group.variant and any(mask))
-                entries.setdefault(
-                    label,
-                    draw_curve(axes, curves[id(group)], colour=variant.colour, dashes=variant.dashes, label=label),
-                )
+                curve = curves[id(group)]
+                line = draw_curve(axes, curve, colour=variant.colour, dashes=variant.dashes, label=label)
+                entries.setdefault(label, line)
+                for state in {state_of(run) for run in group.runs} & set(END_MARKERS):
+                    marks.setdefault(state, draw_end(axes, curve, colour=variant.colour, marker=END_MARKERS[state]))
             axes.set_title(f"mask {format_mask(mask)}")
         _finish_grid(panels, len(masks), y_label=f"{_SPLIT_LABELS[split]} {_METRIC_LABELS[kind]}")
         (looks.log_axis if kind == "loss" else looks.accuracy_axis)(panels[0, 0])
         looks.title(figure, looks.facts(ablations.runs))
-        looks.legend_below(figure, [(line, label) for label, line in entries.items()])
+        looks.legend_below(figure, [(line, label) for label, line in {**entries, **marks}.items()])
         return page.finish(figure, looks.file_name("compare_ablation_performance", ablations.runs, metric), ablations.runs)
 
 
@@ -275,7 +279,7 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
         panels[0, 1].set_title(rf"shift {SYMBOLS['beta']} (bias where no BatchNorm)")
         for axes in panels[-1]:
             looks.step_axis(axes)
-        looks.title(figure, [*looks.facts(runs), f"mask {format_mask(mask)}", "mean and 10-90 % of channels"])
+        looks.title(figure, [*looks.facts(runs), f"mask {format_mask(mask)}", "mean and middle 80 % of channels"])
         looks.legend_below(figure, [(line, label) for label, line in entries.items()])
         return page.finish(figure, looks.file_name("paramMean_perLayer", runs), runs)
 
@@ -311,29 +315,37 @@ def bn_params_3Dsurface(  # noqa: N802  (the public name)
         what = f"has BatchNorm in no slot (mask {format_mask(run.mask)})" if affine_param != "bias" else "has BatchNorm in all"
         raise RunError(f"{run.directory}: has no {affine_param}: it {what}")
     chosen = _chosen(having, slots)
+    heading = [*looks.facts([run]), _run_in_words(run), SYMBOLS[affine_param], *_mark(run)]
     with looks.page(style, save_dir, save, wide=True) as page:
-        columns = min(len(chosen), 3)
-        blocks = -(-len(chosen) // columns)
-        figure = page.figure(height=blocks * (0.62 if columns == 3 else 0.5) * page.width + 0.45)
-        grid = figure.add_gridspec(2 * blocks, columns, height_ratios=[0.7, 1] * blocks)
+        sheet = page.sheet(heading)
+        em, columns = sheet.em, 1 if len(chosen) < 3 else 3
+        blocks, beside = -(-len(chosen) // columns), columns == 1
+        left, bar, label, foot = 3.4 * em, 0.7 * em, 3.6 * em, 3.4 * em
+        cell = (sheet.width - 1.4 * em) / columns
+        width = (0.56 if beside else 1.0) * cell - left - bar - label
+        height = width * (0.62 if beside else 0.9)
+        deep_size = (cell - width - left - bar - label - em, height + foot) if beside else (cell - 2 * em, 0.8 * cell)
+        block_height = 2.0 * em + height + foot + (0 if beside else deep_size[1] + em)
+        sheet.set_height(sheet.top + blocks * block_height)
         for number, slot in enumerate(chosen):
             item = read_trajectory(run, affine_param, slot, sort_by_converged=sort_by_converged)
             scale, extend = surfaces.colour_scale([item])
             block, column = divmod(number, columns)
-            flat = figure.add_subplot(grid[2 * block, column])
+            x, y = 1.4 * em + column * cell, sheet.top + block * block_height + 2.0 * em
+            flat = sheet.panel(x + left, y, width, height)
             image = surfaces.draw_heat_map(flat, item, scale)
             flat.set_title(_slot_title(run, slot, item))
             flat.set_xlabel("Training step")
             if column == 0:
                 flat.set_ylabel(_channels(sort_by_converged))
-            bar = figure.colorbar(image, ax=flat, extend=extend, pad=0.02, aspect=14)
-            _finish_bar(bar.ax, SYMBOLS[affine_param])
-            deep = cast(Axes3D, figure.add_subplot(grid[2 * block + 1, column], projection="3d"))
+            beam = sheet.panel(x + left + width + 0.6 * em, y, bar, height)
+            _finish_bar(sheet.figure.colorbar(image, cax=beam, extend=extend).ax, SYMBOLS[affine_param])
+            corner = (x + cell - deep_size[0] - em, y - em) if beside else (x, y + height + foot)
+            deep = cast(Axes3D, sheet.panel(*corner, *deep_size, projection="3d"))
             surfaces.draw_surface(deep, item, scale)
-            surfaces.finish_surface_axes(deep, value_label=SYMBOLS[affine_param])
-        looks.title(figure, [*looks.facts([run]), _run_in_words(run), SYMBOLS[affine_param], *_mark(run)])
+            surfaces.finish_surface_axes(deep)
         name = looks.file_name("bn_params_3Dsurface", [run], affine_param, *([] if sort_by_converged else ["unsorted"]))
-        return page.finish(figure, name, [run])
+        return page.finish(sheet.figure, name, [run])
 
 
 def compare_3Dsurface_betas(  # noqa: N802  (the public name)
@@ -409,44 +421,45 @@ def _compare_betas(
     require_common_step(runs, [run.snapshot_steps for run in runs])
     chosen = _chosen(runs[0].layers, slots)
     one_mask = len({run.mask for run in runs if any(run.mask)}) == 1
-    height = (1.25 if deep else 0.85) * page.width / 5 * len(chosen) + 0.8
-    figure = page.figure(height=height)
-    panels = figure.subplots(
-        len(chosen), len(runs), squeeze=False, sharex=not deep, subplot_kw={"projection": "3d"} if deep else {}
-    )
-    for slot, row in zip(chosen, panels, strict=True):
-        items = [
-            read_trajectory(run, _shift(run, slot), slot, sort_by_converged=sort_by_converged)
-            for run in runs
-        ]
+    order = ["channels sorted by final value"] if sort_by_converged else []
+    headings = [[_column_title(run, with_mask=not one_mask), *_mark(run)] for run in runs]
+    sheet = page.sheet([*looks.facts(distinct(runs)), *order])
+    em = sheet.em
+    left, right, gap, head = (0.4 if deep else 4.6) * em, 5.0 * em, (0.6 if deep else 0.9) * em, 1.6 * em
+    cell = (sheet.width - left - right) / len(runs)
+    height = cell * (0.84 if deep else 0.62)
+    top = sheet.top + 0.4 * em + 1.35 * em * max(len(lines) for lines in headings)
+    sheet.set_height(top + len(chosen) * (head + height) + (1.0 if deep else 3.2) * em)
+    for number, slot in enumerate(chosen):
+        items = [read_trajectory(run, _shift(run, slot), slot, sort_by_converged=sort_by_converged) for run in runs]
         scale, extend = surfaces.colour_scale(items)
-        for run, item, axes in zip(runs, items, row, strict=True):
+        y = top + number * (head + height) + head
+        row = []
+        for column, item in enumerate(items):
+            corner = (left + column * cell, y)
+            axes = sheet.panel(*corner, cell - gap, height, **({"projection": "3d"} if deep else {}))
             draw(axes, item, scale)
-            symbol = SYMBOLS[item.parameter]
+            axes.set_title("\n".join([*(headings[column] if number == 0 else []), f"{slot}, {SYMBOLS[item.parameter]}"]))
+            row.append(axes)
+        _share_limits(row, ("x", "z") if deep else ("x",))
+        for column, axes in enumerate(row):
             if deep:
-                surfaces.finish_surface_axes(axes, value_label=symbol)
-            heading = [_column_title(run, with_mask=not one_mask), *_mark(run)] if row is panels[0] else []
-            axes.set_title("\n".join([*heading, f"{slot}, {symbol}"]))
-        if deep:
-            _share_limits([cast(Axes3D, axes) for axes in row])
-        bar = figure.colorbar(surfaces.mappable(scale), ax=list(row), extend=extend, pad=0.01, aspect=12, shrink=0.8)
-        _finish_bar(bar.ax, "")
-    if not deep:
-        for axes in panels[-1]:
-            axes.set_xlabel("Training step")
-        for axes in panels[:, 0]:
-            axes.set_ylabel("Channel")
-    order = [_channels(True).lower()] if sort_by_converged else []
-    looks.title(figure, [*looks.facts(distinct(runs)), *order])
+                surfaces.finish_surface_axes(cast(Axes3D, axes))
+                continue
+            axes.tick_params(labelleft=column == 0, labelbottom=number == len(chosen) - 1)
+            axes.set_ylabel("Channel" if column == 0 else "")
+            axes.set_xlabel("Training step" if number == len(chosen) - 1 else "")
+        beam = sheet.panel(sheet.width - right + 0.4 * em, y + 0.1 * height, 0.7 * em, 0.8 * height)
+        _finish_bar(sheet.figure.colorbar(surfaces.mappable(scale), cax=beam, extend=extend).ax, "")
     name = looks.file_name(function, runs, *([] if sort_by_converged else ["unsorted"]))
-    return page.finish(figure, name, runs)
+    return page.finish(sheet.figure, name, runs)
 
 
-def _share_limits(row: Sequence[Axes3D]) -> None:
-    for get, put in (("get_xlim", "set_xlim"), ("get_zlim", "set_zlim")):
-        limits = np.array([getattr(axes, get)() for axes in row])
+def _share_limits(row: Sequence[Axes], directions: Sequence[str]) -> None:
+    for direction in directions:
+        limits = np.array([getattr(axes, f"get_{direction}lim")() for axes in row])
         for axes in row:
-            getattr(axes, put)(limits.min(), limits.max())
+            getattr(axes, f"set_{direction}lim")(limits.min(), limits.max())
 
 
 def _shift(run: Run, slot: str) -> str:

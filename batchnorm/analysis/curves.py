@@ -22,7 +22,8 @@ from batchnorm.store import EPOCH_COLUMNS, Run
 
 METRICS = tuple(name for name in EPOCH_COLUMNS if name.endswith(("_loss", "_acc")))
 _FAINT = 0.3
-_BAND = 0.18
+_BAND = 0.1
+_BAND_EDGE = 0.45
 _SMALLEST_WINDOW = 5
 
 
@@ -163,6 +164,15 @@ def draw_curve(
         rows = line_rows(curve.steps, [curve.low, curve.high], bins)
         low, high = curve.low[rows], curve.high[rows]
         axes.fill_between(curve.steps[rows], low, high, color=colour, alpha=_BAND, linewidth=0)
+        for edge in (low, high):
+            axes.plot(curve.steps[rows], edge, color=colour, alpha=_BAND_EDGE, linewidth=0.3 * width, label=f"_{label}, band")
     if smooth is not None:
         line(curve.mean, alpha=_FAINT, linewidth=0.6 * width, linestyle="-", label=f"_{label}, as recorded")
     return line(main, linestyle=dashes, label=label)
+
+
+def draw_end(axes: Axes, curve: Curve, *, colour: Any, marker: str) -> Line2D:
+    """Mark where an unfinished run's line ends, and return the mark for the legend."""
+    there = np.flatnonzero(np.isfinite(curve.mean))[-1:]
+    axes.plot(curve.steps[there], curve.mean[there], color=colour, marker=marker, markersize=4, linestyle="", label="_end")
+    return Line2D([], [], color="#404040", marker=marker, markersize=4, linestyle="")

@@ -254,6 +254,10 @@ def state_of(run: Run) -> str:
     return _state(run) or "finished"
 
 
+END_MARKERS = {"running": ">", "cut off": "s", "diverged": "X"}
+"""How the end of a line is marked where a legend is shared by panels."""
+
+
 def setting_note(group: Group, groups: Iterable[Group]) -> str:
     """Name the settings in which groups of one figure differ, as this one has them."""
     shown = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}

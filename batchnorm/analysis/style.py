@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib import font_manager
@@ -17,14 +17,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from tueplots import bundles
 
 from batchnorm.analysis.runs import RunPath
 from batchnorm.errors import RunError, nearest_first, one_line
 from batchnorm.store import Run
 
-DPI = 300
+DPI = 200
 _TEXT_WIDTH_INCHES = 6.75
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ _COMMON = {
     "axes.titlepad": 3.0,
     "axes.labelpad": 2.0,
     "figure.dpi": 100,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "savefig.dpi": DPI,
     "axes.formatter.use_mathtext": True,
 }
@@ -113,8 +115,21 @@ class Page:
         return float(matplotlib.rcParams["figure.figsize"][0])
 
     def figure(self, *, height: float) -> Figure:
-        """Return an empty figure of the format's width; `height` is in inches."""
-        figure = Figure(figsize=(self.width, height), layout="constrained")
+        """Return an empty figure of the format's width, whose panels are laid out by matplotlib; `height` is in inches."""
+        return self._empty(height, layout="constrained")
+
+    def sheet(self, heading: Iterable[str]) -> Sheet:
+        """Return a figure with a title, on which panels are placed by hand; its height comes last.
+
+        matplotlib's own layout takes seconds for many 3D panels, and leaves their columns half empty.
+        """
+        figure = self._empty(1.0, layout="none")
+        lines = title(figure, heading)
+        em = matplotlib.rcParams["font.size"] / 72
+        return Sheet(figure, em=em, top=(0.6 + 1.4 * lines) * em)
+
+    def _empty(self, height: float, *, layout: Literal["constrained", "none"]) -> Figure:
+        figure = Figure(figsize=(self.width, height), layout=layout)
         FigureCanvasAgg(figure)
         return figure
 
@@ -126,15 +141,52 @@ class Page:
         """
         figure.set_label(name)
         if self.save:
+            layout = figure.get_layout_engine()
+            if layout is not None:  # laid out once is enough for both files
+                figure.draw_without_rendering()
+                figure.set_layout_engine(None)
             folder = Path(self.save_dir) if self.save_dir is not None else output_folder(runs[0]) / "plots"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 for path, metadata in ((folder / f"{name}.png", {}), (folder / f"{name}.pdf", {"CreationDate": None})):
                     figure.savefig(path, dpi=DPI, metadata=metadata)
                     _log.info("%s", path)
+                if layout is not None:
+                    figure.set_layout_engine(layout)
             except OSError as error:
                 raise RunError(f"{folder}: the figure cannot be written there: {error.strerror or one_line(error)}") from None
         return figure
+
+
+@dataclass
+class Sheet:
+    """A figure whose panels are placed by hand, in inches from its upper left corner.
+
+    Attributes:
+        figure: the figure.
+        em: the height of its letters.
+        top: where the title ends.
+    """
+
+    figure: Figure
+    em: float
+    top: float
+
+    @property
+    def width(self) -> float:
+        """Of the figure."""
+        return float(self.figure.get_size_inches()[0])
+
+    def set_height(self, height: float) -> None:
+        """Choose the height, before panels are placed; the title stays at the top."""
+        self.figure.set_size_inches(self.width, height)
+        heading = self.figure._suptitle  # type: ignore[attr-defined]
+        heading.set_y(1 - 0.4 * self.em / height)
+
+    def panel(self, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+        """Add a panel."""
+        across, down = self.figure.get_size_inches()
+        return self.figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down), **options)
 
 
 @contextmanager
@@ -198,8 +250,8 @@ def _listed(name: str, values: Sequence[str]) -> str:
     return f"{name} {values[0]}" if len(values) == 1 else f"{name}s {', '.join(values)}"
 
 
-def title(figure: Figure, parts: Iterable[str]) -> None:
-    """Write the figure's title from parts, in as many lines as its width asks for."""
+def title(figure: Figure, parts: Iterable[str]) -> int:
+    """Write the figure's title from parts, in as many lines as its width asks for; return their number."""
     lines: list[str] = []
     for part in parts:
         longer = f"{lines[-1]}, {part}" if lines else part
@@ -208,6 +260,7 @@ def title(figure: Figure, parts: Iterable[str]) -> None:
         else:
             lines.append(part)
     figure.suptitle("\n".join(lines), fontsize=matplotlib.rcParams["axes.titlesize"])
+    return len(lines)
 
 
 def _text_width(figure: Figure, text: str) -> float:
@@ -226,7 +279,8 @@ def _renderer(figure: Figure) -> Any:
 def legend_below(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
     """Put one legend under all panels, with as many columns as the width has room for."""
     handles, labels = [handle for handle, _ in entries], [label for _, label in entries]
-    for columns in range(len(entries), 0, -1):
+    for rows in range(1, len(entries) + 1):
+        columns = -(-len(entries) // rows)
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         if columns == 1 or legend.get_window_extent(_renderer(figure)).width <= figure.bbox.width:
             return
@@ -244,7 +298,7 @@ def step_axis(axes: Axes, *, label: bool = True) -> None:
 def accuracy_axis(axes: Axes) -> None:
     """Show accuracies, drawn as shares, in per cent."""
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=r" %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.5g} %"))
 
 
 def log_axis(axes: Axes, which: str = "y") -> None:
@@ -255,13 +309,12 @@ def log_axis(axes: Axes, which: str = "y") -> None:
     else:
         axes.set_xscale("log", nonpositive="mask")
     low, high = axis.get_view_interval()
-    decades = max(high / low, 1) if low > 0 else 1
-    if decades <= 2:
+    ratio = max(high / low, 1) if low > 0 else 1
+    axis.set_minor_locator(NullLocator())
+    if ratio <= 2:
         ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
         axis.set_major_locator(FixedLocator(ticks))
-        axis.set_minor_locator(FixedLocator([]))
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades <= 200 else (1.0,), numticks=8))
-    axis.set_minor_formatter(NullFormatter())
-    if decades <= 1e4:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio <= 30 else (1.0,), numticks=8))
+    if ratio <= 1e5:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

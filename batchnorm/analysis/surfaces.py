@@ -123,14 +123,14 @@ def draw_surface(axes: Axes3D, item: Trajectory, scale: Normalize) -> Poly3DColl
     x, y = np.meshgrid(steps[whole], channels)
     heights = np.nan_to_num(values[:, whole], nan=CENTRES[item.parameter])
     surface = axes.plot_surface(
-        x, y, heights, facecolors=_colours()(scale(heights)), rcount=len(y), ccount=x.shape[1], linewidth=0, shade=False
+        x, y, heights, cmap=_colours(), norm=scale, rcount=len(y), ccount=x.shape[1], linewidth=0, antialiased=False
     )
     surface.set_rasterized(True)
     return surface
 
 
-def finish_surface_axes(axes: Axes3D, *, value_label: str) -> None:
-    """Give a 3D panel few, short ticks close to its axes, and names on them."""
+def finish_surface_axes(axes: Axes3D) -> None:
+    """Give a 3D panel few, short ticks close to its axes, and names on them; its title and colour bar name the values."""
     size = matplotlib.rcParams["xtick.labelsize"] - 1.5
     axes.tick_params(labelsize=size, pad=-3.5)
     for axis, ticks in ((axes.xaxis, 3), (axes.yaxis, 3), (axes.zaxis, 4)):
@@ -139,8 +139,7 @@ def finish_surface_axes(axes: Axes3D, *, value_label: str) -> None:
     axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_xlabel("step", labelpad=-10, fontsize=size)
     axes.set_ylabel("channel", labelpad=-10, fontsize=size)
-    axes.set_zlabel(value_label, labelpad=-10, fontsize=size)
-    axes.set_box_aspect((1.25, 1.25, 0.8), zoom=1.0)
+    axes.set_box_aspect((1.3, 1.2, 0.8), zoom=1.04)
     axes.view_init(elev=28, azim=-58)
 
 
