@@ -12,6 +12,7 @@ lacks what is asked for. Runs that go on or were cut off are drawn as far as the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import cast
 
 import matplotlib
@@ -25,11 +26,10 @@ from batchnorm.analysis import style as looks
 from batchnorm.analysis import surfaces
 from batchnorm.analysis.curves import channel_curve, check_metric, draw_curve, draw_end, metric_curve, smoothing_window
 from batchnorm.analysis.runs import (
-    Ablations,
+    END_MARKERS,
     Group,
     RunPath,
     RunPaths,
-    END_MARKERS,
     as_list,
     distinct,
     group_seeds,
@@ -182,7 +182,7 @@ def compare_multiple_lr(
                 f"{group.runs[0].directory}: is {_in_words(group)}, {groups[0].runs[0].directory} {_in_words(groups[0])}; "
                 "give one variant across learning rates"
             )
-    for before, after in zip(groups, groups[1:], strict=False):
+    for before, after in pairwise(groups):
         if before.config.lr == after.config.lr:
             require_one_setting([before, after], instead=" and learning rate")
     _require_common_epochs(runs)
@@ -437,7 +437,7 @@ def _compare_betas(
         row = []
         for column, item in enumerate(items):
             corner = (left + column * cell, y)
-            axes = sheet.panel(*corner, cell - gap, height, **({"projection": "3d"} if deep else {}))
+            axes = sheet.panel(*corner, cell - gap, height, projection="3d" if deep else None)
             draw(axes, item, scale)
             axes.set_title("\n".join([*(headings[column] if number == 0 else []), f"{slot}, {SYMBOLS[item.parameter]}"]))
             row.append(axes)
@@ -533,7 +533,7 @@ def _finish_bar(axes: Axes, label: str) -> None:
 
 def _finish_grid(panels: np.ndarray, used: int, *, y_label: str) -> None:
     """Label the outer panels of a grid, and take away those that are not used."""
-    rows, columns = panels.shape
+    columns = panels.shape[1]
     for place, axes in enumerate(panels.flat):
         if place >= used:
             axes.remove()

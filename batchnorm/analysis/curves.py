@@ -1,4 +1,4 @@
-"""Lines over training steps: one metric of a group of seeds, or one slot's parameter, as mean and band; and how they are drawn."""
+"""Lines over training steps, as mean and band: a metric over seeds, or a slot's parameter; and how they are drawn."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def channel_curve(group: Group, parameter: str, slot: str) -> Curve:
     read = [trajectory(run, parameter, slot) for run in group.runs]
     steps = shared_steps(group.runs, [axis for axis, _ in read])
     if len(read) == 1:
-        (_, pooled), = read
+        ((_, pooled),) = read
     else:
         pooled = np.full((len(steps), sum(values.shape[1] for _, values in read)), np.nan, dtype=np.float32)
         column = 0
@@ -137,9 +137,7 @@ def smoothed(values: Floats, window: int) -> Floats | None:
     return np.append(savgol_filter(values[:length], window, 2), values[length:])
 
 
-def draw_curve(
-    axes: Axes, curve: Curve, *, colour: Any, dashes: Dashes | str, label: str, window: int | None = None
-) -> Line2D:
+def draw_curve(axes: Axes, curve: Curve, *, colour: Any, dashes: Dashes | str, label: str, window: int | None = None) -> Line2D:
     """Draw line and band, and return the line for the legend.
 
     Args:
@@ -157,7 +155,7 @@ def draw_curve(
     width = matplotlib.rcParams["lines.linewidth"]
 
     def line(values: Floats, **look: Any) -> Line2D:
-        rows = line_rows(curve.steps, [values], bins) if len(curve.steps) else []
+        rows = line_rows(curve.steps, [values], bins)
         return axes.plot(curve.steps[rows], values[rows], color=colour, marker=marker, markersize=3, **look)[0]
 
     if curve.has_band and len(curve.steps):

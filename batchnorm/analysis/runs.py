@@ -34,7 +34,7 @@ def find_runs(arguments: RunPaths) -> list[Path]:
     for argument in as_list(arguments):
         matches = [Path(argument)]
         if not matches[0].exists() and glob.has_magic(str(argument)):
-            matches = [Path(match) for match in sorted(glob.glob(str(argument), recursive=True))]
+            matches = [Path(match) for match in sorted(glob.glob(str(argument), recursive=True))]  # noqa: PTH207  (absolute patterns too)
         directories = [directory for match in matches for directory in _directories(match)]
         if not directories:
             reason = "holds no run" if matches and matches[0].exists() else "no such run or folder"

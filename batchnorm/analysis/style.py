@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import matplotlib
 from matplotlib import font_manager
@@ -87,7 +87,9 @@ def _parameters(style: str | None, *, wide: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"usetex": False} if "usetex" in takes else {}
     if "column" in takes:
         options["column"] = "full" if wide else "half"
-    given = {key: value for key, value in bundle(**options).items() if not key.startswith(("figure.constrained", "figure.auto"))}
+    given = {
+        key: value for key, value in bundle(**options).items() if not key.startswith(("figure.constrained", "figure.auto"))
+    }
     available = set(font_manager.get_font_names())
     for family, fallback in (("serif", "STIXGeneral"), ("sans-serif", "DejaVu Sans")):
         wanted = [name for name in given.get(f"font.{family}", []) if name in available]
@@ -123,12 +125,12 @@ class Page:
 
         matplotlib's own layout takes seconds for many 3D panels, and leaves their columns half empty.
         """
-        figure = self._empty(1.0, layout="none")
+        figure = self._empty(1.0, layout=None)
         lines = title(figure, heading)
         em = matplotlib.rcParams["font.size"] / 72
         return Sheet(figure, em=em, top=(0.6 + 1.4 * lines) * em)
 
-    def _empty(self, height: float, *, layout: Literal["constrained", "none"]) -> Figure:
+    def _empty(self, height: float, *, layout: Literal["constrained"] | None) -> Figure:
         figure = Figure(figsize=(self.width, height), layout=layout)
         FigureCanvasAgg(figure)
         return figure
@@ -183,10 +185,11 @@ class Sheet:
         heading = self.figure._suptitle  # type: ignore[attr-defined]
         heading.set_y(1 - 0.4 * self.em / height)
 
-    def panel(self, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+    def panel(self, left: float, top: float, width: float, height: float, *, projection: Literal["3d"] | None = None) -> Axes:
         """Add a panel."""
         across, down = self.figure.get_size_inches()
-        return self.figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down), **options)
+        place = (left / across, 1 - (top + height) / down, width / across, height / down)
+        return self.figure.add_axes(place, projection=projection)
 
 
 @contextmanager
@@ -196,7 +199,7 @@ def page(style: str | None, save_dir: RunPath | None, save: bool, *, wide: bool 
     Raises:
         RunError: there is no such format.
     """
-    with matplotlib.rc_context(_parameters(style, wide=wide)):
+    with matplotlib.rc_context(cast(Any, _parameters(style, wide=wide))):
         yield Page(save_dir, save)
 
 
@@ -273,7 +276,7 @@ def _text_width(figure: Figure, text: str) -> float:
 def _renderer(figure: Figure) -> Any:
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    return canvas.get_renderer()
+    return canvas.get_renderer()  # type: ignore[no-untyped-call]
 
 
 def legend_below(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:

@@ -13,8 +13,8 @@ from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.contour import QuadContourSet
 from matplotlib.image import AxesImage
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
-from mpl_toolkits.mplot3d.axes3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from mpl_toolkits.mplot3d.axes3d import Axes3D
 from numpy.typing import NDArray
 
 from batchnorm.analysis.curves import trajectory
