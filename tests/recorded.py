@@ -44,10 +44,12 @@ def record_run(
     steps_per_epoch: int = 20,
     status: Status = Status.FINISHED,
     spikes: Sequence[Spike] = (),
+    last_loss: float | None = None,
     **keys: object,
 ) -> RunConfig:
     """Write a run's record with invented but plausible numbers, and return its configuration.
 
+    `last_loss` stands in for the last losses, as a run that diverges has them. `recorded_epochs=-1` records nothing.
     The numbers differ between seeds, masks, modes and learning rates; train, validation and test ones differ too.
     """
     config = resolve({"random_seed": 1, "output_dir": str(output), "num_epochs": epochs, **keys})
@@ -71,15 +73,17 @@ def record_run(
     for split, noise in (("train", 0.01), ("valid", 0.03), ("test", 0.03)):
         floor = rng.uniform(0.1, 0.3) + 3 * noise
         falling = floor + (2.3 - floor) * np.exp(-epoch / pace) + noise * rng.random(done + 1)
+        if last_loss is not None:
+            falling[-1] = last_loss
         columns |= {f"{split}_loss": falling, f"{split}_acc": 1 - falling / 2.6}
     columns |= {"lr": np.full(done + 1, config.lr), "train_seconds": (epoch > 0) * 9.0, "eval_seconds": np.ones(done + 1)}
     writer.append({f"epochs/{name}": values for name, values in columns.items()})
     writer.append({"epochs/epoch": epoch, "epochs/step": epoch * steps_per_epoch})
     last = done * steps_per_epoch
-    batch_steps = np.arange(0, last, config.log_every_steps)
+    batch_steps = np.arange(0, last, config.log_every_steps or last)[int(config.log_every_steps == 0) :]
     loss = 2.3 * np.exp(-batch_steps / (3 * steps_per_epoch)) + 0.1 * rng.random(len(batch_steps))
     writer.append({"batches/step": batch_steps, "batches/loss": loss, "batches/lr": np.full(len(batch_steps), config.lr)})
-    snapshot_steps = np.append(batch_steps, last)
+    snapshot_steps = np.append(batch_steps, last) if done >= 0 else batch_steps
     writer.append({"snapshots/step": snapshot_steps})
     for slot, normalised in zip(layers, config.mask, strict=True):
         for parameter, start in (("gamma", 1.0), ("beta", 0.0)) if normalised else (("bias", 0.05),):

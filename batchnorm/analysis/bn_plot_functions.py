@@ -143,7 +143,7 @@ def compare_ablation_performance(
         marks: dict[str, Artist] = {}
         for mask, axes in zip(masks, panels.flat, strict=False):
             for variant, group in ablations.panel(mask):
-                label = _label(variant, group, ablations.groups, by_panel=variant is group.variant and any(mask))
+                label = _label(variant, group, ablations.groups, shared=True)
                 curve = curves[id(group)]
                 line = draw_curve(axes, curve, colour=variant.colour, dashes=variant.dashes, label=label)
                 entries.setdefault(label, line)
@@ -276,7 +276,7 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
             for axes in (gammas, betas):
                 axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
         panels[0, 0].set_title(rf"scale {SYMBOLS['gamma']}")
-        panels[0, 1].set_title(rf"shift {SYMBOLS['beta']} (bias where no BatchNorm)")
+        panels[0, 1].set_title(rf"shift {SYMBOLS['beta']} or bias")
         for axes in panels[-1]:
             looks.step_axis(axes)
         looks.title(figure, [*looks.facts(runs), f"mask {format_mask(mask)}", "mean and middle 80 % of channels"])
@@ -490,9 +490,9 @@ def _chosen(having: Sequence[str], slots: Sequence[str] | None) -> list[str]:
     return [slot for slot in having if slots is None or slot in slots]
 
 
-def _label(variant: Variant, group: Group, groups: Sequence[Group], *, by_panel: bool = False) -> str:
+def _label(variant: Variant, group: Group, groups: Sequence[Group], *, shared: bool = False) -> str:
     """Name a line in a legend; where panels share the legend, what holds for one run only is left out."""
-    notes = [setting_note(group, groups)] + ([] if by_panel else [group.mark])
+    notes = [setting_note(group, groups)] + ([] if shared else [group.mark])
     shown = "; ".join(note for note in notes if note)
     return f"{variant.label} ({shown})" if shown else variant.label
 

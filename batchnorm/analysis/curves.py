@@ -67,7 +67,8 @@ def metric_curve(group: Group, metric: str) -> Curve:
         row[there] = record[metric][np.isin(record["step"], steps)]
     values[~np.isfinite(values)] = np.nan
     if len(records) == 1:
-        return Curve(steps, values[0], values[0], values[0])
+        (single,) = values
+        return Curve(steps, single, single, single)
     counts = np.isfinite(values).sum(axis=0)
     mean = np.divide(np.nansum(values, axis=0), counts, out=np.full(len(steps), np.nan), where=counts > 0)
     return Curve(steps, mean, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -19,15 +21,15 @@ from numpy.typing import NDArray
 
 from batchnorm.analysis.curves import trajectory
 from batchnorm.analysis.decimate import Map, reduce_map
-from batchnorm.analysis.style import step_axis
+from batchnorm.analysis.style import DPI, step_axis
 from batchnorm.analysis.variants import CENTRES
 from batchnorm.errors import RunError
 from batchnorm.store import Run
 
 COLOURS = "RdBu_r"
 _OUTLIERS = 0.002
-_MAP_CELLS = (320, 256)
-_SURFACE_CELLS = (72, 40)
+_SCALE_CELLS = (320, 256)
+_SURFACE_CELLS = (64, 36)
 _CONTOUR_CELLS = (160, 80)
 _LEVELS = 12
 
@@ -76,7 +78,7 @@ def colour_scale(trajectories: Sequence[Trajectory]) -> tuple[Normalize, str]:
     its ends, where they have the last colour: one spike must not bleach all else.
     """
     centre = CENTRES[trajectories[0].parameter]
-    maps = [item.grid(*_MAP_CELLS).values - centre for item in trajectories]
+    maps = [item.grid(*_SCALE_CELLS).values - centre for item in trajectories]
     offsets = np.abs(np.concatenate([values.ravel() for values in maps]))
     offsets = offsets[np.isfinite(offsets)]
     half = float(np.quantile(offsets, 1 - _OUTLIERS)) if len(offsets) else 0.0
@@ -87,8 +89,9 @@ def colour_scale(trajectories: Sequence[Trajectory]) -> tuple[Normalize, str]:
 
 
 def draw_heat_map(axes: Axes, item: Trajectory, scale: Normalize) -> AxesImage:
-    """Draw channels (upwards) over steps."""
-    grid = item.grid(*_MAP_CELLS)
+    """Draw channels (upwards) over steps, with at most as many cells as the panel has pixels when it is saved."""
+    size = axes.bbox.size * DPI / cast(Figure, axes.figure).dpi
+    grid = item.grid(columns=int(size[0]), rows=int(size[1]))
     last = max(grid.last_step, grid.first_step + 1)
     image = axes.imshow(
         np.ma.masked_invalid(grid.values),

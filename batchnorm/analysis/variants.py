@@ -27,7 +27,7 @@ class Variant:
 
 
 VANILLA = Variant("vanilla", "vanilla", "#000000", (0, (4, 2)))
-FULL = Variant("full BN", "full BN", "#7A7A7A", (0, (7, 2)))
+FULL = Variant("full BN", "full BN", "#E69F00", (0, (7, 2)))
 """BatchNorm in every slot, all of it trained: the second reference, beside other masks."""
 
 OF_MODE = {
