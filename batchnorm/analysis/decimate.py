@@ -76,8 +76,8 @@ def reduce_map(steps: NDArray[Any], values: Floats, *, columns: int, rows: int) 
     by_span = _keep_extremes(finite, starts)
     filled = by_span[np.searchsorted(places, np.arange(columns), side="right") - 1]
     channels = values.shape[1]
-    groups, _ = _bins(np.arange(channels), min(rows, channels))
-    return Map(_keep_extremes(filled.T, groups), int(steps[0]), int(steps[-1]), channels)
+    groups = min(rows, channels)
+    return Map(_keep_extremes(filled.T, np.arange(groups) * channels // groups), int(steps[0]), int(steps[-1]), channels)
 
 
 def _bins(steps: NDArray[Any], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -90,8 +90,8 @@ def colour_scale(trajectories: Sequence[Trajectory]) -> tuple[Normalize, str]:
 
 def draw_heat_map(axes: Axes, item: Trajectory, scale: Normalize) -> AxesImage:
     """Draw channels (upwards) over steps, with at most as many cells as the panel has pixels when it is saved."""
-    size = axes.bbox.size * DPI / cast(Figure, axes.figure).dpi
-    grid = item.grid(columns=int(size[0]), rows=int(size[1]))
+    scale_up = DPI / cast(Figure, axes.figure).dpi
+    grid = item.grid(columns=int(axes.bbox.width * scale_up), rows=int(axes.bbox.height * scale_up))
     last = max(grid.last_step, grid.first_step + 1)
     image = axes.imshow(
         np.ma.masked_invalid(grid.values),

@@ -76,7 +76,7 @@ class TestPerformance:
         axes = figure.axes[1]
         np.testing.assert_allclose(np.asarray(lines(axes)["BN (2 seeds)"].get_ydata()), both.mean(axis=0))
         (band,) = [item for item in axes.collections if isinstance(item, PolyCollection)]
-        drawn = band.get_paths()[0].vertices[:, 1]
+        drawn = np.asarray(band.get_paths()[0].vertices)[:, 1]
         assert drawn.min() == both.min() and drawn.max() == both.max()
 
     def test_smoothing_keeps_the_recorded_line_faint_and_says_so(self, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ class TestPerformance:
             np.abs(np.diff(np.asarray(smooth.get_ydata()), 2)).sum() < np.abs(np.diff(np.asarray(faint.get_ydata()), 2)).sum()
         )
 
-    def test_a_run_too_short_to_smooth_is_drawn_as_recorded(self, all_modes: list[Path], tmp_path: Path) -> None:
+    def test_a_run_too_short_to_smooth_is_drawn_as_recorded(self, tmp_path: Path) -> None:
         path = cut_off(tmp_path)
         figure = performance_across_ablations([path], smooth_curve=True, save=False)
         (line,) = figure.axes[0].get_lines()
@@ -228,7 +228,7 @@ class TestSurface:
         image = np.asarray(flat.get_images()[0].get_array())
         assert image.shape[1] == len(run.snapshot_steps)
         assert image.max() == values.max() and image.min() == values.min()
-        assert flat.get_images()[0].get_extent() == [0, 80, 0.5, 1024.5]
+        assert flat.get_images()[0].get_extent() == pytest.approx((0, 80, 0.5, 1024.5))
         assert np.all(np.diff(image[:, -1]) > -0.2)
         assert flat.get_images()[0].norm.vcenter == {"gamma": 1, "beta": 0}[parameter]  # type: ignore[attr-defined]
 
@@ -256,7 +256,7 @@ class TestSurface:
         figure = bn_params_3Dsurface(True, "gamma", path, save=False)
         image = np.asarray(figure.axes[0].get_images()[0].get_array())
         assert image.shape[1] < len(Run(path).snapshot_steps) / 4
-        (row,), (column,) = np.nonzero(image == np.float32(-4.5))
+        _, (column,) = np.nonzero(image == np.float32(-4.5))
         assert pytest.approx(column / image.shape[1], abs=0.01) == 2345 / 3121
         deep = next(axes for axes in figure.axes if axes.name == "3d")
         assert deep.get_zlim()[0] < -4  # type: ignore[attr-defined]
@@ -287,7 +287,9 @@ class TestSurface:
         spike = Spike("beta", "conv1", first=10, rows=100, channel=3, value=np.nan)
         path = record(tmp_path, position="1,0,0", spikes=[spike], status=Status.DIVERGED)
         figure = bn_params_3Dsurface(True, "beta", path, save_dir=tmp_path)
-        assert np.ma.count_masked(figure.axes[0].get_images()[0].get_array()) == len(Run(path).snapshot_steps) - 10
+        image = figure.axes[0].get_images()[0].get_array()
+        assert isinstance(image, np.ma.MaskedArray)
+        assert np.asarray(image.mask).sum() == len(Run(path).snapshot_steps) - 10
 
 
 class TestCompareBetas:
@@ -342,18 +344,16 @@ def everything(at: Find) -> Iterator[Callable[..., Figure]]:
     yield lambda **look: compare_contour_betas(True, *four, slots=["dense1"], **look)
 
 
-def test_all_are_saved_next_to_the_runs_as_png_and_pdf(output: Path, at: Find) -> None:
-    for draw in everything(at):
-        name = draw().get_label()
+def test_figures_are_saved_next_to_the_runs_as_png_and_pdf(output: Path, at: Find) -> None:
+    for figure in (bn_params_3Dsurface(True, "gamma", at("0,0,1")), compare_multiple_lr([at("0,0,1")])):
         for suffix in ("png", "pdf"):
-            assert (output / "plots" / f"{name}.{suffix}").stat().st_size > 5000
-    assert len(list((output / "plots").iterdir())) == 14
+            assert (output / "plots" / f"{figure.get_label()}.{suffix}").stat().st_size > 5000
+    assert len(list((output / "plots").iterdir())) == 4
 
 
-@pytest.mark.parametrize("style", ["icml", "neurips"])
-def test_pixels_suffice_and_no_label_leaves_the_page(at: Find, style: str) -> None:
+def test_pixels_suffice_and_no_label_leaves_the_page(at: Find) -> None:
     for draw in everything(at):
-        figure = draw(style=style, save=False)
+        figure = draw(style="icml", save=False)
         figure.set_dpi(DPI)
         figure.draw_without_rendering()
         page = figure.bbox

@@ -112,6 +112,7 @@ def test_no_command_is_bad_input(shell: Shell) -> None:
 
 def test_no_torch_and_no_pyplot() -> None:
     modules = "bn_plot_functions, curves, decimate, runs, style, summary, surfaces, variants, __main__"
-    script = f"import sys; from batchnorm.analysis import {modules}; print(*({{'torch', 'matplotlib.pyplot', 'tkinter'}} & set(sys.modules)))"
+    unwanted = "{'torch', 'matplotlib.pyplot', 'tkinter'}"
+    script = f"import sys; from batchnorm.analysis import {modules}; print(*({unwanted} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"

@@ -59,6 +59,13 @@ def test_the_output_folder_is_where_the_run_lies_now(tmp_path: Path, at: Callabl
 
 
 def test_files_of_different_settings_have_different_names(tmp_path: Path) -> None:
-    settings = [{}, {"lr": 0.1}, {"batch_size": 32}, {"random_seed": 2}, {"ablation": "fixed_bn"}, {"position": "0,0,1"}]
+    settings: list[dict[str, object]] = [
+        {},
+        {"lr": 0.1},
+        {"batch_size": 32},
+        {"random_seed": 2},
+        {"ablation": "fixed_bn"},
+        {"position": "0,0,1"},
+    ]
     runs = [Run(record(tmp_path / str(number), **keys)) for number, keys in enumerate(settings)]
     assert len({looks.file_name("figure", [run]) for run in runs}) == len(settings)

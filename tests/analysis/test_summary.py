@@ -86,7 +86,7 @@ def test_pairs_share_seeds_and_the_interval_is_students(tmp_path: Path) -> None:
     assert table.loc["fixed_bn", "high"] == pytest.approx(high)
     assert table.loc["fixed_beta", "n"] == 1
     assert table.loc["fixed_beta", "note"] == "one seed: no interval"
-    assert np.isnan(table.loc["fixed_beta", "low"])
+    assert table["low"].isna()["fixed_beta"]
     assert table.loc["fixed_gamma", "note"] == "no seed in common"
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_compared(output: Path, tmp_path: Path) -> None:
 def test_csv_holds_all_digits(output: Path, tmp_path: Path) -> None:
     table = summary(output)
     export(table, tmp_path / "new" / "table.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "table.csv", float_precision="round_trip"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "table.csv"), table)
 
 
 def test_markdown_and_latex_print_as_papers_do(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_markdown_and_latex_print_as_papers_do(tmp_path: Path) -> None:
     latex = (tmp_path / "table.tex").read_text().splitlines()
     assert latex[1] == r"\toprule" and r"final test accuracy (\%)" in latex[2]
     assert r"digits\_2c2d\_bn" in latex[4] and r"BN $\gamma\beta$" in latex[4] and r"91.23 $\pm$ 0.32" in latex[4]
-    assert latex[0].count("l") - 2 == latex[2].count("&") + 1 == latex[4].count("&") + 1
+    assert latex[0].count("l") - 1 == latex[2].count("&") + 1 == latex[4].count("&") + 1
 
 
 def test_a_paired_table_is_printed_too(output: Path) -> None:
