@@ -51,7 +51,6 @@ _COMMON = {
     "figure.autolayout": False,
     "figure.constrained_layout.use": False,
     "savefig.dpi": DPI,
-    "axes.formatter.use_mathtext": True,
 }
 _PLAIN = {
     "font.family": "sans-serif",
