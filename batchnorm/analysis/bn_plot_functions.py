@@ -48,7 +48,7 @@ from batchnorm.errors import RunError, nearest_first
 from batchnorm.masks import format_mask
 from batchnorm.store import Run
 
-_METRIC_LABELS = {"loss": "loss (nats per image)", "acc": "accuracy"}
+_METRIC_LABELS = {"loss": "loss (nats)", "acc": "accuracy"}
 _SPLIT_LABELS = {"train": "Train", "valid": "Validation", "test": "Test"}
 
 
@@ -82,7 +82,7 @@ def performance_across_ablations(
     }
     window = smoothing_window(list(curves.values())) if smooth_curve else None
     with looks.page(style, save_dir, save) as page:
-        figure = page.figure(height=0.72 * page.width + 0.6)
+        figure = page.figure(height=0.55 * page.width + 1.7)
         panels = figure.subplots(2, 2, sharex=True, sharey="row")
         entries: list[tuple[Artist, str]] = []
         for metric, axes in zip(("train_loss", "test_loss", "train_acc", "test_acc"), panels.flat, strict=True):
@@ -101,7 +101,7 @@ def performance_across_ablations(
         for column, split in enumerate(("train", "test")):
             panels[0, column].set_title(_SPLIT_LABELS[split])
             looks.step_axis(panels[1, column])
-        panels[0, 0].set_ylabel("Loss (nats per image)")
+        panels[0, 0].set_ylabel("Loss (nats)")
         panels[1, 0].set_ylabel("Accuracy")
         looks.log_axis(panels[0, 0])
         looks.accuracy_axis(panels[1, 0])
@@ -212,7 +212,7 @@ def compare_multiple_lr(
                 label=_SPLIT_LABELS[split].lower(),
             )
             del bars
-        for axes, name in ((loss, "Train loss (nats per image)"), (accuracy, "Test accuracy"), (final, "Final accuracy")):
+        for axes, name in ((loss, "Train loss (nats)"), (accuracy, "Test accuracy"), (final, "Final accuracy")):
             axes.set_ylabel(name)
         looks.step_axis(loss)
         looks.step_axis(accuracy)

@@ -26,6 +26,7 @@ from batchnorm.store import Run
 
 DPI = 200
 _TEXT_WIDTH_INCHES = 6.75
+_ROOM = 0.93  # of the width is filled with text: its own width changes a little with the resolution
 _log = logging.getLogger(__name__)
 
 _COMMON = {
@@ -53,7 +54,7 @@ _COMMON = {
     "savefig.dpi": DPI,
 }
 _PLAIN = {
-    "font.family": "sans-serif",
+    "font.family": ["DejaVu Sans"],
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -61,6 +62,8 @@ _PLAIN = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
 }
+_FONTS = {"serif": ["Liberation Serif", "STIXGeneral"], "sans-serif": ["Liberation Sans", "DejaVu Sans"]}
+"""What stands in for a format's fonts; the last ones come with matplotlib."""
 
 
 def formats() -> dict[str, str]:
@@ -89,11 +92,12 @@ def _parameters(style: str | None, *, wide: bool) -> dict[str, Any]:
     given = {
         key: value for key, value in bundle(**options).items() if not key.startswith(("figure.constrained", "figure.auto"))
     }
+    family = given.pop("font.family", "sans-serif")
+    candidates = [*given.get(f"font.{family}", []), *_FONTS[family]]
     available = set(font_manager.get_font_names())
-    for family, fallback in (("serif", "STIXGeneral"), ("sans-serif", "DejaVu Sans")):
-        wanted = [name for name in given.get(f"font.{family}", []) if name in available]
-        given[f"font.{family}"] = [*wanted, fallback]
-    if given.get("font.family") == "serif":
+    # By name: a generic family would be looked up when the figure is drawn, maybe by a user outside of `page`.
+    given["font.family"] = [name for name in candidates if name in available]
+    if family == "serif":
         given["mathtext.fontset"] = "stix"
     return {**given, **_COMMON}
 
@@ -257,7 +261,7 @@ def title(figure: Figure, parts: Iterable[str]) -> int:
     lines: list[str] = []
     for part in parts:
         longer = f"{lines[-1]}, {part}" if lines else part
-        if lines and _text_width(figure, longer) <= 0.98 * figure.bbox.width:
+        if lines and _text_width(figure, longer) <= _ROOM * figure.bbox.width:
             lines[-1] = longer
         else:
             lines.append(part)
@@ -284,7 +288,7 @@ def legend_below(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
     for rows in range(1, len(entries) + 1):
         columns = -(-len(entries) // rows)
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-        if columns == 1 or legend.get_window_extent(_renderer(figure)).width <= figure.bbox.width:
+        if columns == 1 or legend.get_window_extent(_renderer(figure)).width <= _ROOM * figure.bbox.width:
             return
         legend.remove()
 
