@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from batchnorm.errors import ConfigError, nearest_first, one_line
 from batchnorm.masks import Ablation, Mask, format_mask, parse_mask
-from batchnorm.optim import OPTIMIZERS, POSITIVE, check_hyperparameters, check_schedule
+from batchnorm.optim import OPTIMIZERS, POSITIVE, SCHEDULES, check_hyperparameters, check_schedule
 from batchnorm.problems import find_problem
 
 PRECISIONS = ("fp32", "bf16")
@@ -186,8 +186,9 @@ def split_arguments(arguments: Iterable[str]) -> dict[str, str]:
         key, equals, text = argument.partition("=")
         if not equals:
             raise ConfigError(f"{argument}: not KEY=value; --help lists the keys")
-        name, dot, rest = key.partition(".")
-        overrides[_field_name(name) + dot + rest] = text
+        group, dot, name = key.partition(".")
+        full_name = _field_name(group) + dot + _as_spelt(name)
+        overrides["lr" if full_name == "opt_hpars.lr" else full_name] = text
     return overrides
 
 
@@ -228,6 +229,12 @@ def _field_name(key: str) -> str:
     return name
 
 
+def _as_spelt(name: str) -> str:
+    """Return a nested name, given in any case, as the optimizers and schedules spell it."""
+    spellings = [name for schedule in SCHEDULES.values() for name in (*schedule.required, *schedule.optional)]
+    return next((spelling for spelling in spellings if spelling.lower() == name.lower()), name.lower())
+
+
 def _needs(name: str) -> str:
     return next(str(entry.metadata["needs"]) for entry in fields(RunConfig) if entry.name == name)
 
@@ -265,10 +272,10 @@ def _read_yaml(path: Path, *, key: str) -> dict[str, Any]:
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
         raise ConfigError(f"{key}={path}: no such file") from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{key}={path}: cannot be read: {one_line(error)}") from None
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{key}={path}: not valid YAML: {one_line(error)}") from None
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{key}={path}: cannot be read: {one_line(error)}") from None
     if not isinstance(loaded, dict) or not loaded:
         raise ConfigError(f"{key}={path}: holds no entries")
     return cast("dict[str, Any]", loaded)

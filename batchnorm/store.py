@@ -6,6 +6,7 @@ any crash. Numbers only, fixed-size types.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import zlib
@@ -229,6 +230,21 @@ def _text(value: Mapping[str, Any]) -> np.bytes_:
     return np.bytes_(json.dumps(value, sort_keys=True).encode())
 
 
+def _reading_properties() -> h5py.h5p.PropFAID:
+    """Return what a file is opened with for SWMR reading.
+
+    Where a block's checksum does not fit, such a reader tries again, 100 times by default, and waits 2**n ns before the
+    nth time: a damaged file would make it wait for ever. 25 times wait 70 ms in all. h5py has no call for that; the
+    HDF5 library that it has loaded has.
+    """
+    properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    properties.set_file_locking(False, True)
+    set_read_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
+    set_read_attempts.argtypes = [ctypes.c_int64, ctypes.c_uint]
+    set_read_attempts(properties.id, 25)
+    return properties
+
+
 @contextmanager
 def _open_for_reading(path: Path) -> Iterator[h5py.File]:
     """Open a record that may be growing, or may have been cut off.
@@ -237,7 +253,7 @@ def _open_for_reading(path: Path) -> Iterator[h5py.File]:
         RunError: there is none, or it is damaged.
     """
     try:
-        file = h5py.File(path, "r", libver="latest", swmr=True, locking=False)
+        file = h5py.File(h5py.h5f.open(str(path).encode(), h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ, _reading_properties()))
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
     except (OSError, RuntimeError) as error:
