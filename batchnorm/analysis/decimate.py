@@ -61,6 +61,8 @@ class Map:
 def reduce_map(steps: NDArray[Any], values: Floats, *, columns: int, rows: int) -> Map:
     """Lay a trajectory on a grid of at most `columns` spans of steps and `rows` groups of channels.
 
+    Where that is enough, each snapshot has a column.
+
     A cell holds the one of its values that lies furthest from the mean of its surroundings, so that a spike stays,
     whichever way it points. A span without a snapshot shows the one before it, which still held then.
 
@@ -71,7 +73,8 @@ def reduce_map(steps: NDArray[Any], values: Floats, *, columns: int, rows: int) 
         rows: upper limit.
     """
     finite = np.where(np.isfinite(values), values, np.asarray(np.nan, dtype=values.dtype))
-    columns = min(columns, len(steps))
+    narrowest = int(np.diff(steps).min(initial=max(steps[-1] - steps[0], 1)))
+    columns = min(columns, int(steps[-1] - steps[0]) // narrowest + 1)
     starts, places = _bins(steps, columns)
     by_span = _keep_extremes(finite, starts)
     filled = by_span[np.searchsorted(places, np.arange(columns), side="right") - 1]

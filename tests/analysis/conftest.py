@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchnorm.config import RunConfig
+from batchnorm.config import RunConfig, resolve
 from batchnorm.store import Status
 from tests.recorded import record_run
 
@@ -45,3 +45,24 @@ def record(folder: Path, **keys: object) -> Path:
 def cut_off(folder: Path, **keys: object) -> Path:
     """Invent a run that was cut off after two of four epochs."""
     return record(folder, recorded_epochs=2, status=Status.RUNNING, **keys)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an output folder with short runs of the real runner: vanilla, full, one mask in four modes; two seeds of one."""
+    from batchnorm.training import train
+
+    folder = tmp_path_factory.mktemp("trained") / "output"
+    root = Path(__file__).parent.parent.parent
+    runs = [("none", MODES[0], 1), ("all", MODES[0], 1), *(("0,0,1", mode, 1) for mode in MODES), ("0,0,1", MODES[0], 2)]
+    for mask, mode, seed in runs:
+        keys: dict[str, object] = {
+            "problem": "digits_2c2d_bn",
+            "num_epochs": 2,
+            "max_steps": 12,
+            "threads": 1,
+            "batch_size": 32,
+        }
+        keys |= {"tuning_conf": str(root / "configs/basic_config.yaml"), "output_dir": str(folder)}
+        train(resolve({**keys, "position": mask, "ablation": mode, "random_seed": seed}))
+    return folder

@@ -56,7 +56,7 @@ def test_a_spike_stays_in_a_map(
     values = np.random.default_rng(seed).uniform(0.9, 1.1, (len(steps), channels)).astype(np.float32)
     values[first : first + length, channel] = 1 + 4 * sign
     grid = reduce_map(steps, values, columns=columns, rows=rows)
-    assert grid.values.shape == (min(rows, channels), min(columns, len(steps)))
+    assert grid.values.shape[0] == min(rows, channels) and grid.values.shape[1] <= columns
     assert (1 + 4 * sign) in grid.values
 
 
@@ -65,7 +65,9 @@ def test_a_map_with_room_for_all_holds_each_snapshot(steps: np.ndarray, channels
     values = np.random.default_rng(seed).standard_normal((len(steps), channels)).astype(np.float32)
     even = np.arange(len(steps)) * 5
     np.testing.assert_array_equal(reduce_map(even, values, columns=400, rows=40).values, values.T)
-    grid = reduce_map(steps, values, columns=400, rows=40)
+    grid = reduce_map(steps, values, columns=600, rows=40)
+    np.testing.assert_array_equal(grid.values[:, -1], values[-1])
+    assert all(snapshot.tolist() in grid.values.T.tolist() for snapshot in values)
     assert (grid.first_step, grid.last_step, grid.channels) == (steps[0], steps[-1], channels)
 
 
