@@ -48,7 +48,7 @@ def cut_off(folder: Path, **keys: object) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, small_images: Path) -> Path:
     """Return an output folder with short runs of the real runner: vanilla, full, one mask in four modes; two seeds of one."""
     from batchnorm.training import train
 
@@ -57,12 +57,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [("none", MODES[0], 1), ("all", MODES[0], 1), *(("0,0,1", mode, 1) for mode in MODES), ("0,0,1", MODES[0], 2)]
     for mask, mode, seed in runs:
         keys: dict[str, object] = {
-            "problem": "digits_2c2d_bn",
+            "problem": "fmnist_2c2d_bn",
             "num_epochs": 2,
-            "max_steps": 12,
             "threads": 1,
-            "batch_size": 32,
+            "batch_size": 64,
         }
-        keys |= {"tuning_conf": str(root / "configs/basic_config.yaml"), "output_dir": str(folder)}
+        keys |= {
+            "tuning_conf": str(root / "configs/basic_config.yaml"),
+            "output_dir": str(folder),
+            "obs_datasets": str(small_images),
+            "obs_datasets": str(small_images),
+        }
         train(resolve({**keys, "position": mask, "ablation": mode, "random_seed": seed}))
     return folder
