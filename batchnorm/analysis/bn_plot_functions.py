@@ -315,12 +315,13 @@ def bn_params_3Dsurface(  # noqa: N802  (the public name)
         what = f"has BatchNorm in no slot (mask {format_mask(run.mask)})" if affine_param != "bias" else "has BatchNorm in all"
         raise RunError(f"{run.directory}: has no {affine_param}: it {what}")
     chosen = _chosen(having, slots)
-    heading = [*looks.facts([run]), _run_in_words(run), SYMBOLS[affine_param], *_mark(run)]
+    order = ["channels sorted by final value"] if sort_by_converged else []
+    heading = [*looks.facts([run]), _run_in_words(run), SYMBOLS[affine_param], *order, *_mark(run)]
     with looks.page(style, save_dir, save, wide=True) as page:
         sheet = page.sheet(heading)
         em, columns = sheet.em, 1 if len(chosen) < 3 else 3
         blocks, beside = -(-len(chosen) // columns), columns == 1
-        left, bar, label, foot = 3.4 * em, 0.7 * em, 3.6 * em, 3.4 * em
+        left, bar, label, foot = 2.8 * em, 0.7 * em, 3.4 * em, 3.4 * em
         cell = (sheet.width - 1.4 * em) / columns
         width = (0.56 if beside else 1.0) * cell - left - bar - label
         height = width * (0.62 if beside else 0.9)
@@ -337,7 +338,7 @@ def bn_params_3Dsurface(  # noqa: N802  (the public name)
             flat.set_title(_slot_title(run, slot, item))
             flat.set_xlabel("Training step")
             if column == 0:
-                flat.set_ylabel(_channels(sort_by_converged))
+                flat.set_ylabel("Channel")
             beam = sheet.panel(x + left + width + 0.6 * em, y, bar, height)
             _finish_bar(sheet.figure.colorbar(image, cax=beam, extend=extend).ax, SYMBOLS[affine_param])
             corner = (x + cell - deep_size[0] - em, y - em) if beside else (x, y + height + foot)
@@ -508,7 +509,8 @@ def _run_in_words(run: Run, *, label: bool = True) -> str:
 
 
 def _column_title(run: Run, *, with_mask: bool) -> str:
-    return _run_in_words(run).replace(", mask ", "\n") if with_mask else variant_of(run.mask, run.config.mode).label
+    label = variant_of(run.mask, run.config.mode).label
+    return f"{label}\n{format_mask(run.mask).replace(',', '')}" if with_mask and any(run.mask) else label
 
 
 def _slot_title(run: Run, slot: str, item: Trajectory) -> str:
@@ -519,10 +521,6 @@ def _slot_title(run: Run, slot: str, item: Trajectory) -> str:
 def _mark(run: Run) -> list[str]:
     mark = progress_mark(run)
     return [f"({mark})"] if mark else []
-
-
-def _channels(sort_by_converged: bool) -> str:
-    return "Channel, by final value" if sort_by_converged else "Channel"
 
 
 def _finish_bar(axes: Axes, label: str) -> None:

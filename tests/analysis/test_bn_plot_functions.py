@@ -299,8 +299,8 @@ class TestCompareBetas:
         figure = function(True, *four, save=False)
         titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
         assert titles[0] == "vanilla\nconv1, bias"
-        assert titles[1] == "BN $\\gamma\\beta$\n1,1,1\nconv1, $\\beta$"
-        assert titles[3] == "BN $\\beta$\n0,0,1\nconv1, bias"
+        assert titles[1] == "BN $\\gamma\\beta$\n111\nconv1, $\\beta$"
+        assert titles[3] == "BN $\\beta$\n001\nconv1, bias"
         assert titles[-1] == "dense1, $\\beta$"
         assert len(titles) == 12
 
