@@ -66,7 +66,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_images: Path) -> Pat
             "tuning_conf": str(root / "configs/basic_config.yaml"),
             "output_dir": str(folder),
             "obs_datasets": str(small_images),
-            "obs_datasets": str(small_images),
         }
         train(resolve({**keys, "position": mask, "ablation": mode, "random_seed": seed}))
     return folder

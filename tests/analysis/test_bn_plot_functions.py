@@ -394,3 +394,29 @@ def test_a_damaged_file_and_a_newer_format_are_named(at: Find, tmp_path: Path) -
         performance_across_ablations([damaged], save=False)
     with pytest.raises(RunError, match=f"{newer}/run.h5: has format version 99"):
         performance_across_ablations([newer], save=False)
+
+
+def test_the_readmes_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study: dict[str, object] = {"random_seed": 4842821, "lr": 0.16579130972807002, "epochs": 350, "recorded_epochs": 2}
+    for mask, modes in (("0,0,0,0,0", MODES[:1]), ("0,0,1,1,1", MODES)):
+        for mode in modes:
+            record(tmp_path / "output", problem="cifar100_3c3d_bn", position=mask, ablation=mode, **study)
+    for mode in ("trained_bn", "fixed_gamma"):
+        record(tmp_path / "output", problem="cifar100_allcnnc_bn", position="1,0,0,0,0,0,0,0,0", ablation=mode, **study)
+    monkeypatch.chdir(tmp_path)
+
+    model_paths = [
+        f"output/4842821__cifar100_3c3d_bn__{x}/Lr_0.16579130972807002/Ep_350/{y}"
+        for x, y in zip(
+            ["0,0,0,0,0", *["0,0,1,1,1"] * 4],
+            ["trained_bn", "trained_bn", "fixed_bn", "fixed_gamma", "fixed_beta"],
+            strict=True,
+        )
+    ]
+    performance_across_ablations(model_paths, smooth_curve=False)
+    for path in [
+        "output/4842821__cifar100_allcnnc_bn__1,0,0,0,0,0,0,0,0/Lr_0.16579130972807002/Ep_350/trained_bn",
+        "output/4842821__cifar100_allcnnc_bn__1,0,0,0,0,0,0,0,0/Lr_0.16579130972807002/Ep_350/fixed_gamma",
+    ]:
+        bn_params_3Dsurface(True, "gamma", path)
+    assert len(list((tmp_path / "output" / "plots").iterdir())) == 6
