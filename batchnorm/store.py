@@ -318,6 +318,18 @@ class Run:
             return Status(int(file["status"][()]))
 
     @property
+    def is_going(self) -> bool:
+        """Whether a process is at the run now; one that is unfinished and has none was cut off."""
+        return self.status == Status.RUNNING and RunDirectory(self.directory).is_claimed()
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that is recorded: 0 stands before training, -1 says that there is none yet."""
+        with self._open() as file:
+            length = _length(file["epochs"])
+            return int(file["epochs/epoch"][length - 1]) if length else -1
+
+    @property
     def epochs(self) -> dict[str, NDArray[Any]]:
         """Metrics by name, each of shape (E,): epoch, step, {train,valid,test}_{loss,acc}, lr, train_seconds, eval_seconds.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from batchnorm.config import RunConfig, resolve
 from batchnorm.problems import find_problem
 from batchnorm.rundir import RunDirectory
-from batchnorm.store import EPOCH_COLUMNS, RunWriter, Status
+from batchnorm.store import RunWriter, Status
 
 WIDTHS = {
     "digits_2c2d_bn": {"conv1": 32, "conv2": 64, "dense1": 1024},
@@ -22,6 +24,18 @@ WIDTHS = {
 }
 
 
+@dataclass(frozen=True)
+class Spike:
+    """Snapshots in which one channel jumps away."""
+
+    parameter: str
+    slot: str
+    first: int
+    rows: int
+    channel: int
+    value: float
+
+
 def record_run(
     output: Path,
     *,
@@ -29,15 +43,21 @@ def record_run(
     recorded_epochs: int | None = None,
     steps_per_epoch: int = 20,
     status: Status = Status.FINISHED,
+    spikes: Sequence[Spike] = (),
+    last_loss: float | None = None,
     **keys: object,
 ) -> RunConfig:
-    """Write a run's record with invented but plausible numbers, and return its configuration."""
+    """Write a run's record with invented but plausible numbers, and return its configuration.
+
+    `last_loss` stands in for the last losses, as a run that diverges has them. `recorded_epochs=-1` records nothing.
+    The numbers differ between seeds, masks, modes and learning rates; train, validation and test ones differ too.
+    """
     config = resolve({"random_seed": 1, "output_dir": str(output), "num_epochs": epochs, **keys})
     directory = RunDirectory(config.directory)
     directory.path.mkdir(parents=True, exist_ok=True)
     config.save(directory.config)
     layers, widths = find_problem(config.problem).slots, WIDTHS[config.problem]
-    rng = np.random.default_rng([config.random_seed, *config.mask])
+    rng = np.random.default_rng([config.random_seed, *config.mask, *config.ablation.encode(), int(1e6 * config.lr)])
     writer = RunWriter.create(
         directory.record,
         config,
@@ -48,22 +68,33 @@ def record_run(
     )
     done = epochs if recorded_epochs is None else recorded_epochs
     epoch = np.arange(done + 1)
-    falling = 2.3 * np.exp(-epoch / 3) + 0.02 * rng.random(done + 1)
-    columns: dict[str, Any] = {name: falling if name.endswith("loss") else 1 - falling / 2.6 for name in EPOCH_COLUMNS}
+    columns: dict[str, Any] = {}
+    pace = rng.uniform(2, 5)
+    for split, noise in (("train", 0.01), ("valid", 0.03), ("test", 0.03)):
+        floor = rng.uniform(0.1, 0.3) + 3 * noise
+        falling = floor + (2.3 - floor) * np.exp(-epoch / pace) + noise * rng.random(done + 1)
+        if last_loss is not None:
+            falling[-1] = last_loss
+        columns |= {f"{split}_loss": falling, f"{split}_acc": 1 - falling / 2.6}
     columns |= {"lr": np.full(done + 1, config.lr), "train_seconds": (epoch > 0) * 9.0, "eval_seconds": np.ones(done + 1)}
     writer.append({f"epochs/{name}": values for name, values in columns.items()})
     writer.append({"epochs/epoch": epoch, "epochs/step": epoch * steps_per_epoch})
     last = done * steps_per_epoch
-    batch_steps = np.arange(0, last, config.log_every_steps)
+    batch_steps = np.arange(0, last, config.log_every_steps or last)[int(config.log_every_steps == 0) :]
     loss = 2.3 * np.exp(-batch_steps / (3 * steps_per_epoch)) + 0.1 * rng.random(len(batch_steps))
     writer.append({"batches/step": batch_steps, "batches/loss": loss, "batches/lr": np.full(len(batch_steps), config.lr)})
-    snapshot_steps = np.append(batch_steps, last)
+    snapshot_steps = np.append(batch_steps, last) if done >= 0 else batch_steps
     writer.append({"snapshots/step": snapshot_steps})
     for slot, normalised in zip(layers, config.mask, strict=True):
         for parameter, start in (("gamma", 1.0), ("beta", 0.0)) if normalised else (("bias", 0.05),):
             trained = parameter == "bias" or getattr(config.mode, f"trains_{parameter}")
-            walk = rng.normal(0, 0.02 * trained, (len(snapshot_steps), widths[slot])).cumsum(axis=0)
-            writer.append({f"snapshots/{parameter}/{slot}": start + walk})
+            goals, noise = rng.normal(0, 0.3 * trained, widths[slot]), rng.normal(0, 0.01 * trained)
+            grown = 1 - np.exp(-snapshot_steps[:, None] / (2 * steps_per_epoch))
+            values = start + goals * grown + noise * rng.standard_normal((len(snapshot_steps), widths[slot]))
+            for planted in spikes:
+                if (planted.parameter, planted.slot) == (parameter, slot):
+                    values[planted.first : planted.first + planted.rows, planted.channel] = planted.value
+            writer.append({f"snapshots/{parameter}/{slot}": values})
         if normalised:
             ones = np.ones((done + 1, widths[slot]))
             writer.append({f"running/mean/{slot}": 0 * ones, f"running/var/{slot}": ones})

@@ -1,0 +1,177 @@
+"""Lines over training steps, as mean and band: a metric over seeds, or a slot's parameter; and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.signal import savgol_filter
+
+from batchnorm.analysis.decimate import Floats, line_rows
+from batchnorm.analysis.runs import Group, shared_steps
+from batchnorm.analysis.style import DPI
+from batchnorm.analysis.variants import Dashes
+from batchnorm.errors import RunError, nearest_first
+from batchnorm.store import EPOCH_COLUMNS, Run
+
+METRICS = tuple(name for name in EPOCH_COLUMNS if name.endswith(("_loss", "_acc")))
+_FAINT = 0.3
+_BAND = 0.1
+_BAND_EDGE = 0.45
+_SMALLEST_WINDOW = 5
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line with a band, each of shape (T,); without a band `low` and `high` are `mean`."""
+
+    steps: NDArray[np.int64]
+    mean: Floats
+    low: Floats
+    high: Floats
+
+    @property
+    def has_band(self) -> bool:
+        """Whether there is more than a line."""
+        return self.low is not self.mean
+
+
+def check_metric(metric: str) -> None:
+    """Check a metric's name.
+
+    Raises:
+        RunError: there is no such metric.
+    """
+    if metric not in METRICS:
+        raise RunError(f"metric={metric}: no such metric; {nearest_first(metric, METRICS)}")
+
+
+def metric_curve(group: Group, metric: str) -> Curve:
+    """Return the mean over seeds at each epoch, from the lowest to the highest seed as its band.
+
+    Raises:
+        RunError: the seeds share no step.
+    """
+    records = [run.epochs for run in group.runs]
+    axes = [record["step"] for record in records]
+    steps = shared_steps(group.runs, axes)
+    values = np.full((len(records), len(steps)), np.nan)
+    for row, record in zip(values, records, strict=True):
+        there = np.isin(steps, record["step"])
+        row[there] = record[metric][np.isin(record["step"], steps)]
+    values[~np.isfinite(values)] = np.nan
+    if len(records) == 1:
+        (single,) = values
+        return Curve(steps, single, single, single)
+    counts = np.isfinite(values).sum(axis=0)
+    mean = np.divide(np.nansum(values, axis=0), counts, out=np.full(len(steps), np.nan), where=counts > 0)
+    return Curve(steps, mean, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0))
+
+
+def trajectory(run: Run, parameter: str, slot: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return a slot's snapshots: steps (T,) and values (T, C). While a run goes on it may grow between two reads.
+
+    Raises:
+        RunError: the slot has no such parameter in this run.
+    """
+    steps = run.snapshot_steps
+    read = {"gamma": run.gamma, "beta": run.beta, "bias": run.bias}[parameter]
+    values = read(slot)
+    length = min(len(steps), len(values))
+    return steps[:length], values[:length]
+
+
+def channel_curve(group: Group, parameter: str, slot: str) -> Curve:
+    """Return the mean over a slot's channels, and of all seeds; the band holds the middle 80 % of them.
+
+    Raises:
+        RunError: the seeds share no step.
+    """
+    read = [trajectory(run, parameter, slot) for run in group.runs]
+    steps = shared_steps(group.runs, [axis for axis, _ in read])
+    if len(read) == 1:
+        ((_, pooled),) = read
+    else:
+        pooled = np.full((len(steps), sum(values.shape[1] for _, values in read)), np.nan, dtype=np.float32)
+        column = 0
+        for axis, values in read:
+            pooled[np.isin(steps, axis), column : column + values.shape[1]] = values[np.isin(axis, steps)]
+            column += values.shape[1]
+    low, mean, high = _percentiles_and_mean(pooled)
+    return Curve(steps, mean, low, high)
+
+
+def _percentiles_and_mean(values: NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
+    """Return 10 % quantile, mean and 90 % quantile of each row's finite values; NaN where there are none."""
+    ordered = np.sort(np.where(np.isfinite(values), values, np.float32(np.nan)), axis=1)
+    counts = np.isfinite(ordered).sum(axis=1)
+    rows, last = np.arange(len(ordered)), np.maximum(counts - 1, 0)
+    quantiles = []
+    for share in (0.1, 0.9):
+        place = share * last
+        below = np.floor(place).astype(np.intp)
+        above = np.minimum(below + 1, last)
+        quantiles.append(ordered[rows, below] + (place - below) * (ordered[rows, above] - ordered[rows, below]))
+    sums = np.nansum(ordered, axis=1, dtype=np.float64)
+    mean = np.divide(sums, counts, out=np.full(len(ordered), np.nan), where=counts > 0)
+    return quantiles[0], mean, quantiles[1]
+
+
+def smoothing_window(curves: Sequence[Curve]) -> int:
+    """Return the Savitzky-Golay window for curves of one figure, in epochs: a tenth of the longest, odd, at least 5."""
+    longest = max((len(curve.steps) for curve in curves), default=0)
+    return max(_SMALLEST_WINDOW, longest // 10 | 1)
+
+
+def smoothed(values: Floats, window: int) -> Floats | None:
+    """Smooth with a Savitzky-Golay filter of order 2 up to the first value that is not finite; None where that is too short."""
+    gaps = np.flatnonzero(~np.isfinite(values))
+    length = int(gaps[0]) if len(gaps) else len(values)
+    if length < window:
+        return None
+    return np.append(savgol_filter(values[:length], window, 2), values[length:])
+
+
+def draw_curve(axes: Axes, curve: Curve, *, colour: Any, dashes: Dashes | str, label: str, window: int | None = None) -> Line2D:
+    """Draw line and band, and return the line for the legend.
+
+    Args:
+        axes: where.
+        curve: what; it may be empty.
+        colour: of both.
+        dashes: the line's style.
+        label: what the line is called.
+        window: smooth over so many epochs, and draw the recorded line faintly behind.
+    """
+    bins = int(axes.get_figure(root=True).get_size_inches()[0] * DPI / 2)  # type: ignore[union-attr]
+    smooth = None if window is None else smoothed(curve.mean, window)
+    main = curve.mean if smooth is None else smooth
+    marker = "o" if len(curve.steps) == 1 else None
+    width = matplotlib.rcParams["lines.linewidth"]
+
+    def line(values: Floats, **look: Any) -> Line2D:
+        rows = line_rows(curve.steps, [values], bins)
+        return axes.plot(curve.steps[rows], values[rows], color=colour, marker=marker, markersize=3, **look)[0]
+
+    if curve.has_band and len(curve.steps):
+        rows = line_rows(curve.steps, [curve.low, curve.high], bins)
+        low, high = curve.low[rows], curve.high[rows]
+        axes.fill_between(curve.steps[rows], low, high, color=colour, alpha=_BAND, linewidth=0)
+        for edge in (low, high):
+            axes.plot(curve.steps[rows], edge, color=colour, alpha=_BAND_EDGE, linewidth=0.3 * width, label=f"_{label}, band")
+    if smooth is not None:
+        line(curve.mean, alpha=_FAINT, linewidth=0.6 * width, linestyle="-", label=f"_{label}, as recorded")
+    return line(main, linestyle=dashes, label=label)
+
+
+def draw_end(axes: Axes, curve: Curve, *, colour: Any, marker: str) -> Line2D:
+    """Mark where an unfinished run's line ends, and return the mark for the legend."""
+    there = np.flatnonzero(np.isfinite(curve.mean))[-1:]
+    axes.plot(curve.steps[there], curve.mean[there], color=colour, marker=marker, markersize=4, linestyle="", label="_end")
+    return Line2D([], [], color="#404040", marker=marker, markersize=4, linestyle="")

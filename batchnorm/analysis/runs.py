@@ -1,0 +1,302 @@
+"""The runs that a figure or a table is made of: found, opened, checked against each other, and grouped by what they are."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchnorm.analysis.variants import FULL, ORDER, VANILLA, Variant, variant_of
+from batchnorm.config import RunConfig, differing_keys
+from batchnorm.errors import RunError
+from batchnorm.masks import Ablation, Mask, format_mask
+from batchnorm.rundir import RunDirectory
+from batchnorm.store import Run, Status
+
+RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 too)
+RunPaths = Union[RunPath, Iterable[RunPath]]  # noqa: UP007
+
+
+def find_runs(arguments: RunPaths) -> list[Path]:
+    """Return the run directories that folders, runs and glob patterns lead to, each once, in order.
+
+    Raises:
+        RunError: one leads to no run.
+    """
+    found: dict[Path, None] = {}
+    for argument in as_list(arguments):
+        matches = [Path(argument)]
+        if not matches[0].exists() and glob.has_magic(str(argument)):
+            matches = [Path(match) for match in sorted(glob.glob(str(argument), recursive=True))]  # noqa: PTH207  (absolute patterns too)
+        directories = [directory for match in matches for directory in _directories(match)]
+        if not directories:
+            reason = "holds no run" if matches and matches[0].exists() else "no such run or folder"
+            raise RunError(f"{argument}: {reason}")
+        found |= dict.fromkeys(directories)
+    return list(found)
+
+
+def as_list(paths: RunPaths) -> list[RunPath]:
+    """Take one path for a list of one."""
+    return [paths] if isinstance(paths, (str, Path)) else list(paths)
+
+
+def _directories(path: Path) -> Iterator[Path]:
+    record = RunDirectory(path).record
+    if path.is_file() and path.suffix == record.suffix:
+        yield path.parent
+    elif record.exists():
+        yield path
+    elif path.is_dir():
+        yield from (found.parent for found in sorted(path.rglob(record.name)))
+
+
+def open_runs(paths: RunPaths) -> list[Run]:
+    """Open runs of one problem. One that is given twice, or as another mode of the vanilla network, counts once.
+
+    Raises:
+        RunError: there are none, one cannot be read, or one is of another problem.
+    """
+    runs = distinct([Run(path) for path in as_list(paths)])
+    if not runs:
+        raise RunError("no runs given: the list of paths is empty")
+    for run in runs[1:]:
+        if run.config.problem != runs[0].config.problem:
+            raise RunError(
+                f"{run.directory}: is a run of {run.config.problem}, {runs[0].directory} one of {runs[0].config.problem}; "
+                "give runs of one problem"
+            )
+    return runs
+
+
+def distinct(runs: Iterable[Run]) -> list[Run]:
+    """Keep one of runs that are the same by their fingerprints: the one that got further."""
+    kept: dict[str, Run] = {}
+    for run in runs:
+        key = json.dumps(run.fingerprint, sort_keys=True)
+        if key not in kept or run.last_epoch > kept[key].last_epoch:
+            kept[key] = run
+    return list(kept.values())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seeds."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration that they share, seed aside."""
+        return self.runs[0].config
+
+    @property
+    def mask(self) -> Mask:
+        """Where BatchNorm stands."""
+        return self.runs[0].mask
+
+    @property
+    def variant(self) -> Variant:
+        """What the runs are."""
+        return variant_of(self.mask, self.config.mode)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether BatchNorm stands everywhere and is trained."""
+        return all(self.mask) and self.config.mode == Ablation.TRAINED_BN
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides their results, apart from seed, mask and mode."""
+        return settings(self.runs[0])
+
+    @property
+    def mark(self) -> str:
+        """What a reader must know of their number and of those that are not finished; nothing where one run is finished."""
+        if len(self.runs) == 1:
+            return progress_mark(self.runs[0])
+        states = [_state(run) for run in self.runs]
+        counts = [f"{states.count(state)} {state}" for state in ("running", "cut off", "diverged") if state in states]
+        return ", ".join([f"{len(self.runs)} seeds", *counts])
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Return what decides a run's result, apart from its seed, mask and mode."""
+    return {key: value for key, value in run.fingerprint.items() if key not in ("RANDOM_SEED", "POSITION", "ABLATION")}
+
+
+def group_seeds(runs: Iterable[Run]) -> list[Group]:
+    """Put runs together that differ in their seeds only; vanilla comes first, then the modes."""
+    grouped: dict[str, list[Run]] = {}
+    for run in runs:
+        key = {name: value for name, value in run.fingerprint.items() if name != "RANDOM_SEED"}
+        grouped.setdefault(json.dumps(key, sort_keys=True), []).append(run)
+    groups = [Group(tuple(sorted(members, key=lambda run: run.config.random_seed))) for members in grouped.values()]
+    return sorted(groups, key=lambda group: ORDER.index(group.variant))
+
+
+def require_one_setting(groups: Sequence[Group], *, instead: str) -> None:
+    """Check that each mask and mode is there with one learning rate, one batch size and so on.
+
+    Raises:
+        RunError: the seeds' mean would mix settings; the message names the run and the keys.
+    """
+    seen: dict[tuple[Mask, Variant], Group] = {}
+    for group in groups:
+        first = seen.setdefault((group.mask, group.variant), group)
+        if first is not group:
+            keys = "; ".join(differing_keys(first.settings, group.settings))
+            raise RunError(
+                f"{group.runs[0].directory}: differs from {first.runs[0].directory} in {keys}; "
+                f"give one setting of each mask and mode{instead}"
+            )
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """Runs of one problem as ablation figures show them: by mask, beside the two references."""
+
+    vanilla: Group | None
+    full: Group | None
+    by_mask: Mapping[Mask, tuple[Group, ...]]
+
+    @property
+    def groups(self) -> list[Group]:
+        """All of them once, references at the ends."""
+        of_masks = [group for groups in self.by_mask.values() for group in groups]
+        ends = [group for group in (self.vanilla, self.full) if group and group not in of_masks]
+        return sorted([*ends, *of_masks], key=lambda group: ORDER.index(self.shown_as(group)))
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs."""
+        return [run for group in self.groups for run in group.runs]
+
+    def shown_as(self, group: Group) -> Variant:
+        """Return the variant; full BatchNorm is a reference where it stands beside other masks."""
+        return FULL if group is self.full and group.mask not in self.by_mask else group.variant
+
+    def panel(self, mask: Mask) -> list[tuple[Variant, Group]]:
+        """Return what is drawn for one mask: vanilla, its modes, and full BatchNorm where that is another mask."""
+        drawn = [(group.variant, group) for group in self.by_mask.get(mask, ())]
+        if self.vanilla:
+            drawn.insert(0, (VANILLA, self.vanilla))
+        if self.full and not all(mask):
+            drawn.append((FULL, self.full))
+        return drawn
+
+
+def sort_ablations(runs: Iterable[Run], *, instead: str = "") -> Ablations:
+    """Tell references from ablations.
+
+    Full BatchNorm has a panel of its own only where other modes stand everywhere too, or where there is no other mask.
+
+    Raises:
+        RunError: a mask and mode is there with several settings.
+    """
+    groups = group_seeds(runs)
+    require_one_setting(groups, instead=instead)
+    by_mask: dict[Mask, tuple[Group, ...]] = {}
+    for group in groups:
+        if any(group.mask):
+            by_mask[group.mask] = (*by_mask.get(group.mask, ()), group)
+    vanilla = next((group for group in groups if not any(group.mask)), None)
+    full = next((group for group in groups if group.is_full), None)
+    if full and by_mask[full.mask] == (full,) and len(by_mask) > 1:
+        del by_mask[full.mask]
+    return Ablations(vanilla, full, dict(sorted(by_mask.items(), reverse=True)))
+
+
+def require_one_mask(ablations: Ablations, *, instead: str) -> Mask:
+    """Return the mask that a figure is about; all-zero where there is only vanilla.
+
+    Raises:
+        RunError: there are several.
+    """
+    masks = list(ablations.by_mask)
+    if len(masks) > 1:
+        other = ablations.by_mask[masks[1]][0].runs[0]
+        raise RunError(
+            f"{other.directory}: has mask {format_mask(masks[1])}, others have {format_mask(masks[0])}; "
+            f"give the modes of one mask{instead}"
+        )
+    if masks:
+        return masks[0]
+    assert ablations.vanilla
+    return ablations.vanilla.mask
+
+
+def progress_mark(run: Run) -> str:
+    """Say how far an unfinished run is; nothing of a finished one."""
+    state = _state(run)
+    if not state:
+        return ""
+    epoch = run.last_epoch
+    return f"{state}, epoch {epoch} of {run.config.num_epochs}" if epoch >= 0 else f"{state}, no epoch yet"
+
+
+def _state(run: Run) -> str:
+    status = run.status
+    if status == Status.RUNNING:
+        return "running" if run.is_going else "cut off"
+    return "diverged" if status == Status.DIVERGED else ""
+
+
+def state_of(run: Run) -> str:
+    """Return `finished`, `running`, `cut off` or `diverged`."""
+    return _state(run) or "finished"
+
+
+END_MARKERS = {"running": ">", "cut off": "s", "diverged": "X"}
+"""How the end of a line is marked where a legend is shared by panels."""
+
+
+def setting_note(group: Group, groups: Iterable[Group]) -> str:
+    """Name the settings in which groups of one figure differ, as this one has them."""
+    shown = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
+    others = [other.settings for other in groups]
+    differing = [key for key, value in group.settings.items() if any(other.get(key) != value for other in others)]
+    return ", ".join(
+        shown.get(key, key.lower().replace("_", " ") + " {}").format(group.settings[key])
+        for key in sorted(differing, key=lambda key: ([*shown, key].index(key), key))
+        if key in shown or len(str(group.settings[key])) <= 12
+    )
+
+
+def shared_steps(runs: Sequence[Run], axes: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the steps at which runs can be averaged: those that each run recorded which came that far.
+
+    A run that was cut off counts up to its end.
+
+    Raises:
+        RunError: no step is common to all that recorded any.
+    """
+    recorded = [axis for axis in axes if len(axis)]
+    if not recorded:
+        return np.array([], dtype=np.int64)
+    require_common_step(runs, axes)
+    steps = reduce(np.union1d, recorded)
+    has = [np.isin(steps, axis) | (steps > axis[-1]) for axis in recorded]
+    return np.asarray(steps[np.all(has, axis=0)])
+
+
+def require_common_step(runs: Sequence[Run], axes: Sequence[NDArray[np.int64]]) -> None:
+    """Check that runs can be compared at some step; those that recorded none yet are left aside.
+
+    Raises:
+        RunError: they cannot; the message names the first run that shares none with those before it.
+    """
+    common: NDArray[np.int64] | None = None
+    for run, axis in zip(runs, axes, strict=True):
+        if not len(axis):
+            continue
+        common = axis if common is None else np.intersect1d(common, axis)
+        if not len(common):
+            raise RunError(f"{run.directory}: has no common step with the other runs")

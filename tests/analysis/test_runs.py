@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from batchnorm.analysis.runs import (
+    distinct,
+    find_runs,
+    group_seeds,
+    open_runs,
+    progress_mark,
+    shared_steps,
+    sort_ablations,
+    state_of,
+)
+from batchnorm.errors import RunError
+from batchnorm.rundir import RunDirectory
+from batchnorm.store import Run, Status
+from tests.analysis.conftest import cut_off, record
+
+
+def test_runs_are_found_by_folder_run_record_and_pattern(output: Path, at: Callable[..., Path]) -> None:
+    run = at("0,0,1")
+    assert len(find_runs(output)) == 20
+    assert find_runs([run, run / "run.h5", str(run)]) == [run]
+    assert find_runs(f"{output}/1__*__0,0,1/*/*/trained_*") == [run]
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nowhere/*", "empty"])
+def test_a_path_without_runs_is_named(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=f"{path.replace('*', '.')}: "):
+        find_runs(tmp_path / path)
+
+
+def test_no_runs_at_all_is_an_error() -> None:
+    with pytest.raises(RunError, match="empty"):
+        open_runs([])
+
+
+def test_a_run_of_another_problem_is_named(tmp_path: Path, at: Callable[..., Path]) -> None:
+    stranger = record(tmp_path, problem="fmnist_2c2d_bn")
+    with pytest.raises(RunError, match=rf"{stranger}: is a run of fmnist_2c2d_bn, .* one of digits_2c2d_bn"):
+        open_runs([at("0,0,1"), stranger])
+
+
+def test_vanilla_in_two_modes_is_one_run(tmp_path: Path) -> None:
+    whole = record(tmp_path, position="none", ablation="trained_bn")
+    part = cut_off(tmp_path, position="none", ablation="fixed_gamma")
+    assert [run.directory for run in open_runs([part, whole])] == [whole]
+
+
+def test_a_run_given_twice_counts_once(at: Callable[..., Path]) -> None:
+    assert len(distinct([Run(at("0,0,1")), Run(at("0,0,1"))])) == 1
+
+
+def test_groups_differ_in_more_than_seeds(output: Path) -> None:
+    groups = group_seeds(open_runs(find_runs(output)))
+    assert len(groups) == 10
+    assert all([run.config.random_seed for run in group.runs] == [1, 2] for group in groups)
+    assert groups[0].variant.name == "vanilla"
+
+
+def test_two_rates_of_one_variant_are_not_averaged(tmp_path: Path) -> None:
+    runs = open_runs([record(tmp_path, lr=0.1), record(tmp_path, lr=0.2, random_seed=2)])
+    with pytest.raises(RunError, match=r"in LR \(0.1 there, 0.2 here\)"):
+        sort_ablations(runs)
+
+
+def test_full_batchnorm_is_a_reference_beside_other_masks_only(output: Path, at: Callable[..., Path]) -> None:
+    ablations = sort_ablations(open_runs(find_runs(output)))
+    assert list(ablations.by_mask) == [(1, 0, 0), (0, 0, 1)]
+    assert ablations.full is not None and ablations.vanilla is not None
+    assert [variant.name for variant, _ in ablations.panel((0, 0, 1))] == [
+        "vanilla",
+        "BN",
+        "BN gamma",
+        "BN beta",
+        "BN gamma beta",
+        "full BN",
+    ]
+    alone = sort_ablations(open_runs([at("1,1,1")]))
+    assert [variant.name for variant, _ in alone.panel((1, 1, 1))] == ["BN gamma beta"]
+
+
+def test_unfinished_runs_are_marked(tmp_path: Path) -> None:
+    finished = Run(record(tmp_path, random_seed=1))
+    cut = Run(cut_off(tmp_path, random_seed=2))
+    diverged = Run(record(tmp_path, random_seed=3, recorded_epochs=3, status=Status.DIVERGED))
+    fresh = Run(record(tmp_path, random_seed=4, recorded_epochs=-1, status=Status.RUNNING))
+    marks = [progress_mark(run) for run in (finished, cut, diverged, fresh)]
+    assert marks == ["", "cut off, epoch 2 of 4", "diverged, epoch 3 of 4", "cut off, no epoch yet"]
+    assert group_seeds([finished, cut, diverged])[0].mark == "3 seeds, 1 cut off, 1 diverged"
+    with FileLock(RunDirectory(cut.directory).lock):
+        assert state_of(cut) == "running"
+
+
+def test_seeds_are_averaged_where_all_that_came_so_far_recorded(tmp_path: Path) -> None:
+    runs = [Run(record(tmp_path, random_seed=seed)) for seed in (1, 2)]
+    axes = [np.array([0, 5, 10, 15, 20]), np.array([0, 10])]
+    assert shared_steps(runs, axes).tolist() == [0, 10, 15, 20]
+    assert shared_steps(runs, [axes[0], np.array([], dtype=int)]).tolist() == axes[0].tolist()
+    with pytest.raises(RunError, match=f"{runs[1].directory}: has no common step"):
+        shared_steps(runs, [axes[0], np.array([1, 2])])

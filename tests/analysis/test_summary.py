@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from batchnorm.analysis.summary import export, paired_difference, render, summary
+from batchnorm.errors import RunError
+from batchnorm.store import Run, Status
+from tests.analysis.conftest import MODES, cut_off, record
+
+
+def final(path: Path) -> float:
+    return float(Run(path).epochs["test_acc"][-1])
+
+
+def test_one_row_per_variant_with_mean_and_deviation(output: Path, at: Callable[..., Path]) -> None:
+    table = summary(output)
+    assert len(table) == 10
+    row = table[(table["mask"] == "0,0,1") & (table["mode"] == "fixed_beta")].iloc[0]
+    values = [final(at("0,0,1", "fixed_beta", seed)) for seed in (1, 2)]
+    assert row["variant"] == "BN gamma"
+    assert (row["seeds"], row["diverged"], row["unfinished"]) == (2, 0, 0)
+    assert row["test_acc_final_mean"] == pytest.approx(np.mean(values))
+    assert row["test_acc_final_std"] == pytest.approx(np.std(values, ddof=1))
+    assert row["seconds_mean"] == pytest.approx(4 * 9 + 5)
+
+
+def test_best_and_last_ten_epochs(tmp_path: Path) -> None:
+    path = record(tmp_path, epochs=25)
+    accuracy = Run(path).epochs["test_acc"]
+    row = summary(path).iloc[0]
+    assert row["test_acc_best_mean"] == accuracy.max()
+    assert row["test_acc_last10_mean"] == pytest.approx(accuracy[-10:].mean())
+    assert row["train_loss_final_mean"] == Run(path).epochs["train_loss"][-1]
+    assert np.isnan(row["test_acc_final_std"])
+
+
+def test_the_time_before_training_is_no_epoch(tmp_path: Path) -> None:
+    path = record(tmp_path, epochs=3)
+    assert summary(path).iloc[0]["test_acc_last10_mean"] == pytest.approx(Run(path).epochs["test_acc"][1:].mean())
+
+
+def test_unfinished_runs_are_counted_but_not_averaged(tmp_path: Path) -> None:
+    whole = record(tmp_path, random_seed=1)
+    cut_off(tmp_path, random_seed=2)
+    record(tmp_path, random_seed=3, recorded_epochs=3, status=Status.DIVERGED, last_loss=np.nan)
+    record(tmp_path, position="none", recorded_epochs=-1, status=Status.RUNNING)
+    table = summary(tmp_path)
+    row = table[table["mode"] == "trained_bn"].iloc[0]
+    assert (row["seeds"], row["diverged"], row["unfinished"]) == (1, 1, 1)
+    assert row["test_acc_final_mean"] == final(whole)
+    vanilla = table[table["mode"] == "vanilla"].iloc[0]
+    assert vanilla["seeds"] == 0 and np.isnan(vanilla["test_acc_final_mean"])
+
+
+def test_settings_beyond_rate_and_epochs_make_rows_of_their_own(tmp_path: Path) -> None:
+    for folder, size in (("a", 32), ("b", 64)):
+        record(tmp_path / folder, batch_size=size)
+    table = summary(tmp_path)
+    assert table["batch_size"].tolist() == [32, 64] or table["batch_size"].tolist() == [64, 32]
+    assert "l2_reg" not in table.columns
+
+
+def test_pairs_share_seeds_and_the_interval_is_students(tmp_path: Path) -> None:
+    for seed in (1, 2, 3, 4):
+        record(tmp_path, position="0,0,1", random_seed=seed)
+        if seed > 1:
+            record(tmp_path, position="0,0,1", ablation="fixed_bn", random_seed=seed)
+    record(tmp_path, position="0,0,1", ablation="fixed_beta", random_seed=4)
+    record(tmp_path, position="0,0,1", ablation="fixed_gamma", random_seed=5)
+    table = paired_difference(tmp_path).set_index("mode")
+    by_path = {
+        (run.config.ablation, run.config.random_seed): final(run.directory) for run in map(Run, tmp_path.rglob("run.h5"))
+    }
+    differences = [by_path["fixed_bn", seed] - by_path["trained_bn", seed] for seed in (2, 3, 4)]
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert table.loc["fixed_bn", "n"] == 3
+    assert table.loc["fixed_bn", "difference"] == pytest.approx(np.mean(differences))
+    assert table.loc["fixed_bn", "low"] == pytest.approx(low)
+    assert table.loc["fixed_bn", "high"] == pytest.approx(high)
+    assert table.loc["fixed_beta", "n"] == 1
+    assert table.loc["fixed_beta", "note"] == "one seed: no interval"
+    assert table["low"].isna()["fixed_beta"]
+    assert table.loc["fixed_gamma", "note"] == "no seed in common"
+
+
+def test_a_variant_is_paired_with_its_own_mask_and_vanilla_with_all(output: Path) -> None:
+    table = paired_difference(output)
+    partners = {(row["mask"], row["reference_mask"]) for _, row in table.iterrows()}
+    assert partners == {("0,0,0", mask) for mask in ("0,0,1", "1,0,0", "1,1,1")} | {(m, m) for m in ("0,0,1", "1,0,0")}
+    assert len(table) == 3 + 2 * 3
+    assert len(paired_difference(output, "vanilla")) == 9
+
+
+def test_what_cannot_be_compared(output: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="did you mean fixed_bn"):
+        paired_difference(output, "fixed-bn")
+    with pytest.raises(RunError, match="measure=accuracy"):
+        paired_difference(output, measure="accuracy")
+    record(tmp_path, ablation="fixed_bn")
+    with pytest.raises(RunError, match=f"{tmp_path}: holds no run of the reference trained_bn"):
+        paired_difference(tmp_path)
+    with pytest.raises(RunError, match="empty"):
+        summary([])
+
+
+def test_csv_holds_all_digits(output: Path, tmp_path: Path) -> None:
+    table = summary(output)
+    export(table, tmp_path / "new" / "table.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "table.csv"), table)
+
+
+def test_markdown_and_latex_print_as_papers_do(tmp_path: Path) -> None:
+    record(tmp_path / "runs", random_seed=1)
+    record(tmp_path / "runs", random_seed=2)
+    table = summary(tmp_path / "runs")
+    table[["test_acc_final_mean", "test_acc_final_std"]] = 0.91234, 0.00321
+    export(table, tmp_path / "table.md")
+    export(table, tmp_path / "table.tex")
+    header, rule, row = (tmp_path / "table.md").read_text().splitlines()
+    assert header.startswith("| problem | mask | mode | variant |") and rule.count("---") == row.count("|") - 1
+    assert "| 91.23 ± 0.32 |" in row
+    latex = (tmp_path / "table.tex").read_text().splitlines()
+    assert latex[1] == r"\toprule" and r"final test accuracy (\%)" in latex[2]
+    assert r"digits\_2c2d\_bn" in latex[4] and r"BN $\gamma\beta$" in latex[4] and r"91.23 $\pm$ 0.32" in latex[4]
+    assert latex[0].count("l") - 1 == latex[2].count("&") + 1 == latex[4].count("&") + 1
+
+
+def test_a_paired_table_is_printed_too(output: Path) -> None:
+    text = render(paired_difference(output), "text")
+    assert "95 % interval" in text.splitlines()[0]
+    assert len(io.StringIO(text).readlines()) == 10
+
+
+def test_a_table_that_cannot_be_written(output: Path, tmp_path: Path) -> None:
+    table = summary(output)
+    with pytest.raises(RunError, match=r"table.xls: a table is written as .csv, .md, .tex"):
+        export(table, tmp_path / "table.xls")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        export(table, tmp_path / "file" / "table.csv")
+
+
+def test_all_modes_have_a_name(output: Path) -> None:
+    assert set(summary(output)["mode"]) == {*MODES, "vanilla"}
