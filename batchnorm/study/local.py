@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +31,7 @@ from batchnorm.study.grid import Study, StudyRun
 from batchnorm.study.status import Standing, State, epochs_of, standings, to_do
 
 _POLL_SECONDS = 1.0
+_SECONDS_BETWEEN_LOOKS = 3.0
 _LOG_TAIL_LINES = 8
 _DEATHS_PER_RUN = 2
 _FAILED_STARTS = 3
@@ -208,7 +210,7 @@ def _work(progress: _Progress, lanes: Sequence[str | None], display: Display, st
         workers[lane] = Worker.start(lanes[lane])
         selector.register(workers[lane].replies, selectors.EVENT_READ, lane)
 
-    dismissed = False
+    dismissed, next_look = False, 0.0
     try:
         for lane in range(len(lanes)):
             start(lane)
@@ -232,7 +234,9 @@ def _work(progress: _Progress, lanes: Sequence[str | None], display: Display, st
                     _take_end(worker, progress, display, stopped=bool(stop))
                     if progress.waiting:
                         start(lane)
-            _look(workers, progress)
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+                _look(workers, progress)
             at_work = [workers[lane].run if lane in workers else None for lane in range(len(lanes))]
             display.show(list(progress.found.values()), at_work)
     finally:

@@ -60,11 +60,12 @@ def submit(study: Study, indices: Sequence[int], *, at_once: int, options: Seque
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
         frozen.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{frozen}: cannot be written: {error.strerror or one_line(error)}") from None
+    try:
         answer = subprocess.run(call, capture_output=True, text=True, check=True)
-    except FileNotFoundError:
+    except OSError:
         raise StudyError("sbatch: not found; submit on a machine of the cluster, or use: run") from None
     except subprocess.CalledProcessError as refused:
         raise StudyError(f"sbatch refused: {' '.join(refused.stderr.split())}; the call was: {shlex.join(call)}") from None
-    except OSError as error:
-        raise StudyError(f"{frozen}: cannot be written: {error.strerror or one_line(error)}") from None
     return f"submitted {len(indices)} runs as job {answer.stdout.strip()}: {shlex.join(call)}"
