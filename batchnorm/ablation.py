@@ -144,9 +144,16 @@ def read_slots(net: nn.Module, slots: tuple[str, ...]) -> SlotParameters:
     return SlotParameters(**found)
 
 
+class _Tracer(torch.fx.Tracer):
+    """Looks into modules that hold others, and at no module's code that holds none."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) or not any(True for _ in m.children())
+
+
 def _trace(net: nn.Module) -> torch.fx.Graph:
     try:
-        return torch.fx.Tracer().trace(net)
+        return _Tracer().trace(net)
     except Exception as error:
         raise ValueError(f"the network's slots cannot be found: torch.fx cannot trace it: {error}") from error
 

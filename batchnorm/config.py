@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from batchnorm.errors import ConfigError, nearest_first, one_line
 from batchnorm.masks import Ablation, Mask, format_mask, parse_mask
-from batchnorm.optim import OPTIMIZERS, POSITIVE, check_hyperparameters, check_schedule
+from batchnorm.optim import OPTIMIZERS, POSITIVE, SCHEDULES, check_hyperparameters, check_schedule
 from batchnorm.problems import find_problem
 
 PRECISIONS = ("fp32", "bf16")
@@ -149,7 +149,7 @@ class RunConfig:
         """
         typed = _blank()
         for key, value in stored.items():
-            _set(typed, field_name(str(key)), value, shown=f"{key}={value}")
+            _set(typed, _field_name(str(key)), value, shown=f"{key}={value}")
         return _frozen(typed)
 
     @classmethod
@@ -186,8 +186,7 @@ def split_arguments(arguments: Iterable[str]) -> dict[str, str]:
         key, equals, text = argument.partition("=")
         if not equals:
             raise ConfigError(f"{argument}: not KEY=value; --help lists the keys")
-        name, dot, rest = key.partition(".")
-        overrides[field_name(name) + dot + rest] = text
+        overrides[override_name(key)] = text
     return overrides
 
 
@@ -198,6 +197,17 @@ def read_tuning(path: Path) -> dict[str, Any]:
         ConfigError: it is missing or malformed.
     """
     return _read_yaml(path, key="TUNING_CONF")
+
+
+def override_name(key: str) -> str:
+    """Return the name under which `resolve` takes a key that is given in any case, as `OPT_HPARS.momentum`.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    group, dot, name = key.partition(".")
+    full_name = _field_name(group) + dot + _as_spelt(name)
+    return "lr" if full_name == "opt_hpars.lr" else full_name
 
 
 def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[str, Any]] = read_tuning) -> RunConfig:
@@ -230,17 +240,18 @@ def _blank() -> DictConfig:
     return typed
 
 
-def field_name(key: str) -> str:
-    """Return the field that a key names, in any case.
-
-    Raises:
-        ConfigError: there is none.
-    """
+def _field_name(key: str) -> str:
     names = [entry.name for entry in fields(RunConfig)]
     name = key.lower()
     if name not in names:
         raise ConfigError(f"{key}: unknown key; {nearest_first(key.upper(), [known.upper() for known in names])}")
     return name
+
+
+def _as_spelt(name: str) -> str:
+    """Return a nested name, given in any case, as the optimizers and schedules spell it."""
+    spellings = [name for schedule in SCHEDULES.values() for name in (*schedule.required, *schedule.optional)]
+    return next((spelling for spelling in spellings if spelling.lower() == name.lower()), name.lower())
 
 
 def _needs(name: str) -> str:
@@ -280,10 +291,10 @@ def _read_yaml(path: Path, *, key: str) -> dict[str, Any]:
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
         raise ConfigError(f"{key}={path}: no such file") from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{key}={path}: cannot be read: {one_line(error)}") from None
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{key}={path}: not valid YAML: {one_line(error)}") from None
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{key}={path}: cannot be read: {one_line(error)}") from None
     if not isinstance(loaded, dict) or not loaded:
         raise ConfigError(f"{key}={path}: holds no entries")
     return cast("dict[str, Any]", loaded)

@@ -30,6 +30,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     """Append the package's log lines to a file while the block runs, and keep them clear of the progress bar."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
         with logging_redirect_tqdm([logger]):

@@ -37,7 +37,6 @@ EPOCH_COLUMNS = (
 )
 _CHUNK_ROWS = 64
 _COPY_ROWS = 1024
-_METADATA_READ_ATTEMPTS = 24  # 16 ms in all
 
 
 class Status(IntEnum):
@@ -231,6 +230,21 @@ def _text(value: Mapping[str, Any]) -> np.bytes_:
     return np.bytes_(json.dumps(value, sort_keys=True).encode())
 
 
+def _reading_properties() -> h5py.h5p.PropFAID:
+    """Return what a file is opened with for SWMR reading.
+
+    Where a block's checksum does not fit, such a reader tries again, 100 times by default, and waits 2**n ns before the
+    nth time: a damaged file would make it wait for ever. 25 times wait 70 ms in all. h5py has no call for that; the
+    HDF5 library that it has loaded has.
+    """
+    properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    properties.set_file_locking(False, True)
+    set_read_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
+    set_read_attempts.argtypes = [ctypes.c_int64, ctypes.c_uint]
+    set_read_attempts(properties.id, 25)
+    return properties
+
+
 @contextmanager
 def _open_for_reading(path: Path) -> Iterator[h5py.File]:
     """Open a record that may be growing, or may have been cut off.
@@ -239,28 +253,13 @@ def _open_for_reading(path: Path) -> Iterator[h5py.File]:
         RunError: there is none, or it is damaged.
     """
     try:
-        file = h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ, _patient_access()))
+        file = h5py.File(h5py.h5f.open(str(path).encode(), h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ, _reading_properties()))
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
     except (OSError, RuntimeError) as error:
         raise _damaged(path, one_line(error)) from None
     with file:
         yield file
-
-
-def _patient_access() -> h5py.h5p.PropFAID:
-    """Say how often HDF5 reads metadata again whose checksum is wrong, as a writer may be about to change it.
-
-    It waits twice as long each time, from a nanosecond on, and its own 100 attempts at a damaged file take for ever. h5py
-    does not offer the setting, so the library is asked directly.
-    """
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
-    access.set_file_locking(False, True)
-    set_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
-    set_attempts.argtypes, set_attempts.restype = [ctypes.c_int64, ctypes.c_uint], ctypes.c_int
-    set_attempts(access.id, _METADATA_READ_ATTEMPTS)
-    return access
 
 
 class Run:

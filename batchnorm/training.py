@@ -90,15 +90,7 @@ def fit(state: TrainingState, recorder: Recorder) -> None:
         started = time.perf_counter()
         state.net.train()
         for images, labels in state.training_batches(epoch):
-            seed_default_generators(state.config.random_seed, "dropout", state.step)
-            state.optimizer.zero_grad()
-            with state.autocast():
-                loss = cross_entropy(state.net(images), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            recorder.step(loss)
-            state.optimizer.step()
-            state.schedule.step()
-            state.step += 1
+            step(state, images, labels, recorder)
             recorder.stop_if_asked()
         recorder.training_done(epoch)
         trained = time.perf_counter()
@@ -108,6 +100,19 @@ def fit(state: TrainingState, recorder: Recorder) -> None:
         evaluated = time.perf_counter()
         log_epoch(state, epoch, metrics, seconds=evaluated - started)
         recorder.epoch(epoch, metrics, train_seconds=trained - started, eval_seconds=evaluated - trained)
+
+
+def step(state: TrainingState, images: torch.Tensor, labels: torch.Tensor, recorder: Recorder) -> None:
+    """Make one update; the host waits for the device nowhere in it."""
+    seed_default_generators(state.config.random_seed, "dropout", state.step)
+    state.optimizer.zero_grad()
+    with state.autocast():
+        loss = cross_entropy(state.net(images), labels)
+    loss.backward()
+    recorder.step(loss)
+    state.optimizer.step()
+    state.schedule.step()
+    state.step += 1
 
 
 @torch.no_grad()
@@ -150,7 +155,7 @@ def train(config: RunConfig) -> Status:
         )
         fingerprint = {**config.fingerprint(), "images": arrays.digest}
         del arrays
-        state = new_training(config, batches, device=device, memory_format=memory_format)
+        state = new_training(config, build_problem(config), batches, device=device, memory_format=memory_format)
         directory = RunDirectory(config.directory)
         with directory.claim(), log_to_file(directory.log), one_line_if_disk_fails(directory):
             versions = describe_versions(config, device, memory_format)
@@ -183,10 +188,10 @@ def run_to_end(
 
 
 def new_training(
-    config: RunConfig, batches: Batches, *, device: torch.device, memory_format: torch.memory_format
+    config: RunConfig, net: nn.Module, batches: Batches, *, device: torch.device, memory_format: torch.memory_format
 ) -> TrainingState:
-    """Build a run's training as it stands before the first update."""
-    net = build_problem(config).to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    """Bring a network to the device, and give it all that it is trained with."""
+    net.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = build_optimizer(net, config.optimizer, lr=config.lr, hyperparameters=config.opt_hpars, l2_reg=config.l2_reg)
     schedule = build_schedule(optimizer, config.lr_schedule, epochs=config.num_epochs, steps_per_epoch=batches.steps_per_epoch)
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from batchnorm.config import RunConfig, differing_keys, field_name, read_tuning, resolve
+from batchnorm.config import RunConfig, differing_keys, override_name, read_tuning, resolve
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.masks import MASK_SETS, Ablation, format_mask
 from batchnorm.problems import find_problem
@@ -130,9 +130,8 @@ def _block(content: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     """Turn a mapping's keys into field names, and check that its values are texts or lists of them."""
     block: dict[str, Any] = {}
     for key, value in content.items():
-        group, dot, rest = key.partition(".")
         try:
-            name = field_name(group) + dot + rest
+            name = override_name(key)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         if name in block:
@@ -195,7 +194,7 @@ def _flat(point: Mapping[str, Any]) -> dict[str, str]:
             flat[name] = value["name"]
         for setting, item in value.items():
             if (name, setting) != ("lr_schedule", "name"):
-                flat[f"{name}.{setting}"] = ",".join(item) if isinstance(item, list) else item
+                flat[override_name(f"{name}.{setting}")] = ",".join(item) if isinstance(item, list) else item
     return flat
 
 

@@ -1,0 +1,83 @@
+"""Runs the command as users do, in processes of their own; a fork server has the imports done, which take seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from batchnorm.rundir import RunDirectory
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["batchnorm.training", "torchvision", "torch._dynamo", "scipy.stats", "tests.command"])
+
+
+class Command(ForkServerProcess):
+    """A started command; what it prints goes to `output`."""
+
+    output: Path
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+
+def start(arguments: list[str], output: Path) -> Command:
+    """Start `run_trainingLoop.py` with these arguments; images in CIFAR's format need not have CIFAR's checksums."""
+    output.write_text("")
+    process = Command(target=_main, args=(arguments, str(output)))
+    process.output = output
+    process.start()
+    return process
+
+
+def run(arguments: list[str], output: Path) -> tuple[int, str]:
+    """Run `run_trainingLoop.py` to its end, and return its exit code and what it printed."""
+    process = start(arguments, output)
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode, process.text
+
+
+def wait_for(process: Command, text: str) -> bool:
+    """Wait until the command has printed a text; False where it ended before."""
+    while text not in process.text:
+        process.join(0.02)
+        if process.exitcode is not None:
+            return text in process.text
+    return True
+
+
+def checkpoint_steps(directory: Path) -> int:
+    """Return the step of a run's checkpoint, 0 where there is none."""
+    import torch
+
+    path = RunDirectory(directory).checkpoint
+    with contextlib.suppress(FileNotFoundError):
+        return int(torch.load(path, weights_only=True)["content"]["step"])
+    return 0
+
+
+def _main(arguments: list[str], output: str) -> None:
+    handle = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    import torchvision.datasets.cifar
+    import torchvision.datasets.svhn
+
+    for module in (torchvision.datasets.cifar, torchvision.datasets.svhn):
+        module.check_integrity = lambda path, *_: Path(path).is_file()
+
+    from batchnorm.command import main
+
+    code = int(main(arguments))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

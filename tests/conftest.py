@@ -1,0 +1,79 @@
+"""What tests share: image sets, and short runs of the real runner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchnorm.config import RunConfig, resolve
+from tests import images
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test from the repository's root, where users stand."""
+    monkeypatch.chdir(Path(__file__).parent.parent)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an OBS_DATASETS with the real Fashion-MNIST."""
+    root = tmp_path_factory.mktemp("fashion_mnist")
+    if not images.unpack_fashion_mnist(root):
+        reason = "needs the real Fashion-MNIST: apt-get install dataset-fashion-mnist"
+        assert not os.environ.get("CI"), reason
+        pytest.skip(reason)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an OBS_DATASETS with small sets in the real on-disk formats of all image sets."""
+    root = tmp_path_factory.mktemp("small_images")
+    for name in ("cifar10", "cifar100"):
+        images.write_cifar(root, name, train=200, test=60)
+    images.write_svhn(root, train=200, test=60)
+    images.write_mnist(root, "MNIST", train=400, test=60)
+    images.write_mnist(root, "FashionMNIST", train=400, test=60)
+    return root
+
+
+@pytest.fixture
+def unchecked_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torchvision take small image sets, whose checksums are not the real ones."""
+    import torchvision.datasets.cifar
+    import torchvision.datasets.svhn
+
+    for module in (torchvision.datasets.cifar, torchvision.datasets.svhn):
+        monkeypatch.setattr(module, "check_integrity", lambda path, *_: Path(path).is_file())
+
+
+@pytest.fixture
+def configure(tmp_path: Path, small_images: Path) -> Callable[..., RunConfig]:
+    """Return a function that makes the configuration of a short run below the test's folder."""
+
+    def make(**keys: object) -> RunConfig:
+        defaults = {
+            "problem": "digits_2c2d_bn",
+            "random_seed": 3,
+            "num_epochs": 2,
+            "batch_size": 32,
+            "threads": 1,
+            "output_dir": str(tmp_path / "output"),
+            "obs_datasets": str(small_images),
+        }
+        return resolve({**defaults, **keys})
+
+    return make
+
+
+def arguments_of(config: RunConfig) -> list[str]:
+    """Return the command-line arguments that give a configuration."""
+    nested = {"OPT_HPARS", "LR_SCHEDULE"}
+    plain = [f"{key}={value}" for key, value in config.to_dict().items() if key not in nested and value is not None]
+    arguments = plain + [f"OPT_HPARS.{name}={value}" for name, value in config.opt_hpars.items()]
+    schedule = config.lr_schedule
+    return arguments + ([f"LR_SCHEDULE.{name}={value}" for name, value in schedule.items()] if schedule else [])

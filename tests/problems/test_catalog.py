@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from batchnorm.ablation import BATCHNORM, WEIGHT_LAYERS, find_slots
+from batchnorm.config import RunConfig
+from batchnorm.data.sources import IMAGE_SETS
+from batchnorm.masks import Ablation
+from batchnorm.problems import build_problem, deepobs, problems
+from batchnorm.seeding import seed_default_generators
+
+REFERENCES = {  # what DeepOBS's test problems build
+    "mnist_2c2d_bn": ("net_mnist_2c2d", {"num_outputs": 10}),
+    "fmnist_2c2d_bn": ("net_mnist_2c2d", {"num_outputs": 10}),
+    "digits_2c2d_bn": ("net_mnist_2c2d", {"num_outputs": 10}),
+    "mnist_mlp_bn": ("net_mlp", {"num_outputs": 10}),
+    "fmnist_mlp_bn": ("net_mlp", {"num_outputs": 10}),
+    "cifar10_3c3d_bn": ("net_cifar10_3c3d", {"num_outputs": 10}),
+    "cifar100_3c3d_bn": ("net_cifar10_3c3d", {"num_outputs": 100}),
+    "svhn_3c3d_bn": ("net_cifar10_3c3d", {"num_outputs": 10}),
+    "cifar100_allcnnc_bn": ("net_cifar100_allcnnc", {}),
+    "svhn_wrn164_bn": ("net_wrn", {"num_outputs": 10, "num_residual_blocks": 2, "widening_factor": 4}),
+}
+
+
+def image_shape(problem: str) -> tuple[int, int, int]:
+    return (1, 28, 28) if "mnist" in problem or "digits" in problem else (3, 32, 32)
+
+
+def reference(problem: str, seed: int) -> nn.Module:
+    name, options = REFERENCES[problem]
+    seed_default_generators(seed, "initial weights")
+    return deepobs.unfolded_network(name, **options)
+
+
+def parity_config(configure: Callable[..., RunConfig], problem: str, **keys: object) -> RunConfig:
+    # The wide ResNet's own BatchNorm is DeepOBS's network; all others are without.
+    return configure(problem=problem, position="all" if "wrn" in problem else "none", **keys)
+
+
+def test_all_problems_are_there() -> None:
+    assert set(problems()) == set(REFERENCES)
+    assert all(problem.image_set in IMAGE_SETS for problem in problems().values())
+    lengths = {"2c2d": 3, "mlp": 3, "3c3d": 5, "allcnnc": 9, "wrn164": 13}
+    for name, problem in problems().items():
+        assert len(problem.slots) == lengths[name.split("_")[1]]
+
+
+@pytest.mark.parametrize("problem", REFERENCES)
+def test_without_a_mask_it_is_deepobs_network_bit_for_bit(problem: str, configure: Callable[..., RunConfig]) -> None:
+    theirs, ours = reference(problem, 3), build_problem(parity_config(configure, problem))
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    images = torch.rand(4, *image_shape(problem), generator=torch.Generator().manual_seed(0))
+    for training in (False, True):
+        logits = []
+        for net in (theirs, ours):
+            torch.manual_seed(8)  # the same dropout noise
+            logits.append(net.train(training)(images))
+        assert torch.equal(logits[0], logits[1])
+    theirs, ours = reference(problem, 3).eval(), build_problem(parity_config(configure, problem)).eval()
+    ours.to(memory_format=torch.channels_last)
+    channels_last = ours(images.contiguous(memory_format=torch.channels_last))
+    assert torch.allclose(theirs(images), channels_last, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "problem", ["fmnist_2c2d_bn", "fmnist_mlp_bn", "cifar10_3c3d_bn", "cifar100_allcnnc_bn", "svhn_wrn164_bn"]
+)
+def test_gradients_are_deepobs_too(problem: str, configure: Callable[..., RunConfig]) -> None:
+    images = torch.rand(4, *image_shape(problem), generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 3])
+    gradients = []
+    for net in (reference(problem, 3), build_problem(parity_config(configure, problem))):
+        torch.manual_seed(8)
+        nn.functional.cross_entropy(net.train()(images), labels).backward()
+        gradients.append([parameter.grad for parameter in net.parameters()])
+    for mine, other in zip(*gradients, strict=True):
+        assert mine is not None
+        assert other is not None
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("problem", REFERENCES)
+def test_slots_are_those_of_the_network(problem: str, configure: Callable[..., RunConfig]) -> None:
+    assert find_slots(reference(problem, 1)) == problems()[problem].slots
+    full = build_problem(configure(problem=problem, position="all"))
+    batchnorms = [module for module in full.modules() if isinstance(module, BATCHNORM)]
+    assert len(batchnorms) == len(problems()[problem].slots)
+    normalised = [layer for layer in full.modules() if isinstance(layer, WEIGHT_LAYERS) and layer.bias is not None]
+    assert len(normalised) == (0 if "allcnnc" in problem else 1)  # the output layer alone keeps its bias
+
+
+def test_every_mask_and_mode_starts_from_the_same_weights(configure: Callable[..., RunConfig]) -> None:
+    nets = [
+        build_problem(configure(problem="cifar10_3c3d_bn", position=position, ablation=mode.value))
+        for position in ("none", "00111", "all")
+        for mode in Ablation
+    ]
+    weights = [[parameter for parameter in net.parameters() if parameter.ndim > 1] for net in nets]
+    for others in weights[1:]:
+        assert all(torch.equal(mine, other) for mine, other in zip(weights[0], others, strict=True))
+
+
+def test_another_seed_starts_from_other_weights(configure: Callable[..., RunConfig]) -> None:
+    nets = [build_problem(configure(random_seed=seed)) for seed in (1, 2)]
+    assert not torch.equal(next(nets[0].parameters()), next(nets[1].parameters()))
+
+
+def test_biases_start_where_asked(configure: Callable[..., RunConfig]) -> None:
+    for bias_init, value in (("deepobs", 0.05), (0.0, 0.0), (0.3, 0.3)):
+        net = build_problem(configure(position="011", bias_init=bias_init))
+        biases = [layer.bias for layer in net.modules() if isinstance(layer, WEIGHT_LAYERS) and layer.bias is not None]
+        assert len(biases) == 2  # conv1, dense2
+        assert all((bias == torch.tensor(value)).all() for bias in biases)

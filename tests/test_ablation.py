@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from batchnorm.ablation import ChannelBias, apply_mode_, fill_biases_, find_slots, insert_batchnorm_, read_slots
+from batchnorm.masks import Ablation, all_masks
+
+
+class Functional(nn.Module):
+    """A network of no DeepOBS make: activations as functions, a skip connection, pooling before the activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 4, 3))
+        self.branch = nn.Conv2d(4, 4, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.skip = nn.Conv2d(4, 4, 1)
+        self.hidden = nn.Linear(4, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.stem(images).relu()
+        features = functional.relu(self.pool(self.branch(features))) + self.skip(self.pool(features))
+        return self.head(torch.tanh(self.hidden(features.mean(dim=(2, 3)))))  # type: ignore[no-any-return]
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = {"conv1": nn.Conv2d(3, 4, 3), "relu1": nn.ReLU(), "flatten": nn.Flatten(), "dense1": nn.Linear(144, 5)}
+    return nn.Sequential(OrderedDict(layers | {"relu2": nn.ReLU(), "dense2": nn.Linear(5, 2)}))
+
+
+def test_slots_are_the_weight_layers_that_feed_an_activation() -> None:
+    assert find_slots(small()) == ("conv1", "dense1")
+    assert find_slots(Functional()) == ("stem", "branch", "hidden")
+
+
+def test_slots_of_torchvisions_models_are_their_batchnorms() -> None:
+    from torchvision.models import resnet18
+
+    net = resnet18(weights=None)
+    slots = find_slots(net)
+    assert slots[:3] == ("bn1", "layer1.0.bn1", "layer1.0.bn2")
+    assert len(slots) == 20
+
+
+def test_slots_of_torchvisions_vgg_are_its_weight_layers() -> None:
+    from torchvision.models import vgg11
+
+    with torch.device("meta"):
+        net = vgg11(weights=None)
+    assert len(find_slots(net)) == 10
+
+
+def test_a_network_that_cannot_be_traced_is_refused() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.ReLU()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.layer(images) if images.sum() > 0 else -images
+
+    with pytest.raises(ValueError, match="cannot be found"):
+        find_slots(Branching())
+
+
+@pytest.mark.parametrize("build", [small, Functional])
+def test_batchnorm_stands_where_the_mask_says_and_nowhere_else(build: type[nn.Module]) -> None:
+    slots = find_slots(build())
+    for mask in all_masks(len(slots)):
+        net = build()
+        weights = [parameter.clone() for parameter in net.parameters() if parameter.ndim > 1]
+        insert_batchnorm_(net, mask)
+        batchnorms = [name for name, module in net.named_modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+        assert batchnorms == [f"{slot}.batchnorm" for slot, digit in zip(slots, mask, strict=True) if digit]
+        parameters = read_slots(net, slots)
+        for slot, digit in zip(slots, mask, strict=True):
+            layer = next(module for module in net.get_submodule(slot).modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
+            assert (layer.bias is None) == bool(digit)
+            assert (slot in parameters.gamma, slot in parameters.beta, slot in parameters.bias) == (digit, digit, not digit)
+        after = [parameter for parameter in net.parameters() if parameter.ndim > 1]
+        assert all(torch.equal(mine, before) for mine, before in zip(after, weights, strict=True))
+        assert net(torch.rand(4, 3, 8, 8)).shape == (4, 2)
+
+
+def test_batchnorm_acts_between_layer_and_activation() -> None:
+    net, images = small().train(), torch.rand(16, 3, 8, 8)
+    plain = small()
+    insert_batchnorm_(net, (1, 0))
+    conv = plain.get_submodule("conv1")
+    assert isinstance(conv, nn.Conv2d)
+    features = functional.conv2d(images, conv.weight)
+    normalised = (features - features.mean((0, 2, 3), keepdim=True)) / (
+        features.var((0, 2, 3), False, keepdim=True) + 1e-5
+    ).sqrt()
+    assert torch.allclose(net(images), plain[2:](normalised.relu()), atol=1e-5)
+
+
+def test_inserting_draws_no_random_number() -> None:
+    net = small()
+    torch.manual_seed(5)
+    insert_batchnorm_(net, (1, 1))
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn)
+
+
+def test_a_mask_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"3 digits, the network 2 slots: conv1, dense1"):
+        insert_batchnorm_(small(), (1, 0, 1))
+
+
+def test_a_networks_own_batchnorm_becomes_a_bias_where_the_mask_leaves_it_out() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5), nn.BatchNorm1d(5)
+    )
+    assert find_slots(net) == ("1", "5")
+    insert_batchnorm_(net, (0, 1))
+    bias = net[1]
+    assert isinstance(bias, ChannelBias)
+    features = torch.rand(2, 4, 6, 6)
+    assert torch.equal(bias(features), features)
+    nn.init.constant_(bias.bias, 2.0)
+    assert torch.equal(bias(features), features + 2)
+    assert list(read_slots(net, ("1", "5")).bias) == ["1"]
+
+
+@pytest.mark.parametrize("mode", Ablation)
+def test_modes_freeze_what_they_do_not_train(mode: Ablation) -> None:
+    net = small()
+    insert_batchnorm_(net, (1, 1))
+    parameters = read_slots(net, ("conv1", "dense1"))
+    nn.init.constant_(parameters.gamma["conv1"], 3.0)
+    apply_mode_(net, mode)
+    for slot in ("conv1", "dense1"):
+        assert parameters.gamma[slot].requires_grad == mode.trains_gamma
+        assert parameters.beta[slot].requires_grad == mode.trains_beta
+    assert (parameters.gamma["conv1"] == (3 if mode.trains_gamma else 1)).all()
+
+
+def test_filling_biases_leaves_beta_alone() -> None:
+    net = small()
+    insert_batchnorm_(net, (1, 0))
+    fill_biases_(net, 0.25)
+    parameters = read_slots(net, ("conv1", "dense1"))
+    assert (parameters.bias["dense1"] == 0.25).all()
+    assert (parameters.beta["conv1"] == 0).all()
+
+
+def test_a_layer_without_children_is_not_looked_into() -> None:
+    class Odd(nn.Module):
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return features if features.sum() > 0 else -features
+
+    assert find_slots(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), Odd(), nn.Linear(2, 2))) == ("0",)

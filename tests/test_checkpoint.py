@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from batchnorm.checkpoint import restore_checkpoint_, save_atomically, save_checkpoint
+from batchnorm.config import RunConfig
+from batchnorm.data.batches import Batches
+from batchnorm.data.sources import IMAGE_SETS, load_image_set
+from batchnorm.errors import RunError
+from batchnorm.problems import build_problem
+from batchnorm.training import TrainingState, new_training
+
+CPU = torch.device("cpu")
+FINGERPRINT: dict[str, Any] = {"A": 1, "schedule": {"name": "step", "milestones": [1, 2]}, "none": None, "rate": 0.1}
+MARK = {"epochs/epoch": [3, 12345]}
+
+
+@pytest.fixture
+def state(configure: Callable[..., RunConfig], unchecked_images: None) -> TrainingState:
+    return training(configure(problem="cifar10_3c3d_bn"))
+
+
+def training(config: RunConfig) -> TrainingState:
+    arrays = load_image_set("cifar10", Path(config.obs_datasets))
+    batches = Batches(IMAGE_SETS["cifar10"], arrays, random_seed=1, batch_size=32, device=CPU)
+    return new_training(config, build_problem(config), batches, device=CPU, memory_format=torch.contiguous_format)
+
+
+TUNING = """cifar10_3c3d_bn:
+  SGD: {opt_hpars: {lr: 0.01}}
+  NAG: {opt_hpars: {lr: 0.01, momentum: 0.9}}
+  AdamW: {opt_hpars: {lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1.0e-8, weight_decay: 0.01}}
+  RMSprop: {opt_hpars: {lr: 0.01, alpha: 0.9, eps: 1.0e-8}}
+"""
+
+
+def test_a_checkpoint_restores_every_bit(configure: Callable[..., RunConfig], tmp_path: Path, unchecked_images: None) -> None:
+    (tmp_path / "tuning.yaml").write_text(TUNING)
+    schedule = {"name": "multistep", "milestones": [1], "gamma": 0.1}
+    keys = {"problem": "cifar10_3c3d_bn", "tuning_conf": str(tmp_path / "tuning.yaml"), "lr_schedule": schedule}
+    for optimizer in ("SGD", "NAG", "AdamW", "RMSprop"):
+        config = configure(optimizer=optimizer, **keys)
+        state, fresh = training(config), training(config)
+        for images, labels in list(state.batches.training(1))[:3]:
+            torch.nn.functional.cross_entropy(state.net(images), labels).backward()
+            state.optimizer.step()
+            state.schedule.step()
+            state.step += 1
+        path = tmp_path / "checkpoint.pt"
+        save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
+        assert restore_checkpoint_(path, fresh, fingerprint=FINGERPRINT) == MARK
+        assert fresh.step == 3
+        for name, value in state.net.state_dict().items():
+            assert torch.equal(fresh.net.state_dict()[name], value)
+        assert str(fresh.optimizer.state_dict()) == str(state.optimizer.state_dict())
+        assert fresh.schedule.state_dict() == state.schedule.state_dict()
+
+
+def test_every_damaged_byte_is_noticed_or_harmless(
+    state: TrainingState, configure: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
+    whole = path.read_bytes()
+    fresh = training(configure(problem="cifar10_3c3d_bn"))
+    noticed = 0
+    for place in [*range(0, len(whole), len(whole) // 30), *range(len(whole) - 400, len(whole), 40)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        try:
+            restore_checkpoint_(path, fresh, fingerprint=FINGERPRINT)
+        except RunError as error:
+            noticed += 1
+            assert "checkpoint.pt: is damaged" in str(error) or "belongs to another run" in str(error)
+            assert "\n" not in str(error)
+        else:
+            for name, value in state.net.state_dict().items():
+                assert torch.equal(fresh.net.state_dict()[name], value)
+    assert noticed >= 30
+
+
+@pytest.mark.parametrize("kept", [0, 10, 5000])
+def test_a_truncated_checkpoint_is_one_line(state: TrainingState, tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(RunError, match=r"checkpoint.pt: is damaged .*; OVERWRITE=true starts the run afresh"):
+        restore_checkpoint_(path, state, fingerprint=FINGERPRINT)
+
+
+def test_another_runs_checkpoint_is_refused(state: TrainingState, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
+    with pytest.raises(RunError, match="belongs to another run"):
+        restore_checkpoint_(path, state, fingerprint={**FINGERPRINT, "A": 2})
+
+
+def test_saving_fails_without_harm_to_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    save_atomically(path, {"a": torch.ones(3)})
+    (tmp_path / "model.pth.new").mkdir()  # so that the new file cannot be opened
+    with pytest.raises(OSError, match="directory"):
+        save_atomically(path, {"a": torch.zeros(3)})
+    (tmp_path / "model.pth.new").rmdir()
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchnorm.config import RunConfig, available_cores, differing_keys, read_command_line, resolve
+from batchnorm.errors import ConfigError
+
+SEED_COMMAND = [
+    "TUNING_CONF=configs/basic_config.yaml", "PROBLEM=cifar100_allcnnc_bn", "OPTIMIZER=SGD", "RANDOM_SEED=4842821",
+]  # fmt: skip
+DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
+
+
+def test_the_seed_command() -> None:
+    config = read_command_line(SEED_COMMAND)
+    assert config.directory == Path(
+        "output/4842821__cifar100_allcnnc_bn__1,1,1,1,1,1,1,1,1/Lr_0.16579130972807002/Ep_350/trained_bn"
+    )
+    assert (config.lr, config.batch_size, config.num_epochs, config.opt_hpars) == (0.16579130972807002, 256, 350, {})
+    assert config.threads == available_cores()
+
+
+def test_the_designs_example_directory() -> None:
+    config = read_command_line(["PROBLEM=cifar100_3c3d_bn", "RANDOM_SEED=4842821", "POSITION=00111", "ABLATION=fixed_gamma"])
+    assert str(config.directory) == "output/4842821__cifar100_3c3d_bn__0,0,1,1,1/Lr_0.16579130972807002/Ep_350/fixed_gamma"
+
+
+def test_keys_in_any_case_and_the_last_of_a_key_counts() -> None:
+    config = read_command_line(["problem=digits_2c2d_bn", "Random_Seed=1", "lr=1", "LR=2", "position=[0,1,1]"])
+    assert config.position == "0,1,1"
+    assert config.lr == 2.0
+    assert read_command_line([*DIGITS, "LR=2", "opt_hpars.LR=3"]).lr == 3.0
+    assert "Lr_2.0" in str(config.directory)
+
+
+def test_hyperparameters_and_schedules_can_be_overridden() -> None:
+    adam = read_command_line([*DIGITS, "OPTIMIZER=Adam", "OPT_HPARS.beta1=0.5", "OPT_HPARS.lr=0.01"])
+    assert (adam.lr, adam.opt_hpars) == (0.01, {"beta1": 0.5, "beta2": 0.999, "eps": 1e-8})
+    cosine = read_command_line([*DIGITS, "LR_SCHEDULE=cosine", "LR_SCHEDULE.warmup_epochs=2"])
+    assert cosine.lr_schedule == {"name": "cosine", "warmup_epochs": 2.0}
+    steps = read_command_line([*DIGITS, "LR_SCHEDULE=multistep", "LR_SCHEDULE.milestones=2,4", "LR_SCHEDULE.gamma=0.1"])
+    assert steps.lr_schedule == {"name": "multistep", "milestones": [2.0, 4.0], "gamma": 0.1}
+    momentum = ["PROBLEM=svhn_wrn164_bn", "RANDOM_SEED=1", "OPTIMIZER=Momentum"]
+    assert read_command_line(momentum).lr_schedule == {"name": "multistep", "milestones": [80, 120], "gamma": 0.1}
+    assert read_command_line([*momentum, "LR_SCHEDULE=null"]).lr_schedule is None
+
+
+def test_a_saved_configuration_can_be_loaded(tmp_path: Path) -> None:
+    for extra in ([], ["OPTIMIZER=Adam", "LR_SCHEDULE=cosine", "BIAS_INIT=0.25", "MAX_STEPS=7", "OUTPUT_DIR=a b: #c"]):
+        config = read_command_line([*DIGITS, *extra])
+        config.save(tmp_path / "config.yaml")
+        assert RunConfig.load(tmp_path / "config.yaml") == config
+
+
+def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else() -> None:
+    config = read_command_line(DIGITS)
+    same = ["DEVICE=cpu", "THREADS=3", "MEMORY_FORMAT=contiguous", "OUTPUT_DIR=x", "OBS_DATASETS=y", "LOG_EVERY_STEPS=1"]
+    for change in same:
+        assert read_command_line([*DIGITS, change]).fingerprint() == config.fingerprint()
+    decisive = [
+        "PROBLEM=mnist_2c2d_bn", "RANDOM_SEED=2", "POSITION=110", "ABLATION=fixed_bn", "OPTIMIZER=RMSprop", "LR=2",
+        "LR_SCHEDULE=cosine", "NUM_EPOCHS=5", "MAX_STEPS=9", "BATCH_SIZE=7", "L2_REG=1e-3", "BIAS_INIT=0", "PRECISION=bf16",
+    ]  # fmt: skip
+    for change in decisive:
+        assert read_command_line([*DIGITS, change]).fingerprint() != config.fingerprint(), change
+
+
+def test_the_modes_of_the_vanilla_network_are_one_run() -> None:
+    vanilla = [read_command_line([*DIGITS, "POSITION=none", f"ABLATION={mode}"]) for mode in ("trained_bn", "fixed_beta")]
+    assert vanilla[0].fingerprint() == vanilla[1].fingerprint()
+
+
+def test_differing_keys_are_named_with_both_values() -> None:
+    assert differing_keys({"A": 1, "B": 2}, {"A": 1, "B": 3, "C": None}) == ["B (2 there, 3 here)"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["RANDOM_SED=1"], "RANDOM_SED: unknown key; did you mean RANDOM_SEED?"),
+        (["nonsense"], "nonsense: not KEY=value"),
+        ([], "PROBLEM is required"),
+        (["PROBLEM=digits_2c2d_bn"], "RANDOM_SEED is required"),
+        (["PROBLEM=digits_2c2d", "RANDOM_SEED=1"], "PROBLEM=digits_2c2d: no such problem; did you mean digits_2c2d_bn?"),
+        ([*DIGITS, "OPTIMIZER=adam"], "OPTIMIZER=adam: no such optimizer; did you mean Adam?"),
+        ([*DIGITS, "ABLATION=fixed"], "ABLATION=fixed: unknown mode"),
+        ([*DIGITS, "POSITION=01"], "POSITION=01: has 2 digits; needs 3"),
+        ([*DIGITS, "RANDOM_SEED=-1"], "RANDOM_SEED=-1: must be an integer from 0"),
+        ([*DIGITS, "RANDOM_SEED=1.5"], "RANDOM_SEED=1.5: must be an integer from 0"),
+        ([*DIGITS, f"RANDOM_SEED={2**63}"], "must be an integer from 0"),
+        ([*DIGITS, "RANDOM_SEED=true"], "RANDOM_SEED=true: must be an integer"),
+        ([*DIGITS, "LR=0"], "LR=0.0: must be a finite number > 0"),
+        ([*DIGITS, "LR=-1"], "LR=-1.0: must be a finite number > 0"),
+        ([*DIGITS, "LR=nan"], "LR=nan: must be a finite number > 0"),
+        ([*DIGITS, "LR=inf"], "LR=inf: must be a finite number > 0"),
+        ([*DIGITS, "LR=fast"], "LR=fast: must be a finite number > 0"),
+        ([*DIGITS, "NUM_EPOCHS=0"], "NUM_EPOCHS=0: must be an integer >= 1"),
+        ([*DIGITS, "BATCH_SIZE=0"], "BATCH_SIZE=0: must be an integer >= 1"),
+        ([*DIGITS, "MAX_STEPS=0"], "MAX_STEPS=0: must be an integer >= 1"),
+        ([*DIGITS, "L2_REG=-1"], "L2_REG=-1.0: must be a finite number >= 0"),
+        ([*DIGITS, "BIAS_INIT=tiny"], "BIAS_INIT=tiny: must be deepobs or a finite number"),
+        ([*DIGITS, "BIAS_INIT=nan"], "BIAS_INIT=nan: must be deepobs or a finite number"),
+        ([*DIGITS, "PRECISION=fp16"], "PRECISION=fp16: must be fp32 or bf16"),
+        ([*DIGITS, "DEVICE=gpu"], "DEVICE=gpu: must be auto, cpu, cuda or cuda:N"),
+        ([*DIGITS, "THREADS=0"], "THREADS=0: must be an integer >= 1"),
+        ([*DIGITS, "DETERMINISTIC=perhaps"], "DETERMINISTIC=perhaps: must be true or false"),
+        ([*DIGITS, "OUTPUT_DIR="], "OUTPUT_DIR: is empty"),
+        ([*DIGITS, "OUTPUT_DIR=${oc.env:HOME}"], "interpolations are not supported"),
+        ([*DIGITS, "OPT_HPARS.momentum=0.9"], "OPT_HPARS.momentum: SGD has no such hyperparameter; valid: lr"),
+        ([*DIGITS, "OPTIMIZER=Adam", "OPT_HPARS.beta1=1"], "OPT_HPARS.beta1=1.0: must be a number in [0, 1)"),
+        ([*DIGITS, "OPT_HPARS=3"], "OPT_HPARS=3: give OPT_HPARS.name=value"),
+        ([*DIGITS, "OPT_HPARS.lr=x"], "LR=x: must be a finite number > 0"),
+        ([*DIGITS, "LR.x=3"], "LR.x=3: LR takes a plain value"),
+        ([*DIGITS, "OPTIMIZER=AdamW", "L2_REG=0.1"], "L2_REG=0.1: AdamW decays weights by itself"),
+        ([*DIGITS, "LR_SCHEDULE=cosin"], "LR_SCHEDULE.name=cosin: no such schedule; did you mean cosine?"),
+        ([*DIGITS, "LR_SCHEDULE=step"], "LR_SCHEDULE: the schedule step lacks step_size"),
+        ([*DIGITS, "LR_SCHEDULE=cosine", "LR_SCHEDULE.gamma=1"], "the schedule cosine has no such setting"),
+        ([*DIGITS, "LR_SCHEDULE=constant", "LR_SCHEDULE.warmup_epochs=11"], "take 11.0 epochs, but NUM_EPOCHS=10"),
+        ([*DIGITS, "LR_SCHEDULE=multistep", "LR_SCHEDULE.milestones=4,2", "LR_SCHEDULE.gamma=1"], "a list of rising epochs"),
+        ([*DIGITS, "TUNING_CONF=nowhere.yaml"], "TUNING_CONF=nowhere.yaml: no such file"),
+        ([*DIGITS, "TUNING_CONF=configs"], "TUNING_CONF=configs: cannot be read"),
+        (["PROBLEM=cifar10_3c3d_bn", "RANDOM_SEED=1", "OPTIMIZER=Adam"], "has no entry for it; it has SGD"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_one_line_that_names_them(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_command_line(arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+GOOD_ENTRY = "{batch_size: 8, num_epochs: 2, SGD: {lr_schedule: null, opt_hpars: {lr: 0.1}}}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no entries"),
+        ("- 1\n- 2\n", "holds no entries"),
+        ("just text", "has no entry for digits_2c2d_bn; it has just text"),
+        ("{unclosed: [", "not valid YAML"),
+        ("a: b: c", "not valid YAML"),
+        ("\x00\x01", "not valid YAML"),
+        ("digits_2c2d_bn: ${nowhere}", "not valid YAML"),
+        ("fmnist_2c2d_bn: 1", "has no entry for digits_2c2d_bn; it has fmnist_2c2d_bn"),
+        ("digits_2c2d_bn: 3", "must hold batch_size, num_epochs and optimizers"),
+        ("digits_2c2d_bn: {SGD: {opt_hpars: {lr: 1}}}", "lacks batch_size"),
+        ("digits_2c2d_bn: {batch_size: x, num_epochs: 2, SGD: {opt_hpars: {lr: 1}}}", "must be an integer"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, Adam: {}}", "no entry for it; it has Adam"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: 3}", "must hold opt_hpars"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {}}}", "lacks lr"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: abc}}}", "opt_hpars.lr=abc: must be a number"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1, momentum: 1}}}", "no such hyperparameter"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1}, schedul: 1}}", "did you mean lr_schedule?"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1}, lr_schedule: 5}}", "must be null or"),
+        ("digits_2c2d_bn: {batchsize: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1}}}", "did you mean batch_size?"),
+    ],
+)  # fmt: skip
+def test_bad_tuning_files_are_one_line_that_names_them(tmp_path: Path, content: str, message: str) -> None:
+    tuning = tmp_path / "tuning.yaml"
+    tuning.write_text(content)
+    with pytest.raises(ConfigError) as error:
+        read_command_line([*DIGITS, f"TUNING_CONF={tuning}"])
+    assert message in str(error.value)
+    assert str(tuning) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_entry_that_lacks_a_hyperparameter(tmp_path: Path) -> None:
+    tuning = tmp_path / "tuning.yaml"
+    tuning.write_text("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, Adam: {opt_hpars: {lr: 1, beta1: 0.9, beta2: 0.99}}}")
+    with pytest.raises(ConfigError, match="lacks Adam's eps"):
+        read_command_line([*DIGITS, f"TUNING_CONF={tuning}", "OPTIMIZER=Adam"])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["LR", "NUM_EPOCHS", "POSITION", "LR_SCHEDULE", "OPT_HPARS.lr"]), st.text(max_size=8)))
+)
+def test_any_text_as_a_value_is_taken_or_refused_in_one_line(overrides: list[tuple[str, str]]) -> None:
+    try:
+        config = read_command_line([*DIGITS, *(f"{key}={text}" for key, text in overrides)])
+    except ConfigError as error:
+        assert "\n" not in str(error)
+    else:
+        assert RunConfig.from_dict(config.to_dict()) == config
+
+
+def test_every_shipped_entry_resolves() -> None:
+    from batchnorm.config import _read_yaml
+    from batchnorm.optim import OPTIMIZERS
+    from batchnorm.problems import problems
+
+    entries = _read_yaml(Path("configs/basic_config.yaml"), key="TUNING_CONF")
+    assert set(entries) == set(problems())
+    for problem, entry in entries.items():
+        for optimizer in set(entry) & set(OPTIMIZERS):
+            resolve({"problem": problem, "random_seed": 0, "optimizer": optimizer})
+
+
+def test_reading_a_configuration_loads_no_torch() -> None:
+    code = "import sys; from batchnorm import command, store; command.help_text(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

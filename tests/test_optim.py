@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from batchnorm.optim import OPTIMIZERS, build_optimizer, build_schedule
+
+ADAM = {"beta1": 0.8, "beta2": 0.9, "eps": 1e-6}
+HYPERPARAMETERS: Mapping[str, Mapping[str, float]] = {
+    "SGD": {},
+    "Momentum": {"momentum": 0.9},
+    "NAG": {"momentum": 0.9},
+    "Adam": ADAM,
+    "AdamW": {**ADAM, "weight_decay": 0.1},
+    "RMSprop": {"alpha": 0.9, "eps": 1e-6},
+}
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def test_every_optimizer_is_torchs_own_with_its_hyperparameters() -> None:
+    assert set(HYPERPARAMETERS) == set(OPTIMIZERS)
+    references: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+        "SGD": lambda p: torch.optim.SGD(p, lr=0.1),
+        "Momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+        "NAG": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+        "Adam": lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.9), eps=1e-6),
+        "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.0),
+        "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.1, alpha=0.9, eps=1e-6),
+    }
+    images = torch.rand(8, 3)
+    for name, reference in references.items():
+        ours, theirs = network(), network()
+        hyperparameters = {**HYPERPARAMETERS[name], **({"weight_decay": 0.0} if name == "AdamW" else {})}
+        optimizers = (
+            build_optimizer(ours, name, lr=0.1, hyperparameters=hyperparameters, l2_reg=0.0),
+            reference(theirs.parameters()),
+        )
+        for net, optimizer in zip((ours, theirs), optimizers, strict=True):
+            for _ in range(5):
+                optimizer.zero_grad()
+                net(images).square().sum().backward()
+                optimizer.step()
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(mine, other), name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_acts_on_weights_only(name: str) -> None:
+    l2_reg = 0.0 if name == "AdamW" else 0.5
+    optimizer = build_optimizer(network(), name, lr=0.1, hyperparameters=HYPERPARAMETERS[name], l2_reg=l2_reg)
+    decays = {parameter.ndim: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert decays == {2: 0.1 if name == "AdamW" else 0.5, 1: 0.0}
+
+
+def test_what_needs_no_gradient_is_not_handed_over() -> None:
+    net = network()
+    frozen = net[1].weight
+    assert isinstance(frozen, nn.Parameter)
+    frozen.requires_grad_(False)
+    optimizer = build_optimizer(net, "SGD", lr=0.1, hyperparameters={}, l2_reg=0.0)
+    handed_over = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert handed_over == {id(parameter) for parameter in net.parameters() if parameter is not frozen}
+
+
+def rates(schedule: Mapping[str, Any] | None, epochs: int = 10, steps_per_epoch: int = 7) -> list[float]:
+    optimizer = build_optimizer(network(), "SGD", lr=0.5, hyperparameters={}, l2_reg=0.0)
+    scheduler = build_schedule(optimizer, schedule, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    found = []
+    for _ in range(epochs * steps_per_epoch):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def ramp(step: int) -> float:
+    return 1 / 14 + (1 - 1 / 14) * step / 14
+
+
+def half_cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+def restarted(step: int) -> float:
+    return half_cosine(step / 14 if step < 14 else (step - 14) / 28 if step < 42 else (step - 42) / 56)
+
+
+def after_ramp(shape: Callable[[int], float]) -> Callable[[int], float]:
+    return lambda step: ramp(step) if step < 14 else shape(step)
+
+
+SHAPES: list[tuple[dict[str, Any] | None, Callable[[int], float]]] = [
+    (None, lambda step: 1),
+    ({"name": "constant"}, lambda step: 1),
+    ({"name": "step", "step_size": 3, "gamma": 0.1}, lambda step: 0.1 ** (step // 21)),
+    ({"name": "multistep", "milestones": [2, 5], "gamma": 0.1}, lambda step: 0.1 ** ((step >= 14) + (step >= 35))),
+    ({"name": "cosine", "eta_min": 0.1}, lambda step: 0.2 + 0.8 * half_cosine(step / 70)),
+    ({"name": "cosine_warm_restarts", "T_0": 2, "T_mult": 2}, restarted),
+    (
+        {"name": "trapezoidal", "warmup_epochs": 2, "cooldown_epochs": 3},
+        after_ramp(lambda step: 1 if step < 49 else 1 - (step - 49) / 21),
+    ),
+    ({"name": "constant", "warmup_epochs": 2}, after_ramp(lambda step: 1)),
+    ({"name": "step", "step_size": 3, "gamma": 0.1, "warmup_epochs": 2}, after_ramp(lambda step: 0.1 ** ((step - 14) // 21))),
+    ({"name": "multistep", "milestones": [4], "gamma": 0.1, "warmup_epochs": 2}, after_ramp(lambda step: 0.1 ** (step >= 28))),
+    ({"name": "cosine", "warmup_epochs": 2}, after_ramp(lambda step: half_cosine((step - 14) / 56))),
+]
+
+
+@pytest.mark.parametrize(("schedule", "shape"), SHAPES)
+def test_schedules_against_their_formulas(schedule: dict[str, Any] | None, shape: Callable[[int], float]) -> None:
+    for step, rate in enumerate(rates(schedule)):
+        assert rate == pytest.approx(0.5 * shape(step), rel=1e-6, abs=1e-9), step
+
+
+@pytest.mark.parametrize("schedule", [schedule for schedule, _ in SHAPES])
+def test_a_schedule_goes_on_bit_for_bit_from_its_saved_state(schedule: dict[str, Any] | None) -> None:
+    def build() -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        optimizer = build_optimizer(network(), "SGD", lr=0.5, hyperparameters={}, l2_reg=0.0)
+        return optimizer, build_schedule(optimizer, schedule, epochs=10, steps_per_epoch=7)
+
+    whole = rates(schedule)
+    for stop in (1, 14, 20, 49, 60):
+        optimizer, scheduler = build()
+        for _ in range(stop):
+            optimizer.step()
+            scheduler.step()
+        again, scheduler_again = build()
+        again.load_state_dict(optimizer.state_dict())
+        scheduler_again.load_state_dict(scheduler.state_dict())
+        rest = []
+        for _ in range(stop, 70):
+            rest.append(again.param_groups[0]["lr"])
+            again.step()
+            scheduler_again.step()
+        assert rest == whole[stop:]

@@ -1,0 +1,458 @@
+"""What must be true of every run, on short runs of the real runner."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from batchnorm import training
+from batchnorm.config import RunConfig
+from batchnorm.data.batches import Batches
+from batchnorm.data.sources import IMAGE_SETS, load_image_set
+from batchnorm.errors import ConfigError, DataError, RunError
+from batchnorm.problems import build_problem, deepobs
+from batchnorm.rundir import RunDirectory
+from batchnorm.seeding import seed_default_generators
+from batchnorm.stop import Interrupted
+from batchnorm.store import Run, Status
+from tests import command
+from tests.conftest import arguments_of
+
+Configure = Callable[..., RunConfig]
+CPU = torch.device("cpu")
+
+
+def numbers(directory: Path) -> dict[str, np.ndarray]:
+    """Return all numbers of a record, but for measured seconds."""
+    found: dict[str, np.ndarray] = {}
+
+    def take(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.endswith("_seconds"):
+            found[name] = item[()]
+
+    with h5py.File(RunDirectory(directory).record, "r", swmr=True) as file:
+        file.visititems(take)
+    return found
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Hold two finished runs against each other, bit for bit."""
+    numbers_one, numbers_other = numbers(one), numbers(other)
+    assert set(numbers_one) == set(numbers_other)
+    for name, values in numbers_one.items():
+        assert values.tobytes() == numbers_other[name].tobytes(), name
+    weights = [torch.load(RunDirectory(directory).final_model, weights_only=True) for directory in (one, other)]
+    assert list(weights[0]) == list(weights[1])
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_a_finished_run_leaves_what_is_documented(configure: Configure) -> None:
+    config = configure(position="011", log_every_steps=5, num_epochs=2)
+    assert training.train(config) == Status.FINISHED
+    files = {file.name for file in config.directory.iterdir()}
+    assert files == {"config.yaml", "run.h5", "run.log", "final_model.pth", ".lock"}
+    run = Run(config.directory)
+    steps = 1349 // 32
+    assert run.status == Status.FINISHED
+    assert run.epochs["epoch"].tolist() == [0, 1, 2]
+    assert run.epochs["step"].tolist() == [0, steps, 2 * steps]
+    assert run.batches["step"].tolist() == list(range(0, 2 * steps, 5))
+    assert run.snapshot_steps.tolist() == [*range(0, 2 * steps, 5), 2 * steps]
+    assert run.epochs["test_acc"][-1] > 0.8
+    assert run.epochs["train_loss"][-1] < run.epochs["train_loss"][0]
+    assert RunConfig.load(config.directory / "config.yaml") == config
+    assert {"python", "torch", "deepobs", "cuda", "device", "threads", "host", "git_commit"} <= set(run.versions)
+    weights = torch.load(config.directory / "final_model.pth", weights_only=True)
+    assert np.array_equal(weights["conv2.batchnorm.weight"].numpy(), run.gamma("conv2")[-1])
+    assert np.array_equal(weights["conv1.bias"].numpy(), run.bias("conv1")[-1])
+    assert np.array_equal(weights["dense1.batchnorm.running_var"].numpy(), run.running_var("dense1")[-1])
+    log = (config.directory / "run.log").read_text()
+    assert "epoch 2/2" in log
+    assert "finished" in log
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "NAG", "Adam", "AdamW", "RMSprop"])
+@pytest.mark.parametrize("mode", ["fixed_bn", "fixed_gamma", "fixed_beta"])
+def test_frozen_is_frozen(configure: Configure, optimizer: str, mode: str) -> None:
+    decay = {"l2_reg": 0.1} if optimizer != "AdamW" else {"opt_hpars.weight_decay": 0.5}
+    config = configure(
+        problem="fmnist_mlp_bn" if optimizer in ("SGD", "Adam") else "digits_2c2d_bn",
+        optimizer=optimizer, ablation=mode, max_steps=6, log_every_steps=1, **decay,
+    )  # fmt: skip
+    training.train(config)
+    run = Run(config.directory)
+    for slot in run.layers:
+        gamma, beta = run.gamma(slot), run.beta(slot)
+        assert len(gamma) == 7
+        assert bool((gamma == 1).all()) != config.mode.trains_gamma
+        assert bool((beta == 0).all()) != config.mode.trains_beta
+
+
+def first_steps(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Train, and return all batches and dropout masks that the network saw, and its initial weights."""
+    seen: list[torch.Tensor] = []
+    initial: dict[str, torch.Tensor] = {}
+
+    def spy(config: RunConfig) -> torch.nn.Module:
+        net = build_problem(config)
+        initial.update({name.replace(".layer", ""): value.clone() for name, value in net.named_parameters() if value.ndim > 1})
+        net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()) if module.training else None)
+        for module in net.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.register_forward_hook(lambda module, _, output: seen.append(output == 0) if module.training else None)
+        return net
+
+    monkeypatch.setattr(training, "build_problem", spy)
+    training.train(config)
+    monkeypatch.undo()
+    return seen, initial
+
+
+def test_runs_of_one_seed_are_paired(configure: Configure, monkeypatch: pytest.MonkeyPatch, unchecked_images: None) -> None:
+    """Same initial weights, same images in the same batches with the same augmentation, same dropout noise on the input."""
+    keys = {"problem": "cifar100_allcnnc_bn", "batch_size": 16, "max_steps": 2, "log_every_steps": 1}
+    variants = [("none", "trained_bn"), ("000000001", "fixed_bn"), ("all", "fixed_gamma")]
+    results = []
+    for position, mode in variants:
+        monkeypatch.chdir(Path(__file__).parent.parent)
+        with monkeypatch.context() as patch:
+            import torchvision.datasets.cifar
+
+            patch.setattr(torchvision.datasets.cifar, "check_integrity", lambda path, *_: Path(path).is_file())
+            results.append(first_steps(configure(position=position, ablation=mode, **keys), patch))
+    for seen, initial in results[1:]:
+        assert list(initial) == list(results[0][1])
+        assert all(torch.equal(value, results[0][1][name]) for name, value in initial.items())
+        # Of each step: the input, then the three dropout layers' zeros; the first of them sees the input itself.
+        assert len(seen) == len(results[0][0]) == 8
+        for place in (0, 1, 4, 5):
+            assert torch.equal(seen[place], results[0][0][place])
+    assert not torch.equal(results[0][0][0], results[0][0][4])
+
+
+def test_evaluation_takes_nothing_from_training(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(position="all", max_steps=60, log_every_steps=1)
+    training.train(config)
+    without = configure(position="all", max_steps=60, log_every_steps=1, output_dir=config.output_dir + "2")
+    monkeypatch.setattr(training, "evaluate", lambda *_: (0.0, 0.0))
+    training.train(without)
+    one, other = numbers(config.directory), numbers(without.directory)
+    for name in ("batches/loss", "snapshots/gamma/conv1", "snapshots/beta/dense1"):
+        assert one[name].tobytes() == other[name].tobytes()
+
+
+@pytest.mark.parametrize("position", ["none", "all"])
+def test_metrics_against_a_naive_evaluation(configure: Configure, position: str) -> None:
+    config = configure(position=position, num_epochs=1)
+    training.train(config)
+    run = Run(config.directory)
+    arrays = load_image_set("digits", Path())
+    net = build_problem(config)
+    net.load_state_dict(torch.load(config.directory / "final_model.pth", weights_only=True))
+    net.eval()
+    images = torch.from_numpy(arrays.test_images).float() / 255
+    losses, right = [], 0
+    with torch.no_grad():
+        for image, label in zip(images, torch.from_numpy(arrays.test_labels), strict=True):
+            logits = net(image[None]).double()
+            losses.append(cross_entropy(logits, label[None]).item())
+            right += int(logits.argmax() == label)
+    assert run.epochs["test_loss"][-1] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert run.epochs["test_acc"][-1] == right / len(losses)
+
+
+def test_l2_is_in_the_gradient_and_not_in_the_metrics(configure: Configure) -> None:
+    plain, decayed = configure(max_steps=1, log_every_steps=1), configure(max_steps=1, log_every_steps=1, l2_reg=0.1)
+    for config, name in ((plain, "plain"), (decayed, "decayed")):
+        object.__setattr__(config, "output_dir", f"{config.output_dir}/{name}")
+        training.train(config)
+    runs = [Run(config.directory) for config in (plain, decayed)]
+    assert runs[0].batches["loss"][0] == runs[1].batches["loss"][0]
+    weights = [torch.load(config.directory / "final_model.pth", weights_only=True) for config in (plain, decayed)]
+    start = build_problem(plain).state_dict()
+    for name, first in start.items():
+        if first.ndim > 1:
+            difference = weights[0][name] - weights[1][name]
+            assert torch.allclose(difference, plain.lr * 0.1 * first, atol=1e-6)
+        elif first.dtype.is_floating_point and "running" not in name:
+            assert torch.equal(weights[0][name], weights[1][name])
+
+
+@pytest.mark.parametrize("max_steps", [1, 42, 43, 84, 500])
+def test_max_steps_are_exact(configure: Configure, max_steps: int) -> None:
+    config = configure(max_steps=max_steps, log_every_steps=1)
+    training.train(config)
+    run = Run(config.directory)
+    done = min(max_steps, 84)
+    assert run.snapshot_steps.tolist() == list(range(done + 1))
+    assert run.epochs["step"][-1] == done
+    assert run.epochs["epoch"].tolist() == list(range(-(-done // 42) + 1))
+
+
+def test_recording_nothing_but_the_end(configure: Configure) -> None:
+    config = configure(log_every_steps=0, max_steps=3)
+    training.train(config)
+    run = Run(config.directory)
+    assert len(run.batches["step"]) == 0
+    assert run.snapshot_steps.tolist() == [3]
+
+
+def test_how_often_is_recorded_changes_nothing(configure: Configure) -> None:
+    finals = []
+    for every in (0, 1, 7):
+        config = configure(log_every_steps=every, max_steps=30, output_dir=f"{configure().output_dir}{every}")
+        training.train(config)
+        finals.append(torch.load(config.directory / "final_model.pth", weights_only=True))
+    for other in finals[1:]:
+        assert all(torch.equal(value, other[name]) for name, value in finals[0].items())
+
+
+@pytest.mark.parametrize("log_every_steps", [0, 1, 5])
+def test_divergence_ends_the_run_and_keeps_what_was_recorded(configure: Configure, log_every_steps: int) -> None:
+    config = configure(lr=1e30, log_every_steps=log_every_steps)
+    assert training.train(config) == Status.DIVERGED
+    run = Run(config.directory)
+    assert run.status == Status.DIVERGED
+    assert not (config.directory / "checkpoint.pt").exists()
+    assert not (config.directory / "final_model.pth").exists()
+    losses = run.batches["loss"]
+    if log_every_steps:
+        assert np.isfinite(losses[:-1]).all()
+        assert not np.isfinite(losses[-1])
+        assert np.isfinite(losses[0])
+        assert len(run.snapshot_steps) == len(losses)
+        assert run.epochs["epoch"].tolist() == [0]
+    else:
+        assert run.epochs["epoch"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("position", "precision"), [("none", "fp32"), ("all", "fp32"), ("all", "bf16")])
+def test_a_repeated_run_has_the_same_bits(configure: Configure, position: str, precision: str) -> None:
+    configs = [
+        configure(position=position, precision=precision, max_steps=20, output_dir=f"{configure().output_dir}{number}")
+        for number in (1, 2)
+    ]
+    for config in configs:
+        training.train(config)
+    assert_same_run(configs[0].directory, configs[1].directory)
+
+
+@pytest.mark.parametrize("schedule", [None, {"name": "cosine", "warmup_epochs": 1}])
+def test_losses_are_those_of_deepobs_own_code(
+    fashion_mnist: Path, configure: Configure, schedule: dict[str, Any] | None
+) -> None:
+    """Same weights, same batches: DeepOBS's network, loss function and torch's SGD, step by step for some hundred steps."""
+    steps = 300 if schedule is None else 20
+    config = configure(
+        problem="fmnist_2c2d_bn", position="none", obs_datasets=str(fashion_mnist), batch_size=128, num_epochs=5,
+        max_steps=steps, log_every_steps=1, memory_format="contiguous", lr_schedule=schedule,
+    )  # fmt: skip
+    assert config.lr == 0.15849
+    training.train(config)
+    ours = Run(config.directory)
+
+    pytorch = deepobs.import_deepobs()
+    pytorch.config.set_default_device("cpu")
+    problem = pytorch.testproblems.fmnist_2c2d(config.batch_size)
+    seed_default_generators(config.random_seed, "initial weights")
+    problem.net = pytorch.testproblems.testproblems_modules.net_mnist_2c2d(num_outputs=10)
+    problem.loss_function = torch.nn.CrossEntropyLoss
+    problem.regularization_groups = problem.get_regularization_groups()
+    arrays = load_image_set("fmnist", fashion_mnist)
+    batches = Batches(IMAGE_SETS["fmnist"], arrays, random_seed=config.random_seed, batch_size=128, device=CPU)
+    problem._iterator = batches.training(1)
+    problem.phase = "train"
+    problem.net.train()
+    optimizer = torch.optim.SGD(problem.net.parameters(), lr=config.lr)
+    theirs = []
+    for rate in ours.batches["lr"]:
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        loss, _ = problem.get_batch_loss_and_accuracy()
+        loss.backward()
+        optimizer.step()
+        theirs.append(loss.item())
+    assert len(theirs) == steps
+    assert ours.batches["loss"].astype(np.float32).tolist() == pytest.approx(theirs, rel=1e-5)
+
+
+def interrupted_at(config: RunConfig, number: signal.Signals, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process, which gets a signal at a step."""
+
+    def seed_and_signal(random_seed: int, stream: str, index: int = 0) -> None:
+        seed_default_generators(random_seed, stream, index)
+        if stream == "dropout" and index == step:
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "seed_default_generators", seed_and_signal)
+        with pytest.raises(Interrupted):
+            training.train(config)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "NAG", "AdamW"])
+def test_a_run_that_is_stopped_by_signals_and_resumed_has_the_same_bits(
+    configure: Configure, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {
+        "optimizer": optimizer,
+        "position": "011",
+        "log_every_steps": 3,
+        "lr_schedule": {"name": "cosine", "warmup_epochs": 1},
+    }
+    unbroken = configure(**keys, output_dir=f"{configure().output_dir}/unbroken")
+    training.train(unbroken)
+    config = configure(**keys)
+    for number, step in (
+        (signal.SIGTERM, 0),
+        (signal.SIGINT, 17),
+        (signal.SIGUSR1, 41),
+        (signal.SIGTERM, 42),
+        (signal.SIGUSR1, 83),
+    ):
+        interrupted_at(config, number, step, monkeypatch)
+        assert command.checkpoint_steps(config.directory) == step + 1
+        assert Run(config.directory).status == Status.RUNNING
+    assert training.train(config) == Status.FINISHED
+    assert_same_run(config.directory, unbroken.directory)
+
+
+def test_stopping_during_evaluation_repeats_no_step(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    unbroken = configure(output_dir=f"{configure().output_dir}/unbroken")
+    training.train(unbroken)
+    config = configure()
+    evaluate = training.evaluate
+    for stop_epoch, stop_split in ((0, "valid"), (1, "train"), (2, "test")):
+
+        def evaluate_and_stop(state: Any, split: str, epoch: int, between: Callable[[], None]) -> tuple[float, float]:
+            if (epoch, split) == (stop_epoch, stop_split):  # noqa: B023
+                signal.raise_signal(signal.SIGTERM)
+            return evaluate(state, split, epoch, between)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "evaluate", evaluate_and_stop)
+            with pytest.raises(Interrupted):
+                training.train(config)
+        assert command.checkpoint_steps(config.directory) == stop_epoch * 42
+    training.train(config)
+    assert_same_run(config.directory, unbroken.directory)
+
+
+@pytest.mark.parametrize(
+    ("problem", "keys"),
+    [
+        ("digits_2c2d_bn", {"optimizer": "Momentum", "num_epochs": 4, "log_every_steps": 1}),
+        ("cifar100_allcnnc_bn", {"num_epochs": 4, "batch_size": 10, "position": "010010001", "log_every_steps": 1, "lr": 0.01}),
+    ],
+)
+def test_a_run_that_is_killed_again_and_again_has_the_same_bits(
+    configure: Configure, tmp_path: Path, problem: str, keys: dict[str, Any]
+) -> None:
+    unbroken = configure(problem=problem, **keys, output_dir=f"{tmp_path}/unbroken")
+    assert command.run(arguments_of(unbroken), tmp_path / "unbroken.txt") == (0, (tmp_path / "unbroken.txt").read_text())
+    seconds = Run(unbroken.directory).epochs
+    duration = float(sum(seconds["train_seconds"]) + sum(seconds["eval_seconds"]))
+    config = configure(problem=problem, **keys)
+    chance = random.Random(problem)
+    kills = 0
+    for _ in range(5):
+        process = command.start(arguments_of(config), tmp_path / "killed.txt")
+        assert command.wait_for(process, "epoch" if kills == 0 else "resumed")
+        process.join(chance.uniform(0, duration / 3))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+        Run(config.directory)  # can be read
+    code, text = command.run(arguments_of(config), tmp_path / "last.txt")
+    assert code == 0, text
+    assert kills >= 2
+    assert_same_run(config.directory, unbroken.directory)
+
+
+def test_two_processes_on_one_directory(configure: Configure, tmp_path: Path) -> None:
+    config = configure(num_epochs=50)
+    first = command.start(arguments_of(config), tmp_path / "first.txt")
+    assert command.wait_for(first, "started")
+    code, text = command.run(arguments_of(config), tmp_path / "second.txt")
+    assert code == 2
+    assert text == f"error: {config.directory}: another process is at this run\n"
+    assert first.pid is not None
+    first.terminate()
+    first.join()
+    assert first.exitcode == 75
+    assert "stopped by SIGTERM at step" in first.text
+
+
+def test_bad_input_leaves_no_run_directory(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cases = [
+        (configure(batch_size=1350), ConfigError, "BATCH_SIZE=1350: is larger than digits's training set of 1349 images"),
+        (configure(device="cuda:7"), ConfigError, "DEVICE=cuda:7: this machine has"),
+        (configure(problem="svhn_3c3d_bn", obs_datasets=str(tmp_path / "none")), DataError, "SVHN is absent or damaged"),
+        (configure(output_dir=str(tmp_path / "file" / "output")), ConfigError, "cannot be written: Not a directory"),
+    ]
+    for config, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            training.train(config)
+        assert {file.name for file in tmp_path.iterdir()} <= {"file"}
+
+
+def test_another_run_in_the_directory_is_refused_until_overwritten(configure: Configure) -> None:
+    training.train(configure(max_steps=2))
+    with pytest.raises(RunError, match=r"holds another run: MAX_STEPS \(2 there, 3 here\); OVERWRITE=true"):
+        training.train(configure(max_steps=3))
+    assert Run(configure().directory).epochs["step"][-1] == 2
+    assert training.train(configure(max_steps=3, overwrite=True)) == Status.FINISHED
+    assert Run(configure().directory).epochs["step"][-1] == 3
+
+
+def test_other_images_are_another_run(
+    configure: Configure, small_images: Path, fashion_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(problem="fmnist_mlp_bn", max_steps=5)
+    interrupted_at(config, signal.SIGTERM, 2, monkeypatch)
+    other = configure(problem="fmnist_mlp_bn", max_steps=5, obs_datasets=str(fashion_mnist))
+    with pytest.raises(RunError, match=r"holds another run: images \("):
+        training.train(other)
+
+
+def test_a_resumed_run_tells_what_changed(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted_at(configure(threads=1), signal.SIGTERM, 2, monkeypatch)
+    caplog.clear()
+    training.train(configure(threads=2))
+    assert "its last bits may differ: threads 1 -> 2" in caplog.text
+    versions = Run(configure().directory).versions
+    assert versions["threads"] == 2
+    assert [part["threads"] for part in versions["earlier_parts"]] == [1]
+
+
+@pytest.mark.parametrize("file", ["run.h5", "checkpoint.pt"])
+def test_a_damaged_file_is_named(configure: Configure, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted_at(configure(), signal.SIGTERM, 2, monkeypatch)
+    path = configure().directory / file
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RunError, match=rf"{file}: is damaged .*OVERWRITE=true starts the run afresh"):
+        training.train(configure())
+    assert training.train(configure(overwrite=True, max_steps=1)) == Status.FINISHED
+
+
+def test_memory_format_is_chosen_for_device_and_precision(configure: Configure) -> None:
+    cuda = torch.device("cuda")
+    assert training.choose_memory_format(configure(), CPU) == torch.channels_last
+    assert training.choose_memory_format(configure(), cuda) == torch.contiguous_format
+    assert training.choose_memory_format(configure(precision="bf16"), cuda) == torch.channels_last
+    assert training.choose_memory_format(configure(memory_format="contiguous"), CPU) == torch.contiguous_format
