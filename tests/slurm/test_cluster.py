@@ -88,10 +88,10 @@ def has_epochs(study: Study, index: int) -> bool:
 
 
 def test_a_submitted_study_runs_to_its_end_under_its_limit(cluster: Cluster, submit: Submit, write: Write) -> None:
-    path, study = write(SHORT + "RANDOM_SEED: 1\nPOSITION: [none, all]\nABLATION: [trained_bn, fixed_bn, fixed_beta]\n")
+    path, study = write(SHORT + "RANDOM_SEED: 1\nPOSITION: [none, all]\nABLATION: [trained_bn, fixed_bn]\n")
     job = submit(path, "--at-once=2")
     assert cluster.job(job)["ArrayTaskThrottle"] == "2"
-    tasks = [f"{job}_{index}" for index in range(4)]
+    tasks = [f"{job}_{index}" for index in range(3)]
     running: set[int] = set()
 
     def done() -> bool:
@@ -100,7 +100,7 @@ def test_a_submitted_study_runs_to_its_end_under_its_limit(cluster: Cluster, sub
 
     cluster.wait(done)
     assert max(running) <= 2
-    assert states(study) == [State.FINISHED] * 4
+    assert states(study) == [State.FINISHED] * 3
     for task in tasks:
         assert cluster.job(task)["ExitCode"] == "0:0"
 
@@ -108,11 +108,11 @@ def test_a_submitted_study_runs_to_its_end_under_its_limit(cluster: Cluster, sub
 def test_the_other_scripts_run_as_shipped(cluster: Cluster, repository: Path, small_images: Path) -> None:
     keys = ["PROBLEM=mnist_mlp_bn", "RANDOM_SEED=7", "NUM_EPOCHS=1", "BATCH_SIZE=32", f"OBS_DATASETS={small_images}"]
     one = sbatch(cluster, repository, "run_one_modelsetting", *keys, "POSITION=0,1,0", "ABLATION=fixed_gamma")
-    modes = sbatch(cluster, repository, "run_all_modifications", *keys, "POSITION=110")
-    positions = sbatch(cluster, repository, "run_multiple_positions", *keys, options=("--array=0-1,4",))
-    tasks = [one, *(f"{modes}_{index}" for index in range(4)), *(f"{positions}_{index}" for index in (0, 1, 4))]
+    modes = sbatch(cluster, repository, "run_all_modifications", *keys, "POSITION=110", options=("--array=2-3",))
+    positions = sbatch(cluster, repository, "run_multiple_positions", *keys, options=("--array=4",))
+    tasks = [one, f"{modes}_2", f"{modes}_3", f"{positions}_4"]
     cluster.wait(lambda: is_over(cluster, *tasks))
-    assert [cluster.job(task)["ExitCode"] for task in tasks] == ["0:0"] * 8
+    assert [cluster.job(task)["ExitCode"] for task in tasks] == ["0:0"] * 4
     finished = {
         (run.config.position, run.config.ablation)
         for path in repository.glob("output/7__*/*/*/*/run.h5")
@@ -120,8 +120,8 @@ def test_the_other_scripts_run_as_shipped(cluster: Cluster, repository: Path, sm
     }
     assert finished == {
         ("0,1,0", "fixed_gamma"),
-        *(("1,1,0", mode) for mode in ("trained_bn", "fixed_bn", "fixed_gamma", "fixed_beta")),
-        ("1,0,0", "trained_bn"),
+        ("1,1,0", "fixed_gamma"),
+        ("1,1,0", "fixed_beta"),
         ("0,0,1", "trained_bn"),
     }
 
