@@ -35,8 +35,11 @@ names = [entry.name.upper() for entry in fields(RunConfig)]
 nested = [f"OPT_HPARS.{name}" for spec in OPTIMIZERS.values() for name in spec.hyperparameters]
 nested += [f"LR_SCHEDULE.{name}" for spec in SCHEDULES.values() for name in (*spec.required, *spec.optional)]
 keys = st.sampled_from([*names, *nested, "opt_hpars.lr", "Lr", "", "POSITION.x", "NOBODY"]) | st.text(max_size=12)
-TEXTS = "all none null true auto 0,1,1 [0,1,1] 011 cuda:0 bf16 deepobs 1e-3 nan inf -1 0 1 1e400 ${LR} ~ \0".split(" ")
-words = st.sampled_from([*problems(), *OPTIMIZERS, *SCHEDULES, *MASK_SETS, *(mode.value for mode in Ablation), *TEXTS])
+TEXTS = ("all", "none", "null", "true", "auto", "0,1,1", "[0,1,1]", "011", "cuda:0", "bf16", "deepobs", "${LR}", "~", "\0")
+NUMBERS = ("1e-3", "nan", "inf", "-1", "0", "1", "1e400")
+words = st.sampled_from(
+    [*problems(), *OPTIMIZERS, *SCHEDULES, *MASK_SETS, *(mode.value for mode in Ablation), *TEXTS, *NUMBERS]
+)
 values = words | st.integers().map(str) | st.floats().map(str) | st.text(max_size=20)
 arguments = st.lists(st.builds("{}={}".format, keys, values) | st.text(max_size=20), max_size=5)
 required = st.sampled_from([[], ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"], ["PROBLEM=cifar100_allcnnc_bn", "RANDOM_SEED=0"]])

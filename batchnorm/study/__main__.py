@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from batchnorm.config import is_device, split_arguments
-from batchnorm.errors import ConfigError, ExitCode, StudyError, UserError, nearest_first
+from batchnorm.errors import ConfigError, ExitCode, StudyError, UserError, nearest_first, one_line
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import check_no_other_runs, format_array, format_list, format_status, standings, to_do
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return run_command(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return ExitCode.BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)

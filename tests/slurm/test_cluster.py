@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -167,10 +166,10 @@ def test_cancelled_and_killed_runs_are_taken_up_by_submitting_again(
     done = [each.progress.epochs_done for each in standings(study)]
     job = submit(path)
     tasks = [f"{job}_{index}" for index in range(3)]
-    cluster.wait(lambda: all(has_more(study, index, done[index]) for index in range(3)))
+    cluster.wait(lambda: all(has_more(study, index, done[index]) for index in range(2)))  # there are two GPUs
     cluster.call("scancel", job)
     cluster.wait(lambda: is_over(cluster, *tasks))
-    assert all("resumed at step" in RunDirectory(run.config.directory).log.read_text() for run in study.runs)
+    assert all("resumed at step" in RunDirectory(run.config.directory).log.read_text() for run in study.runs[:2])
 
 
 def has_more(study: Study, index: int, epochs: int) -> bool:
@@ -181,30 +180,24 @@ def test_a_run_that_meets_its_time_limit_goes_on_and_ends_as_if_unbroken(
     cluster: Cluster, repository: Path, submit: Submit, write: Write, tmp_path: Path
 ) -> None:
     # SLURM looks at time limits twice a minute only; OVERWRITE=true is obeyed by the first start alone
-    text = LONG.replace("4000", "EPOCHS") + "RANDOM_SEED: 5\nPOSITION: '0,1,1'\nABLATION: fixed_beta\n"
-    epochs = 400
-    path, study = write(text.replace("EPOCHS", str(epochs)) + "OVERWRITE: true\n")
+    epochs = 600
+    text = SHORT.replace("NUM_EPOCHS: 1", f"NUM_EPOCHS: {epochs}")
+    path, study = write(text + "RANDOM_SEED: 5\nPOSITION: '0,1,1'\nABLATION: fixed_beta\nOVERWRITE: true\n")
+    elsewhere = {"output_dir": str(tmp_path / "unbroken")}
+    command = [sys.executable, "-m", "batchnorm.study", "run", path, "--index=0", f"OUTPUT_DIR={elsewhere['output_dir']}"]
+    unbroken = subprocess.Popen(command, cwd=repository, env=cluster.environment, stderr=subprocess.DEVNULL)
     job = submit(path, "--", "--time=2", "--signal=B:USR1@110")
     task = f"{job}_0"
     cluster.wait(lambda: "in the queue again" in "".join(file.read_text() for file in repository.glob("output/slurm/*.log")))
     assert states(study) == [State.CUT_OFF]
-    stopped_at = standings(study)[0].progress.epochs_done
-    assert 0 < stopped_at < epochs
+    assert 0 < standings(study)[0].progress.epochs_done < epochs
     cluster.wait(lambda: cluster.job(task).get("JobState") == "PENDING")
     cluster.call("scontrol", "update", f"JobId={task}", "StartTime=now", "TimeLimit=60")
     cluster.wait(lambda: is_over(cluster, task))
     assert cluster.job(task)["JobState"] == "COMPLETED", log_of(repository, task)
     assert cluster.job(task)["Restarts"] == "1"
-    assert "stopped by SIGUSR1" in RunDirectory(study.runs[0].config.directory).log.read_text()
-    assert shlex.split(log_of(repository, task).splitlines()[-1])[-1] == "0"
-    unbroken = [
-        sys.executable,
-        "-m",
-        "batchnorm.study",
-        "run",
-        path,
-        f"OUTPUT_DIR={tmp_path / 'unbroken'}",
-    ]
-    subprocess.run(unbroken, cwd=repository, env=cluster.environment, check=True, capture_output=True)
-    other = read_study(repository / path, {"output_dir": str(tmp_path / "unbroken")})
-    assert_same_run(study.runs[0].config.directory, other.runs[0].config.directory)
+    log = RunDirectory(study.runs[0].config.directory).log.read_text()
+    assert "stopped by SIGUSR1" in log
+    assert "resumed at step" in log
+    assert unbroken.wait() == 0
+    assert_same_run(study.runs[0].config.directory, read_study(repository / path, elsewhere).runs[0].config.directory)
