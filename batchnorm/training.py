@@ -28,6 +28,7 @@ from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, load_image_set
 from batchnorm.errors import ConfigError, RunError, one_line
 from batchnorm.logs import log_to_file, logger, progress
+from batchnorm.memory import keep_freed_memory
 from batchnorm.optim import build_optimizer, build_schedule
 from batchnorm.problems import build_problem, find_problem
 from batchnorm.recording import Diverged, Recorder
@@ -243,6 +244,7 @@ def prepare_torch(config: RunConfig) -> torch.device:
     Raises:
         ConfigError: there is no such device.
     """
+    keep_freed_memory()
     torch.set_num_threads(config.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)

@@ -7,9 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from batchnorm.config import RunConfig, resolve
+from batchnorm.problems import problems
 from tests import images
+
+_ADAM = {"lr": 0.001, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
+TUNING = {
+    "SGD": {"opt_hpars": {"lr": 0.1}},
+    "Momentum": {"opt_hpars": {"lr": 0.01, "momentum": 0.9}},
+    "NAG": {"opt_hpars": {"lr": 0.01, "momentum": 0.9}},
+    "Adam": {"opt_hpars": _ADAM},
+    "AdamW": {"opt_hpars": {**_ADAM, "weight_decay": 0.01}},
+    "RMSprop": {"opt_hpars": {"lr": 0.001, "alpha": 0.9, "eps": 1e-8}},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +64,19 @@ def unchecked_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def configure(tmp_path: Path, small_images: Path) -> Callable[..., RunConfig]:
-    """Return a function that makes the configuration of a short run below the test's folder."""
+def configure(tmp_path: Path, small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunConfig]:
+    """Return a function that makes the configuration of a short run below the test's folder: 11 steps an epoch.
+
+    It knows every optimizer for every problem.
+    """
+
+    tuning = tmp_path_factory.mktemp("tuning") / "tuning.yaml"
+    tuning.write_text(OmegaConf.to_yaml(dict.fromkeys(problems(), TUNING)))
 
     def make(**keys: object) -> RunConfig:
         defaults = {
-            "problem": "digits_2c2d_bn",
+            "problem": "mnist_mlp_bn",
+            "tuning_conf": str(tuning),
             "random_seed": 3,
             "num_epochs": 2,
             "batch_size": 32,

@@ -31,20 +31,10 @@ def training(config: RunConfig) -> TrainingState:
     return new_training(config, build_problem(config), batches, device=CPU, memory_format=torch.contiguous_format)
 
 
-TUNING = """cifar10_3c3d_bn:
-  SGD: {opt_hpars: {lr: 0.01}}
-  NAG: {opt_hpars: {lr: 0.01, momentum: 0.9}}
-  AdamW: {opt_hpars: {lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1.0e-8, weight_decay: 0.01}}
-  RMSprop: {opt_hpars: {lr: 0.01, alpha: 0.9, eps: 1.0e-8}}
-"""
-
-
 def test_a_checkpoint_restores_every_bit(configure: Callable[..., RunConfig], tmp_path: Path, unchecked_images: None) -> None:
-    (tmp_path / "tuning.yaml").write_text(TUNING)
     schedule = {"name": "multistep", "milestones": [1], "gamma": 0.1}
-    keys = {"problem": "cifar10_3c3d_bn", "tuning_conf": str(tmp_path / "tuning.yaml"), "lr_schedule": schedule}
     for optimizer in ("SGD", "NAG", "AdamW", "RMSprop"):
-        config = configure(optimizer=optimizer, **keys)
+        config = configure(problem="cifar10_3c3d_bn", optimizer=optimizer, lr_schedule=schedule)
         state, fresh = training(config), training(config)
         for images, labels in list(state.batches.training(1))[:3]:
             torch.nn.functional.cross_entropy(state.net(images), labels).backward()

@@ -86,9 +86,9 @@ def test_a_full_disk_stops_the_run_with_one_line_and_room_lets_it_go_on(
     if mounted.returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        config = configure(output_dir=f"{disk}/output", log_every_steps=1)
+        config = configure(output_dir=f"{disk}/output", num_epochs=20, log_every_steps=1)
         filler = disk / "filler"
-        filler.write_bytes(b"\0" * 20_000_000)
+        filler.write_bytes(b"\0" * 29_000_000)
         code, text = command.run(arguments_of(config), tmp_path / "full.txt")
         assert code == 2
         assert "Traceback" not in text
@@ -97,7 +97,7 @@ def test_a_full_disk_stops_the_run_with_one_line_and_room_lets_it_go_on(
         code, text = command.run(arguments_of(config), tmp_path / "room.txt")
         assert code == 0, text
         assert Run(config.directory).status == Status.FINISHED
-        unbroken = configure(output_dir=str(tmp_path / "unbroken"), log_every_steps=1)
+        unbroken = configure(output_dir=str(tmp_path / "unbroken"), num_epochs=20, log_every_steps=1)
         assert command.run(arguments_of(unbroken), tmp_path / "unbroken.txt")[0] == 0
         from tests.test_training import assert_same_run
 
