@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from batchnorm.config import RunConfig, read_command_line
-from batchnorm.errors import ExitCode, UserError
+from batchnorm.errors import ExitCode, UserError, one_line
 from batchnorm.masks import Ablation
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return train_or_skip(read_command_line(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return ExitCode.BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Union, cast
@@ -186,17 +186,36 @@ def split_arguments(arguments: Iterable[str]) -> dict[str, str]:
         key, equals, text = argument.partition("=")
         if not equals:
             raise ConfigError(f"{argument}: not KEY=value; --help lists the keys")
-        group, dot, name = key.partition(".")
-        full_name = _field_name(group) + dot + _as_spelt(name)
-        overrides["lr" if full_name == "opt_hpars.lr" else full_name] = text
+        overrides[override_name(key)] = text
     return overrides
 
 
-def resolve(overrides: Mapping[str, Any]) -> RunConfig:
+def read_tuning(path: Path) -> dict[str, Any]:
+    """Read a file of hyperparameters: problem -> its entry.
+
+    Raises:
+        ConfigError: it is missing or malformed.
+    """
+    return _read_yaml(path, key="TUNING_CONF")
+
+
+def override_name(key: str) -> str:
+    """Return the name under which `resolve` takes a key that is given in any case, as `OPT_HPARS.momentum`.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    group, dot, name = key.partition(".")
+    full_name = _field_name(group) + dot + _as_spelt(name)
+    return "lr" if full_name == "opt_hpars.lr" else full_name
+
+
+def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[str, Any]] = read_tuning) -> RunConfig:
     """Complete overrides by the tuning file's values and the defaults, and check the whole.
 
     Args:
         overrides: field names (`opt_hpars.momentum` for one hyperparameter) to values, as text or typed.
+        read_tuning: reads the tuning file; who resolves hundreds of runs has it read once.
 
     Raises:
         ConfigError: a value or the tuning file is wrong.
@@ -210,7 +229,7 @@ def resolve(overrides: Mapping[str, Any]) -> RunConfig:
     for required in ("problem", "random_seed"):
         if OmegaConf.is_missing(typed, required):
             raise ConfigError(f"{required.upper()} is required; give {required.upper()}=..., --help lists the keys")
-    _apply_tuning(typed, _tuning_entry(typed), overrides)
+    _apply_tuning(typed, _tuning_entry(typed, read_tuning), overrides)
     return _checked(typed)
 
 
@@ -281,12 +300,12 @@ def _read_yaml(path: Path, *, key: str) -> dict[str, Any]:
     return cast("dict[str, Any]", loaded)
 
 
-def _tuning_entry(typed: DictConfig) -> dict[str, Any]:
+def _tuning_entry(typed: DictConfig, read_tuning: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Return the problem's entry of the tuning file: batch_size, num_epochs, and the optimizer's block under its name."""
     problem, optimizer, path = typed.problem, typed.optimizer, Path(typed.tuning_conf)
     if optimizer not in OPTIMIZERS:
         raise ConfigError(f"OPTIMIZER={optimizer}: no such optimizer; {nearest_first(optimizer, OPTIMIZERS)}")
-    entries = _read_yaml(path, key="TUNING_CONF")
+    entries = read_tuning(path)
     where = f"TUNING_CONF={path}: {problem}"
     if problem not in entries:
         raise ConfigError(f"TUNING_CONF={path}: has no entry for {problem}; it has {', '.join(map(str, entries))}")
@@ -386,7 +405,7 @@ def _checked(typed: DictConfig) -> RunConfig:
         ("bias_init", config.bias_init == "deepobs" or math.isfinite(float(config.bias_init))),
         ("precision", config.precision in PRECISIONS),
         ("memory_format", config.memory_format in MEMORY_FORMATS),
-        ("device", _is_device(config.device)),
+        ("device", is_device(config.device)),
         ("threads", 1 <= config.threads <= 4096),
         ("log_every_steps", config.log_every_steps >= 0),
     ):
@@ -399,7 +418,8 @@ def _checked(typed: DictConfig) -> RunConfig:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
     check_schedule(config.lr_schedule, epochs=config.num_epochs, where="LR_SCHEDULE")
-    return replace(config, position=format_mask(mask), lr=float(config.lr))
+    overwrite = config.overwrite and not _is_requeued()
+    return replace(config, position=format_mask(mask), lr=float(config.lr), overwrite=overwrite)
 
 
 def _frozen(typed: DictConfig) -> RunConfig:
@@ -409,13 +429,21 @@ def _frozen(typed: DictConfig) -> RunConfig:
     return cast(RunConfig, OmegaConf.to_object(typed))
 
 
-def _is_device(text: str) -> bool:
+def is_device(text: str) -> bool:
+    """Say whether DEVICE takes this text; whether the device is there, torch alone knows."""
     return text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal() and text.isascii())
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use; a SLURM job has those it asked for, even where it is not bound to them."""
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, int(granted)) if granted.isdecimal() and int(granted) else cores
+
+
+def _is_requeued() -> bool:
+    """Say whether SLURM started this job again: it goes on with what it began, OVERWRITE=true was obeyed the first time."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
 def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,8 @@ class ExitCode(IntEnum):
     """What the commands return to the shell."""
 
     FINISHED = 0
+    FAILED = 1
+    """Some runs of a study failed, or Python met a mistake of ours."""
     BAD_INPUT = 2
     DIVERGED = 3
     INTERRUPTED = 75
@@ -31,6 +33,14 @@ class DataError(UserError):
 
 class RunError(UserError):
     """A run directory or one of its files cannot be used."""
+
+
+class RunClaimedError(RunError):
+    """Another process is at this run."""
+
+
+class StudyError(UserError):
+    """A study cannot be worked on as it is asked for."""
 
 
 def nearest_first(word: str, valid: Iterable[str]) -> str:

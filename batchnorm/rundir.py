@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from batchnorm.errors import ConfigError, RunError, one_line
+from batchnorm.errors import ConfigError, RunClaimedError, one_line
 
 _CLAIM_TIMEOUT_SECONDS = 0.5
 
@@ -56,14 +56,14 @@ class RunDirectory:
 
         Raises:
             ConfigError: it cannot be written.
-            RunError: another process is at it.
+            RunClaimedError: another process is at it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.lock, timeout=_CLAIM_TIMEOUT_SECONDS)
             lock.acquire()
         except Timeout:
-            raise RunError(f"{self.path}: another process is at this run") from None
+            raise RunClaimedError(f"{self.path}: another process is at this run") from None
         except OSError as error:
             raise ConfigError(f"OUTPUT_DIR: {self.path} cannot be written: {error.strerror or one_line(error)}") from None
         try:

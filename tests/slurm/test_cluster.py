@@ -1,0 +1,203 @@
+"""The shipped sbatch scripts and `submit`, as they are, on a real cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchnorm.rundir import RunDirectory
+from batchnorm.store import Run, Status
+from batchnorm.study.grid import Study, read_study
+from batchnorm.study.status import State, standings
+from tests.slurm.cluster import Cluster
+from tests.test_training import assert_same_run
+
+SHORT = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 1\nBATCH_SIZE: 32\nTHREADS: 1\n"
+LONG = SHORT.replace("NUM_EPOCHS: 1", "NUM_EPOCHS: 4000")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+Submit = Callable[..., str]
+
+
+@pytest.fixture
+def submit(cluster: Cluster, repository: Path) -> Submit:
+    """Return a function that submits a study and returns the job's number."""
+
+    def call(*arguments: str) -> str:
+        command = [sys.executable, "-m", "batchnorm.study", "submit", *arguments]
+        done = subprocess.run(command, cwd=repository, env=cluster.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("as job ")[2].partition(":")[0]
+
+    return call
+
+
+@pytest.fixture
+def write(repository: Path, small_images: Path) -> Callable[[str], tuple[str, Study]]:
+    def to_file(text: str) -> tuple[str, Study]:
+        path = repository / "small.yaml"
+        path.write_text(f"{text}OUTPUT_DIR: {repository / 'output'}\nOBS_DATASETS: {small_images}\n")
+        return "small.yaml", read_study(path, {})
+
+    return to_file
+
+
+Write = Callable[[str], tuple[str, Study]]
+
+
+def states(study: Study) -> list[State]:
+    return [each.state for each in standings(study)]
+
+
+def sbatch(cluster: Cluster, repository: Path, script: str, *arguments: str, options: tuple[str, ...] = ()) -> str:
+    command = ["sbatch", "--parsable", *options, f"sbatch/{script}.sbatch", *arguments]
+    done = subprocess.run(command, cwd=repository, env=cluster.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def is_over(cluster: Cluster, *tasks: str) -> bool:
+    return all(cluster.job(task).get("JobState") in ENDED for task in tasks)
+
+
+def log_of(repository: Path, task: str) -> str:
+    (path,) = repository.glob(f"output/slurm/*-{task}.log")
+    return path.read_text()
+
+
+def python_of(study: Study, index: int) -> int:
+    """Return the process that has a run's record open."""
+    record = RunDirectory(study.runs[index].config.directory).record.resolve()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(link.resolve() == record for link in (process / "fd").iterdir()):
+                return int(process.name)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    raise AssertionError(f"no process is at {record}")
+
+
+def has_epochs(study: Study, index: int) -> bool:
+    return standings(study)[index].progress.epochs_done > 0
+
+
+def test_a_submitted_study_runs_to_its_end_under_its_limit(cluster: Cluster, submit: Submit, write: Write) -> None:
+    path, study = write(SHORT + "RANDOM_SEED: 1\nPOSITION: [none, all]\nABLATION: [trained_bn, fixed_bn]\n")
+    job = submit(path, "--at-once=2")
+    assert cluster.job(job)["ArrayTaskThrottle"] == "2"
+    tasks = [f"{job}_{index}" for index in range(3)]
+    running: set[int] = set()
+
+    def done() -> bool:
+        running.add(sum(cluster.job(task).get("JobState") == "RUNNING" for task in tasks))
+        return is_over(cluster, *tasks)
+
+    cluster.wait(done)
+    assert max(running) <= 2
+    assert states(study) == [State.FINISHED] * 3
+    for task in tasks:
+        assert cluster.job(task)["ExitCode"] == "0:0"
+
+
+def test_the_other_scripts_run_as_shipped(cluster: Cluster, repository: Path, small_images: Path) -> None:
+    keys = ["PROBLEM=mnist_mlp_bn", "RANDOM_SEED=7", "NUM_EPOCHS=1", "BATCH_SIZE=32", f"OBS_DATASETS={small_images}"]
+    one = sbatch(cluster, repository, "run_one_modelsetting", *keys, "POSITION=0,1,0", "ABLATION=fixed_gamma")
+    modes = sbatch(cluster, repository, "run_all_modifications", *keys, "POSITION=110", options=("--array=2-3",))
+    positions = sbatch(cluster, repository, "run_multiple_positions", *keys, options=("--array=4",))
+    tasks = [one, f"{modes}_2", f"{modes}_3", f"{positions}_4"]
+    cluster.wait(lambda: is_over(cluster, *tasks))
+    assert [cluster.job(task)["ExitCode"] for task in tasks] == ["0:0"] * 4
+    finished = {
+        (run.config.position, run.config.ablation)
+        for path in repository.glob("output/7__*/*/*/*/run.h5")
+        if (run := Run(path)).status == Status.FINISHED
+    }
+    assert finished == {
+        ("0,1,0", "fixed_gamma"),
+        ("1,1,0", "fixed_gamma"),
+        ("1,1,0", "fixed_beta"),
+        ("0,0,1", "trained_bn"),
+    }
+
+
+def test_bad_input_is_not_requeued(cluster: Cluster, repository: Path) -> None:
+    bad = sbatch(cluster, repository, "run_one_modelsetting", "PROBLEM=mnist_mlp_bn", "RANDOM_SEED=1", "POSITION=2")
+    absent = sbatch(
+        cluster, repository, "run_all_modifications", "PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1", options=("--array=9",)
+    )
+    cluster.wait(lambda: is_over(cluster, bad, f"{absent}_9"))
+    for task, message in (
+        (bad, "error: POSITION=2: not a mask"),
+        (f"{absent}_9", "error: --index 9: modes has the runs 0 to 3"),
+    ):
+        assert cluster.job(task)["JobState"] == "FAILED"
+        assert cluster.job(task)["ExitCode"] == "2:0"
+        assert cluster.job(task)["Restarts"] == "0"
+        assert message in log_of(repository, task)
+
+
+def test_cancelled_and_killed_runs_are_taken_up_by_submitting_again(
+    cluster: Cluster, repository: Path, submit: Submit, write: Write
+) -> None:
+    path, study = write(LONG + "RANDOM_SEED: [1, 2, 3]\n")
+    job = submit(path, "--at-once=2")
+    cluster.wait(lambda: has_epochs(study, 0) and has_epochs(study, 1))
+    os.kill(python_of(study, 0), signal.SIGKILL)
+    cluster.wait(lambda: is_over(cluster, f"{job}_0"))
+    assert cluster.job(f"{job}_0")["ExitCode"] == "137:0"
+    assert standings(study)[1].state == State.RUNNING
+    again = subprocess.run(
+        [sys.executable, "-m", "batchnorm.study", "missing", path], cwd=repository, capture_output=True, text=True
+    ).stdout
+    assert again.split(",")[0][0] == "0"
+    cluster.wait(lambda: has_epochs(study, 2))
+    cluster.call("scancel", job)
+    cluster.wait(lambda: is_over(cluster, f"{job}_1", f"{job}_2"))
+    for index in (1, 2):
+        assert cluster.job(f"{job}_{index}")["JobState"] == "CANCELLED"
+        assert "exit code 75" in log_of(repository, f"{job}_{index}")
+        assert "in the queue again" not in log_of(repository, f"{job}_{index}")
+    assert states(study) == [State.CUT_OFF] * 3
+    done = [each.progress.epochs_done for each in standings(study)]
+    job = submit(path)
+    tasks = [f"{job}_{index}" for index in range(3)]
+    cluster.wait(lambda: all(has_more(study, index, done[index]) for index in range(2)))  # there are two GPUs
+    cluster.call("scancel", job)
+    cluster.wait(lambda: is_over(cluster, *tasks))
+    assert all("resumed at step" in RunDirectory(run.config.directory).log.read_text() for run in study.runs[:2])
+
+
+def has_more(study: Study, index: int, epochs: int) -> bool:
+    return standings(study)[index].progress.epochs_done > epochs
+
+
+def test_a_run_that_meets_its_time_limit_goes_on_and_ends_as_if_unbroken(
+    cluster: Cluster, repository: Path, submit: Submit, write: Write, tmp_path: Path
+) -> None:
+    # SLURM looks at time limits twice a minute only; OVERWRITE=true is obeyed by the first start alone
+    epochs = 600
+    text = SHORT.replace("NUM_EPOCHS: 1", f"NUM_EPOCHS: {epochs}")
+    path, study = write(text + "RANDOM_SEED: 5\nPOSITION: '0,1,1'\nABLATION: fixed_beta\nOVERWRITE: true\n")
+    elsewhere = {"output_dir": str(tmp_path / "unbroken")}
+    command = [sys.executable, "-m", "batchnorm.study", "run", path, "--index=0", f"OUTPUT_DIR={elsewhere['output_dir']}"]
+    unbroken = subprocess.Popen(command, cwd=repository, env=cluster.environment, stderr=subprocess.DEVNULL)
+    job = submit(path, "--", "--time=2", "--signal=B:USR1@110")
+    task = f"{job}_0"
+    cluster.wait(lambda: "in the queue again" in "".join(file.read_text() for file in repository.glob("output/slurm/*.log")))
+    assert states(study) == [State.CUT_OFF]
+    assert 0 < standings(study)[0].progress.epochs_done < epochs
+    cluster.wait(lambda: cluster.job(task).get("JobState") == "PENDING")
+    cluster.call("scontrol", "update", f"JobId={task}", "StartTime=now", "TimeLimit=60")
+    cluster.wait(lambda: is_over(cluster, task))
+    assert cluster.job(task)["JobState"] == "COMPLETED", log_of(repository, task)
+    assert cluster.job(task)["Restarts"] == "1"
+    log = RunDirectory(study.runs[0].config.directory).log.read_text()
+    assert "stopped by SIGUSR1" in log
+    assert "resumed at step" in log
+    assert unbroken.wait() == 0
+    assert_same_run(study.runs[0].config.directory, read_study(repository / path, elsewhere).runs[0].config.directory)

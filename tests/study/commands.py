@@ -1,0 +1,60 @@
+"""Runs `python -m batchnorm.study` as users do, in a process of its own, and looks at its workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "batchnorm.study"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's environment, in which the package is found from any folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+def run(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, env=environment(**more))
+
+
+class Started:
+    """A command that goes on; what it prints goes to a file."""
+
+    def __init__(self, *arguments: str, output: Path) -> None:
+        self.output = output
+        with output.open("w") as file:
+            command = [*COMMAND, *arguments]
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment())
+
+    @property
+    def text(self) -> str:
+        """What it has printed."""
+        return self.output.read_text()
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        """Wait until something has happened; fail where the command ends before."""
+        while not happened():
+            try:
+                self.process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            assert happened(), self.text
+            return
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its workers."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    """Say whether a process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchnorm.config import split_arguments
+from batchnorm.errors import ConfigError
+from batchnorm.masks import Ablation, format_mask
+from batchnorm.study.grid import Study, read_study
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to_file(text: str) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(text)
+        return path
+
+    return to_file
+
+
+def read(path: Path, *arguments: str) -> Study:
+    return read_study(path, split_arguments(arguments))
+
+
+def positions(study: Study) -> list[str]:
+    return [run.config.position for run in study.runs]
+
+
+def test_a_list_is_a_grid_in_the_order_of_the_file(write: Write) -> None:
+    study = read(write("PROBLEM: digits_2c2d_bn\nrandom_seed: [7, 5]\nPosition: '0,0,1'\nABLATION: [fixed_beta, fixed_bn]\n"))
+    assert study.name == "study"
+    assert [(run.index, run.config.random_seed, run.config.ablation) for run in study.runs] == [
+        (0, 7, "fixed_beta"),
+        (1, 7, "fixed_bn"),
+        (2, 5, "fixed_beta"),
+        (3, 5, "fixed_bn"),
+    ]
+    assert [run.variant for run in study.runs][:2] == ["0,0,1 fixed_beta RANDOM_SEED=7", "0,0,1 fixed_bn RANDOM_SEED=7"]
+
+
+def test_mask_sets_stand_alone_or_among_masks(write: Write) -> None:
+    text = "PROBLEM: cifar10_3c3d_bn\nRANDOM_SEED: 1\nPOSITION: "
+    assert positions(read(write(text + "prefixes"))) == ["1,0,0,0,0", "1,1,0,0,0", "1,1,1,0,0", "1,1,1,1,0", "1,1,1,1,1"]
+    assert positions(read(write(text + "Suffixes"))) == ["1,1,1,1,1", "0,1,1,1,1", "0,0,1,1,1", "0,0,0,1,1", "0,0,0,0,1"]
+    assert positions(read(write(text + "[none, singles, '1,0,0,0,0']"))) == ["0,0,0,0,0"] + [
+        ",".join("1" if slot == place else "0" for slot in range(5)) for place in range(5)
+    ]
+    every = [format_mask(mask) for mask in itertools.product((0, 1), repeat=5)]
+    assert positions(read(write(text + "all_masks"))) == every
+
+
+@pytest.mark.parametrize(
+    "written", ["00111", "'00111'", "0,0,1,1,1", "'0,0,1,1,1'", "[00111]", "['0,0,1,1,1']", "[[0,0,1,1,1]]", "'[0,0,1,1,1]'"]
+)
+def test_a_mask_means_what_it_means_on_the_command_line(write: Write, written: str) -> None:
+    study = read(write(f"PROBLEM: cifar10_3c3d_bn\nRANDOM_SEED: 1\nPOSITION: {written}\n"))
+    assert positions(study) == ["0,0,1,1,1"]
+
+
+def test_a_mask_written_as_a_list_is_told_from_a_grid(write: Write) -> None:
+    with pytest.raises(ConfigError, match=r'^POSITION=\[0,0,1,1,1\]: a list is a grid of masks; write the mask as "0,0,1,1,1"'):
+        read(write("PROBLEM: cifar10_3c3d_bn\nRANDOM_SEED: 1\nPOSITION: [0,0,1,1,1]\n"))
+
+
+def test_the_modes_of_an_all_zero_mask_are_one_run(write: Write) -> None:
+    modes = ", ".join(mode.value for mode in Ablation)
+    text = f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nPOSITION: [none, all]\nABLATION: [{modes}]\n"
+    study = read(write(text))
+    assert [run.variant for run in study.runs if run.config.random_seed == 1] == [
+        "0,0,0 vanilla RANDOM_SEED=1",
+        *(f"1,1,1 {mode.value} RANDOM_SEED=1" for mode in Ablation),
+    ]
+    assert len(study.runs) == 2 * 5
+    alone = read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nPOSITION: none\nABLATION: fixed_bn\n"))
+    assert alone.runs[0].config.directory == study.runs[0].config.directory  # studies share it
+
+
+def test_the_same_run_twice_is_one(write: Write) -> None:
+    text = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 01]\nPOSITION: [prefixes, suffixes, 111, all]\nLR: [0.1, 1e-1]\n"
+    assert positions(read(write(text))) == ["1,0,0", "1,1,0", "1,1,1", "0,1,1", "0,0,1"]
+
+
+def test_several_grids_are_one_study(write: Write) -> None:
+    one = "- {PROBLEM: digits_2c2d_bn, RANDOM_SEED: 1, LR: [0.1, 0.2]}\n"
+    study = read(write(one + "- {PROBLEM: fmnist_mlp_bn, RANDOM_SEED: 1, POSITION: [singles]}\n" + one))
+    assert [(run.config.problem, run.config.lr) for run in study.runs] == [
+        ("digits_2c2d_bn", 0.1),
+        ("digits_2c2d_bn", 0.2),
+        *[("fmnist_mlp_bn", 0.1)] * 3,
+    ]
+
+
+def test_overrides_replace_the_files_values_in_every_run(write: Write) -> None:
+    path = write(
+        "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2, 3]\nPOSITION: all\nOPTIMIZER: Momentum\nOPT_HPARS: {momentum: 0.8}\n"
+    )
+    study = read(path, "Random_Seed=9", "POSITION=suffixes", "num_epochs=4", "OPT_HPARS.momentum=0.5")
+    assert positions(study) == ["1,1,1", "0,1,1", "0,0,1"]
+    assert {(run.config.random_seed, run.config.num_epochs, run.config.opt_hpars["momentum"]) for run in study.runs} == {
+        (9, 4, 0.5)
+    }
+
+
+def test_nested_keys(write: Write) -> None:
+    start = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nOPTIMIZER: Momentum\n"
+    study = read(
+        write(start + "OPT_HPARS.momentum: [0.5, 0.8]\nOUTPUT_DIR: [a, b]\n").with_name("study.yaml"), "OPT_HPARS.momentum=0.7"
+    )
+    assert [(run.config.output_dir, run.config.opt_hpars) for run in study.runs] == [
+        ("a", {"momentum": 0.7}),
+        ("b", {"momentum": 0.7}),
+    ]
+    schedules = "LR: [0.1]\nLR_SCHEDULE: {name: multistep, milestones: [2, 3], gamma: 0.1}\n"
+    assert read(write(start + schedules)).runs[0].config.lr_schedule == {
+        "name": "multistep",
+        "milestones": [2, 3],
+        "gamma": 0.1,
+    }
+
+
+def test_defaults_give_way_to_file_and_overrides(write: Write) -> None:
+    path = write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\n")
+    assert read_study(path, {}, defaults={"threads": "1"}).runs[0].config.threads == 1
+    assert read_study(path, {"threads": "2"}, defaults={"threads": "1"}).runs[0].config.threads == 2
+    path = write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nTHREADS: 3\n")
+    assert read_study(path, {}, defaults={"threads": "1"}).runs[0].config.threads == 3
+
+
+def test_two_different_runs_in_one_directory_are_refused(write: Write) -> None:
+    text = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nOPTIMIZER: [Momentum, NAG]\n"
+    with pytest.raises(ConfigError) as refused:
+        read(write(text))
+    shared = "output/1__digits_2c2d_bn__1,1,1/Lr_0.015849/Ep_10/trained_bn"
+    assert f"two runs would share {shared}: OPTIMIZER (Momentum there, NAG here)" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ConfigError, match=r"THREADS \(1 there, 2 here\)"):
+        read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nTHREADS: [1, 2]\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must hold keys of a run"),
+        ("[]", "must hold keys of a run"),
+        ("[1, 2]", "must hold keys of a run"),
+        ("PROBLEM", "must hold keys of a run"),
+        ("PROBLEM: [", "not valid YAML"),
+        ("? [a]\n: b", "a key is not plain text"),
+        ("\tPROBLEM: a", "not valid YAML"),
+        ("RANDOM_SEED: 1", "PROBLEM is required"),
+        ("PROBLEM: digits_2c2d_bn", "RANDOM_SEED is required"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: []", "an empty list"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nrandom_seed: 2", "random_seed stands twice"),
+        ("PROBLEM: digits_2c2d\nRANDOM_SEED: 1", "did you mean digits_2c2d_bn"),
+        ("PROBLEM: [digits_2c2d]\nRANDOM_SEED: 1\nPOSITION: prefixes", "did you mean digits_2c2d_bn"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nABLATON: fixed_bn", "ABLATON: unknown key; did you mean ABLATION"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, -1]", "RANDOM_SEED=-1: must be an integer"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nABLATION: [trained_bn, fixd_bn]", "did you mean fixed_bn"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nPOSITION: [prefix]", "POSITION=prefix: not a mask"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nPOSITION: 00111", "POSITION=00111: has 5 digits; needs 3"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: {a: 1}", "must be plain text or numbers"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [[1]]", "must be plain text or numbers"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nLR:", "LR="),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nLR.x: 1", "LR takes a plain value"),
+        ("&a [*a]", "recursive"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nLR: &a [*a]", "recursive"),
+        ("a: " * 3000 + "b", ""),
+        ("[" * 3000, ""),
+    ],
+)
+def test_what_is_wrong_is_one_line(write: Write, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(write(text))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match=r"cannot be read: .*directory"):
+        read(tmp_path)
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00PROBLEM")
+    with pytest.raises(ConfigError, match=r"cannot be read|not valid"):
+        read(binary)
+
+
+def test_a_grid_that_nobody_meant_is_refused_at_once(write: Write) -> None:
+    seeds = ", ".join(map(str, range(1000)))
+    with pytest.raises(ConfigError, match="1000000 runs; a study has at most"):
+        read(write(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [{seeds}]\nMAX_STEPS: [{seeds}]\n"))
+
+
+def test_an_index_that_is_not_there(write: Write) -> None:
+    study = read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\n"))
+    assert study.run_at(1).config.random_seed == 2
+    for index in (-1, 2):
+        with pytest.raises(ConfigError, match=f"--index {index}: study has the runs 0 to 1"):
+            study.run_at(index)
+
+
+def test_text_gives_the_same_runs_whatever_the_tuning_file_says_later(write: Write, tmp_path: Path) -> None:
+    tuning = tmp_path / "tuning.yaml"
+    entry = "digits_2c2d_bn: {batch_size: 32, num_epochs: 9, %s}"
+    momentum = "Momentum: {lr_schedule: {name: multistep, milestones: [2, 5], gamma: 0.3}, opt_hpars: {lr: 0.3, momentum: 0.7}}"
+    tuning.write_text(entry % f"{momentum}, SGD: {{lr_schedule: null, opt_hpars: {{lr: 1.0e-05}}}}")
+    study = read(
+        write(
+            f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nOPTIMIZER: [Momentum, SGD]\nPOSITION: [all, 010]\nMAX_STEPS: 7\n"
+            f"BIAS_INIT: [0.25]\nDETERMINISTIC: false\nTUNING_CONF: {tuning}\nTHREADS: 1\nOUTPUT_DIR: 'a: b, c'\n"
+        )
+    )
+    again = tmp_path / "again.yaml"
+    again.write_text(study.to_text())
+    other = "Momentum: {lr_schedule: {name: cosine}, opt_hpars: {lr: 0.2, momentum: 0.2}}"
+    tuning.write_text(entry.replace("9", "8") % f"{other}, SGD: {{lr_schedule: {{name: cosine}}, opt_hpars: {{lr: 0.1}}}}")
+    assert [run.config for run in read(again).runs] == [run.config for run in study.runs]
+    again.write_text(study.to_text(without=["threads"]))
+    assert "THREADS" not in again.read_text()
+
+
+SHIPPED = sorted(Path(__file__).parents[2].glob("configs/studies/*.yaml"))
+COUNTS = {
+    "ablations_fmnist_2c2d": 25,
+    "learning_rates_fmnist_2c2d": 105,
+    "positions_cifar100_3c3d": 111,
+    "positions_cifar100_allcnnc": 69,
+    "positions_cifar10_3c3d": 111,
+    "quickstart_digits": 5,
+}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_studies_have_the_runs_that_their_header_says(path: Path) -> None:
+    if path.stem in COUNTS:
+        study = read(path)
+        assert len(study.runs) == COUNTS[path.stem]
+        assert f"# {len(study.runs)} runs:" in path.read_text()
+    else:
+        study = read(path, "PROBLEM=cifar10_3c3d_bn", "RANDOM_SEED=1")
+        assert len(study.runs) == {"modes": 4, "positions": 9}[path.stem]
+    assert len({run.config.directory for run in study.runs}) == len(study.runs)
+
+
+def test_the_issues_studies_are_shipped() -> None:
+    assert set(COUNTS) <= {path.stem for path in SHIPPED}

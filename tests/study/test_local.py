@@ -1,0 +1,186 @@
+"""Local workers, real ones: each test starts `python -m batchnorm.study run` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchnorm.config import RunConfig, resolve
+from batchnorm.errors import ExitCode
+from batchnorm.rundir import RunDirectory
+from batchnorm.study.grid import Study, read_study
+from batchnorm.study.local import plan_lanes
+from batchnorm.study.status import State, standings
+from batchnorm.training import train
+from tests.study.commands import Started, gone, run
+from tests.test_training import assert_same_run
+
+SHORT = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 1\nBATCH_SIZE: 32\n"
+LONG = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 12\nBATCH_SIZE: 32\n"
+Write = Callable[..., tuple[str, Study]]
+
+
+@pytest.fixture
+def write(tmp_path: Path, small_images: Path) -> Write:
+    def to_file(text: str, *, folder: str = "output") -> tuple[str, Study]:
+        path = tmp_path / "small.yaml"
+        path.write_text(f"{text}OUTPUT_DIR: {tmp_path / folder}\nOBS_DATASETS: {small_images}\n")
+        return str(path), read_study(path, {})
+
+    return to_file
+
+
+def states(study: Study) -> list[State]:
+    return [each.state for each in standings(study)]
+
+
+def has_checkpoint(study: Study, index: int) -> bool:
+    return RunDirectory(study.runs[index].config.directory).checkpoint.exists()
+
+
+def test_one_worker_trains_run_after_run_as_a_process_of_its_own_does(write: Write, tmp_path: Path) -> None:
+    path, study = write(SHORT + "RANDOM_SEED: [1, 2]\nPOSITION: [none, all]\nABLATION: [trained_bn, fixed_bn]\n")
+    done = run("run", path, "--workers=1")
+    assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
+    assert states(study) == [State.FINISHED] * 6
+    lines = done.stdout.splitlines()
+    assert lines[0] == "small: 6 of 6 runs to do, 1 workers"
+    assert lines[-1] == "small: 6 finished; 6/6 runs have ended"
+    last = study.runs[5].config
+    alone = resolve({**_plain(last), "output_dir": str(tmp_path / "alone"), "threads": 1})
+    train(alone)
+    assert_same_run(last.directory, alone.directory)
+    assert run("run", path).stdout == "small: nothing to do, 6/6 runs\n"
+
+
+def _plain(config: RunConfig) -> dict[str, object]:
+    kept = ("problem", "random_seed", "position", "ablation", "num_epochs", "batch_size", "obs_datasets")
+    return {name: getattr(config, name) for name in kept}
+
+
+def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(write: Write, tmp_path: Path) -> None:
+    path, study = write(LONG + "RANDOM_SEED: [1, 2, 3]\n")
+    command = Started("run", path, "--workers=2", output=tmp_path / "printed")
+    command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))
+    workers = command.workers()
+    os.kill(command.process.pid, signal.SIGINT)
+    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert all(gone(worker) for worker in workers)
+    assert "stopped; the same command goes on" in command.text
+    assert State.RUNNING not in states(study)
+    assert states(study)[2] == State.MISSING
+    before = run("status", path)
+    assert "cut off" in before.stdout
+    done = run("run", path, "--workers=2")
+    assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
+    assert states(study) == [State.FINISHED] * 3
+    path, unbroken = write(LONG + "RANDOM_SEED: [1, 2, 3]\n", folder="unbroken")
+    assert run("run", path, "--workers=2").returncode == ExitCode.FINISHED
+    for one, other in zip(study.runs, unbroken.runs, strict=True):
+        assert_same_run(one.config.directory, other.config.directory)
+
+
+def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path) -> None:
+    path, study = write(LONG + "RANDOM_SEED: [1, 2, 3]\n")
+    command = Started("run", path, "--workers=2", output=tmp_path / "printed")
+    command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))
+    victims = [_worker_at(study, index, command.workers()) for index in (0, 1)]
+    os.kill(victims[0], signal.SIGKILL)  # this run goes on once more, and ends
+    os.kill(victims[1], signal.SIGKILL)  # this one is killed twice
+    command.wait_until(lambda: command.text.count("it goes on from its checkpoint") == 2)
+    command.wait_until(lambda: _worker_at(study, 1, command.workers()) not in (0, victims[1]))
+    os.kill(_worker_at(study, 1, command.workers()), signal.SIGKILL)
+    assert command.process.wait() == ExitCode.FAILED, command.text
+    assert states(study) == [State.FINISHED, State.CUT_OFF, State.FINISHED]
+    assert "failed 1: 1,1,1 trained_bn RANDOM_SEED=2" in command.text
+    assert "its process died by SIGKILL; out of memory?" in command.text
+    assert "the end of run.log:" in command.text
+    assert command.text.splitlines()[-1] == "small: 2 finished, 1 failed; 2/3 runs have ended"
+    assert run("run", path).returncode == ExitCode.FINISHED
+    assert states(study) == [State.FINISHED] * 3
+
+
+def _worker_at(study: Study, index: int, workers: list[int]) -> int:
+    """Return the worker that has a run's record open, or 0."""
+    record = RunDirectory(study.runs[index].config.directory).record.resolve()
+    for worker in workers:
+        try:
+            if any(link.resolve() == record for link in Path(f"/proc/{worker}/fd").iterdir()):
+                return worker
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return 0
+
+
+def test_workers_stop_where_the_process_that_started_them_is_killed(write: Write, tmp_path: Path) -> None:
+    path, study = write(LONG.replace("12", "4000") + "RANDOM_SEED: 1\n")
+    command = Started("run", path, output=tmp_path / "printed")
+    command.wait_until(lambda: has_checkpoint(study, 0))
+    (worker,) = command.workers()
+    pidfd = os.pidfd_open(worker)
+    command.process.kill()
+    command.process.wait()
+    _wait_for_end(pidfd)
+    assert states(study) == [State.CUT_OFF]
+    assert "stopped by SIGTERM" in RunDirectory(study.runs[0].config.directory).log.read_text()
+
+
+def _wait_for_end(pidfd: int) -> None:
+    import select
+
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
+
+
+def test_what_goes_wrong_in_one_run_is_told_at_the_end(write: Write) -> None:
+    path, study = write(SHORT + "RANDOM_SEED: [1, 2, 3]\nLR: [0.1, 1e30]\nLOG_EVERY_STEPS: 1\n")
+    held = RunDirectory(study.runs[4].config.directory)
+    damaged = RunDirectory(study.runs[2].config.directory)
+    damaged.path.mkdir(parents=True)
+    damaged.record.write_bytes(b"no HDF5")
+    with held.claim():
+        done = run("run", path, "--workers=1")
+    assert done.returncode == ExitCode.FAILED
+    assert [state.value for state in states(study)] == ["finished", "diverged", "unusable", "diverged", "missing", "diverged"]
+    assert f"skipped 4: another process is at it: {held.path}" in done.stdout
+    told = done.stdout[done.stdout.index("\nfailed 2:") :]
+    assert "run.h5: is damaged" in told
+    assert done.stdout.splitlines()[-1] == "small: 1 finished, 3 diverged, 1 failed; 4/6 runs have ended"
+    again = run("run", path, "OVERWRITE=true", "LR=0.1", "RANDOM_SEED=2")
+    assert again.returncode == ExitCode.FINISHED
+    assert states(study)[2] == State.FINISHED
+
+
+def test_nothing_starts_where_something_is_wrong(tmp_path: Path) -> None:
+    for text, arguments, message in (
+        (SHORT + "RANDOM_SEED: [1, 2, -3]\n", [], "RANDOM_SEED=-3: must be"),
+        (SHORT + "RANDOM_SEED: [1, 2]\nDEVICE: [cuda:97]\n", [], "DEVICE=cuda:97: this machine has"),
+        (SHORT + "RANDOM_SEED: [1, 2]\n", ["--devices=cpu,cuda:98"], "DEVICE=cuda:98: this machine has"),
+    ):
+        path = tmp_path / "wrong.yaml"
+        path.write_text(f"{text}OUTPUT_DIR: {tmp_path / 'output'}\n")
+        done = run("run", str(path), *arguments)
+        assert done.returncode == ExitCode.BAD_INPUT
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "output").exists()
+
+
+def test_lanes() -> None:
+    def runs(**keys: object) -> list[RunConfig]:
+        return [resolve({"problem": "mnist_mlp_bn", "random_seed": seed, "threads": 1, **keys}) for seed in range(9)]
+
+    cores = len(os.sched_getaffinity(0))
+    assert plan_lanes(runs(), workers=None, devices=[], gpus=0) == [None] * min(9, cores)
+    assert plan_lanes(runs(device="cpu"), workers=None, devices=[], gpus=4) == [None] * min(9, cores)
+    assert plan_lanes(runs(threads=cores), workers=None, devices=[], gpus=0) == [None]
+    assert plan_lanes(runs(), workers=None, devices=[], gpus=1) == [None]
+    assert plan_lanes(runs(), workers=3, devices=[], gpus=1) == [None] * 3
+    assert plan_lanes(runs(), workers=None, devices=[], gpus=2) == ["cuda:0", "cuda:1"]
+    assert plan_lanes(runs(), workers=3, devices=["cuda:0", "cuda:1"], gpus=2) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert plan_lanes(runs(), workers=None, devices=["cuda:1"], gpus=2) == ["cuda:1"]
+    assert plan_lanes(runs()[:2], workers=7, devices=[], gpus=0) == [None] * 2

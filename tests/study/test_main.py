@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchnorm.errors import ExitCode
+from batchnorm.store import Status
+from batchnorm.study.__main__ import main
+from tests.recorded import record_run
+from tests.study.commands import ROOT, environment, run
+
+QUICKSTART = "configs/studies/quickstart_digits.yaml"
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--help"], ["run", "-h"]):
+        assert main(arguments) == ExitCode.FINISHED
+        shown = capsys.readouterr().out
+        for word in ("list", "status", "missing", "run", "submit", "--workers", "--devices", "--dry-run", "--at-once", "75"):
+            assert word in shown
+
+
+@pytest.mark.parametrize("command", ["list", "status", "missing", "submit"])
+def test_commands_load_no_torch(command: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from batchnorm.study.__main__ import main; import batchnorm.study.local\n"
+        "code = main(sys.argv[1:]); assert not {'torch', 'torchvision'} & set(sys.modules); sys.exit(code)"
+    )
+    more = ["--dry-run"] if command == "submit" else []
+    arguments = [command, QUICKSTART, f"OUTPUT_DIR={tmp_path}", *more]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_commands_answer_by_what_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all")
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", ablation="fixed_bn", status=Status.RUNNING)
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="none", status=Status.DIVERGED)
+    output = f"OUTPUT_DIR={tmp_path}"
+    assert main(["missing", QUICKSTART, output]) == ExitCode.FINISHED
+    assert capsys.readouterr().out == "2-4\n"
+    assert main(["status", QUICKSTART, output]) == ExitCode.FINISHED
+    assert "cut off      1  2" in capsys.readouterr().out
+    assert main(["submit", "--dry-run", QUICKSTART, "--at-once=7", output, "--", "--time=1"]) == ExitCode.FINISHED
+    assert "--array=2-4%7 --time=1 sbatch/study.sbatch" in capsys.readouterr().out
+    assert main(["list", QUICKSTART, output]) == ExitCode.FINISHED
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    for mode in ("fixed_bn", "fixed_gamma", "fixed_beta"):
+        record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", ablation=mode)
+    assert main(["missing", QUICKSTART, output]) == ExitCode.FINISHED
+    assert capsys.readouterr().out == "\n"
+    assert main(["submit", QUICKSTART, output]) == ExitCode.FINISHED
+    assert main(["run", QUICKSTART, output]) == ExitCode.FINISHED
+    assert "nothing to do, 5/5 runs" in capsys.readouterr().out
+    assert main(["run", QUICKSTART, "--index=1", output]) == ExitCode.FINISHED
+    assert main(["run", QUICKSTART, "--index=0", output]) == ExitCode.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lst", QUICKSTART], "lst: no such command; did you mean list?"),
+        (["list"], "STUDY.yaml"),
+        (["list", "absent.yaml"], "STUDY=absent.yaml: no such file"),
+        (["list", QUICKSTART, "SEED"], "SEED: not KEY=value"),
+        (["list", QUICKSTART, "ABLATON=fixed_bn"], "did you mean ABLATION?"),
+        (["run", QUICKSTART, "NUM_EPOCHS=0"], "NUM_EPOCHS=0: must be"),
+        (["run", QUICKSTART, "--workers=0"], "--workers"),
+        (["run", QUICKSTART, "--workers"], "--workers"),
+        (["run", QUICKSTART, "--devices", "gpu0"], "gpu0: must be auto, cpu, cuda or cuda:N"),
+        (["run", QUICKSTART, "--index=5"], "--index 5: quickstart_digits has the runs 0 to 4"),
+        (["run", QUICKSTART, "--index=x"], "--index"),
+        (["run", QUICKSTART, "--wrkers=2"], "--wrkers"),
+        (["list", QUICKSTART, "--dry-run"], "--dry-run"),
+        (["run", QUICKSTART, "--", "--time=1"], "only submit passes options on"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == ExitCode.BAD_INPUT
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert message in shown.err
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_options_and_keys_come_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = []
+    for arguments in (
+        ["submit", "--at-once", "3", QUICKSTART, f"OUTPUT_DIR={tmp_path}", "--dry-run", "LR=0.5"],
+        ["submit", "LR=0.5", QUICKSTART, "--dry-run"],
+    ):
+        code = main(arguments)
+        lines.append((code, capsys.readouterr()))
+    assert lines[0][0] == ExitCode.FINISHED
+    assert "--array=0-4%3" in lines[0][1].out
+    assert f"{QUICKSTART}: not KEY=value" in lines[1][1].err  # the study comes before its keys
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    study = "configs/studies/positions_cifar10_3c3d.yaml"
+    command = f"'{sys.executable}' -m batchnorm.study list {study} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[1] == "0"
+
+
+def test_exit_code_reaches_the_shell() -> None:
+    done = run("list", "absent.yaml")
+    assert (done.returncode, done.stderr) == (2, "error: STUDY=absent.yaml: no such file\n")

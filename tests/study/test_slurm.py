@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchnorm.errors import StudyError
+from batchnorm.study.grid import read_study
+from batchnorm.study.slurm import frozen_study, sbatch_call, submit
+
+STUDY = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nLR: 0.1\nNUM_EPOCHS: 3\nPOSITION: '0,1,1'\n"
+FROZEN = """\
+# two as it was submitted: its runs by index
+- PROBLEM: digits_2c2d_bn
+  RANDOM_SEED: '1'
+  POSITION: 0,1,1
+  ABLATION: trained_bn
+  TUNING_CONF: configs/basic_config.yaml
+  OPTIMIZER: SGD
+  LR: '0.1'
+  OPT_HPARS: {}
+  LR_SCHEDULE: 'null'
+  NUM_EPOCHS: '3'
+  BATCH_SIZE: '64'
+  MAX_STEPS: 'null'
+  L2_REG: '0.0'
+  BIAS_INIT: deepobs
+  PRECISION: fp32
+  OBS_DATASETS: data
+  OUTPUT_DIR: output
+  DEVICE: auto
+  MEMORY_FORMAT: auto
+  LOG_EVERY_STEPS: '5'
+  DETERMINISTIC: 'true'
+  OVERWRITE: 'false'
+"""
+
+
+def test_the_call_is_the_stored_one() -> None:
+    call = sbatch_call(
+        "two", Path("output/slurm/two-0123.yaml"), [0, 1, 2, 7], at_once=5, options=["--time=8:00:00", "-p", "gpu"]
+    )
+    assert call == [
+        "sbatch",
+        "--parsable",
+        "--job-name=two",
+        "--array=0-2,7%5",
+        "--time=8:00:00",
+        "-p",
+        "gpu",
+        "sbatch/study.sbatch",
+        "output/slurm/two-0123.yaml",
+    ]
+
+
+def test_what_a_job_reads_is_the_stored_text(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(STUDY)
+    study = read_study(path, {})
+    frozen, text = frozen_study(study)
+    assert text == FROZEN + FROZEN.partition("\n")[2].replace("RANDOM_SEED: '1'", "RANDOM_SEED: '2'")
+    assert frozen.parent == Path("output/slurm")
+    path.write_text(STUDY.replace("[1, 2]", "[5, 6, 7]"))
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(text)
+    assert [run.config for run in read_study(copy, {}).runs] == [run.config for run in study.runs]
+    assert frozen_study(read_study(path, {}))[0] != frozen
+
+
+def test_a_dry_run_prints_the_call_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(STUDY)
+    study = read_study(path, {})
+    monkeypatch.chdir(tmp_path)
+    text = submit(study, [1], at_once=20, options=["--comment=two words"], dry_run=True)
+    name = frozen_study(study)[0].name
+    assert text == (
+        "sbatch --parsable --job-name=two --array=1%20 '--comment=two words' sbatch/study.sbatch output/slurm/" + name
+    )
+    assert [file.name for file in tmp_path.iterdir()] == ["two.yaml"]
+
+
+def test_without_slurm_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(STUDY)
+    study = read_study(path, {})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match="submit from the repository's root"):
+        submit(study, [0], at_once=1, options=[], dry_run=False)
+    (tmp_path / "sbatch").mkdir()
+    (tmp_path / "sbatch" / "study.sbatch").touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(StudyError, match="sbatch: not found"):
+        submit(study, [0], at_once=1, options=[], dry_run=False)

@@ -1,0 +1,283 @@
+"""What a run survives: kills, signals, full and read-only disks, clocks, races and damaged files, on real processes.
+
+FAULTS in the environment says how often each fault is tried (10 by default; 100 by hand before a release).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from batchnorm import training
+from batchnorm.config import RunConfig
+from batchnorm.errors import ExitCode
+from batchnorm.rundir import RunDirectory
+from batchnorm.store import Run, Status
+from batchnorm.study.grid import read_study
+from batchnorm.study.status import State, standings
+from tests import command
+from tests.conftest import arguments_of
+from tests.study.commands import Started
+from tests.study.commands import run as run_study
+from tests.test_training import assert_same_run
+
+FAULTS = int(os.environ.get("FAULTS", "10"))
+RACES = 20
+Configure = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def make(configure: Configure, small_images: Path) -> Configure:
+    """Return a function that makes runs of a second or two."""
+
+    def run(**keys: Any) -> RunConfig:
+        defaults = {"problem": "mnist_mlp_bn", "position": "011", "optimizer": "SGD", "log_every_steps": 1, "num_epochs": 8}
+        return configure(**{**defaults, "obs_datasets": str(small_images), **keys})
+
+    return run
+
+
+@pytest.fixture
+def unbroken(make: Configure, tmp_path: Path) -> RunConfig:
+    """Return a run that nothing happened to."""
+    config = make(output_dir=str(tmp_path / "unbroken"))
+    code, text = command.run(arguments_of(config), tmp_path / "unbroken.txt")
+    assert code == 0, text
+    return config
+
+
+def assert_nothing_is_lost(config: RunConfig) -> None:
+    """Hold a record that was left behind against the mark in its checkpoint; both can be read."""
+    directory = RunDirectory(config.directory)
+    if not directory.checkpoint.exists():
+        return
+    mark = torch.load(directory.checkpoint, weights_only=True)["content"]["record"]
+    run = Run(config.directory)
+    assert len(run.epochs["epoch"]) >= mark["epochs/epoch"][0]
+    assert len(run.batches["step"]) >= mark["batches/step"][0]
+    assert len(run.snapshot_steps) >= mark["snapshots/step"][0]
+
+
+def assert_goes_on_to_the_same_end(config: RunConfig, unbroken: RunConfig, tmp_path: Path) -> None:
+    code, text = command.run(arguments_of(config), tmp_path / "last.txt")
+    assert code == 0, text
+    assert_same_run(config.directory, unbroken.directory)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_signals_at_random_moments(number: signal.Signals, make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
+    chance = random.Random(number.name)
+    seconds = Run(unbroken.directory).epochs
+    duration = 1.0 + float(sum(seconds["train_seconds"]) + sum(seconds["eval_seconds"]))
+    config, broken = make(), 0
+    for life in range(FAULTS):
+        process = command.start(arguments_of(config), tmp_path / "life.txt")
+        if life % 3 == 0:  # the others may come before the run has begun
+            command.wait_for(process, "started" if not RunDirectory(config.directory).checkpoint.exists() else "resumed")
+        process.join(chance.uniform(0, duration / 2))
+        if process.exitcode is None:
+            os.kill(process.pid or 0, number)
+        process.join()
+        assert process.exitcode in (0, -number, ExitCode.INTERRUPTED), process.text
+        assert "Traceback" not in process.text
+        if process.exitcode == 0:
+            assert_same_run(config.directory, unbroken.directory)
+            config = make(output_dir=str(tmp_path / f"again-{life}"))
+        else:
+            broken += 1
+            assert_nothing_is_lost(config)
+    assert broken
+    assert_goes_on_to_the_same_end(config, unbroken, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["run.h5", "checkpoint.pt"])
+def test_a_file_size_limit(file: str, make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
+    config = make()
+    for life in range(3):
+        process = command.start(arguments_of(config), tmp_path / "life.txt")
+        assert command.wait_for(process, "started" if life == 0 else "resumed")
+        assert command.wait_for(process, f"epoch {2 * life + 1}/8")
+        path = config.directory / file
+        limit = path.stat().st_size + 4096 if file == "run.h5" else path.stat().st_size // 2
+        resource.prlimit(process.pid or 0, resource.RLIMIT_FSIZE, (limit, limit))
+        process.join()
+        assert_one_line_at_the_end(process, config)
+        assert_nothing_is_lost(config)
+    assert_goes_on_to_the_same_end(config, unbroken, tmp_path)
+
+
+def assert_one_line_at_the_end(process: command.Command, config: RunConfig) -> None:
+    assert process.exitcode == ExitCode.BAD_INPUT, process.text
+    assert "Traceback" not in process.text
+    last = process.text.splitlines()[-1]
+    assert last.startswith(f"error: {config.directory}: cannot be written (")
+    assert last.endswith("the same command goes on from the last checkpoint")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a small disk, as root can."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"needs to mount a disk: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+
+
+def test_a_full_disk(small_disk: Path, make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
+    config = make(output_dir=str(small_disk))
+    stopped = 0
+    for kilobytes in (1, 40, 400, 6000, 11000, 12000, 12200, 12400):
+        remount(small_disk, f"size={kilobytes}k")
+        code, text = command.run(arguments_of(config), tmp_path / "life.txt")
+        assert "Traceback" not in text
+        if code == 0:
+            break
+        assert code == ExitCode.BAD_INPUT, text
+        assert text.splitlines()[-1].startswith("error: ")
+        assert "cannot be written" in text.splitlines()[-1]
+        stopped += 1
+        assert_nothing_is_lost(config)
+    assert stopped >= 4
+    remount(small_disk, "size=64m")
+    assert_goes_on_to_the_same_end(config, unbroken, tmp_path)
+
+
+def test_a_read_only_disk(small_disk: Path, make: Configure, tmp_path: Path) -> None:
+    remount(small_disk, "ro")
+    config = make(output_dir=str(small_disk / "output"))
+    code, text = command.run(arguments_of(config), tmp_path / "life.txt")
+    assert code == ExitCode.BAD_INPUT
+    assert text == f"error: OUTPUT_DIR: {config.directory} cannot be written: Read-only file system\n"
+
+
+def test_a_disk_that_becomes_read_only(small_disk: Path, make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
+    remount(small_disk, "size=64m")
+    config = make(output_dir=str(small_disk))
+    process = command.start(arguments_of(config), tmp_path / "life.txt")
+    assert command.wait_for(process, "epoch 3/8")
+    process.kill()
+    process.join()
+    remount(small_disk, "ro")
+    code, text = command.run(arguments_of(config), tmp_path / "life.txt")
+    assert (code, text.count("\n")) == (ExitCode.BAD_INPUT, 1), text
+    assert "cannot be written" in text
+    remount(small_disk, "rw")
+    assert_goes_on_to_the_same_end(config, unbroken, tmp_path)
+
+
+def test_a_clock_that_jumps_back(make: Configure, unbroken: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, config, calls = time.time, make(), iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: real() - 3600 * next(calls))
+    assert training.train(config) == Status.FINISHED
+    run = Run(config.directory)
+    assert (run.epochs["train_seconds"] >= 0).all()
+    assert (run.epochs["eval_seconds"] >= 0).all()
+    assert_same_run(config.directory, unbroken.directory)
+
+
+def test_two_processes_race_for_one_directory(make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
+    for race in range(RACES):
+        config = make(output_dir=str(tmp_path / f"race-{race}"))
+        both = [command.start(arguments_of(config), tmp_path / f"{name}.txt") for name in ("one", "other")]
+        for process in both:
+            process.join()
+        codes = sorted(process.exitcode or 0 for process in both)
+        texts = [process.text for process in both]
+        assert codes in ([0, 0], [0, ExitCode.BAD_INPUT]), texts
+        if codes[1]:
+            assert f"error: {config.directory}: another process is at this run\n" in texts
+        else:
+            assert any(text.startswith("finished already") for text in texts), texts
+        assert_same_run(config.directory, unbroken.directory)
+
+
+def test_the_lock_of_a_dead_process_is_free(make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
+    config = make()
+    process = command.start(arguments_of(config), tmp_path / "life.txt")
+    assert command.wait_for(process, "epoch 1/8")
+    process.kill()
+    process.join()
+    lock = RunDirectory(config.directory).lock
+    assert lock.exists()
+    lock.write_text(str(process.pid))
+    assert not RunDirectory(config.directory).is_claimed()
+    assert_goes_on_to_the_same_end(config, unbroken, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["run.h5", "checkpoint.pt"])
+def test_damage_in_each_region_of_a_file_is_one_line_or_harmless(
+    file: str, make: Configure, unbroken: RunConfig, tmp_path: Path
+) -> None:
+    config = make(output_dir=str(tmp_path / "cut"))
+    process = command.start(arguments_of(config), tmp_path / "life.txt")
+    assert command.wait_for(process, "epoch 4/8")
+    process.terminate()
+    process.join()
+    assert process.exitcode == ExitCode.INTERRUPTED
+    whole = (config.directory / file).read_bytes()
+    chance = random.Random(file)
+    refused = 0
+    for region in range(2 * FAULTS):
+        start, end = (len(whole) * place // FAULTS for place in (region // 2, region // 2 + 1))
+        place = chance.randrange(start, end)
+        flipped = bytes([*whole[:place][-1:], whole[place] ^ 1 << chance.randrange(8)])[-1:]
+        content = whole[:place] + flipped + whole[place + 1 :] if region % 2 else whole[:place]
+        damaged = make(output_dir=str(tmp_path / f"damaged-{region}"))
+        shutil.copytree(config.directory, damaged.directory)
+        (damaged.directory / file).write_bytes(content)
+        code, text = command.run(arguments_of(damaged), tmp_path / "life.txt")
+        if code == 0:
+            assert_same_run(damaged.directory, unbroken.directory)
+        else:
+            refused += 1
+            assert code == ExitCode.BAD_INPUT, (region, place, text)
+            errors = [line for line in text.splitlines() if line.startswith("error: ")]
+            assert errors == text.splitlines()[-1:], text
+            assert "damaged" in errors[0], text
+            assert (damaged.directory / file).read_bytes() == content
+        assert standings_of(damaged)
+        shutil.rmtree(damaged.output_dir)
+    assert refused >= FAULTS // 2
+
+
+def standings_of(config: RunConfig) -> bool:
+    """Say that a damaged run can be looked at; whatever it is, it is told in a line."""
+    try:
+        run = Run(config.directory)
+        return run.status in Status and len(run.epochs["epoch"]) >= 0
+    except Exception as error:
+        return type(error).__name__ == "RunError"
+
+
+def test_a_study_whose_file_changes_while_it_runs(tmp_path: Path, small_images: Path) -> None:
+    path = tmp_path / "small.yaml"
+    text = f"PROBLEM: mnist_mlp_bn\nBATCH_SIZE: 32\nOBS_DATASETS: {small_images}\nOUTPUT_DIR: {tmp_path / 'output'}\n"
+    first = text + "RANDOM_SEED: [1, 2, 3]\nNUM_EPOCHS: 3\n"
+    path.write_text(first)
+    study = read_study(path, {})
+    started = Started("run", str(path), "--workers=1", output=tmp_path / "printed")
+    started.wait_until(lambda: "started 0" in started.text)
+    path.write_text(text + "RANDOM_SEED: [7, 3]\nNUM_EPOCHS: 1\n")
+    assert started.process.wait() == ExitCode.FINISHED, started.text
+    assert [each.state for each in standings(study)] == [State.FINISHED] * 3
+    path.write_text("PROBLEM: [")
+    done = run_study("run", str(path))
+    assert (done.returncode, done.stderr.count("\n")) == (ExitCode.BAD_INPUT, 1)
