@@ -6,6 +6,7 @@ any crash. Numbers only, fixed-size types.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -125,7 +126,7 @@ class RunWriter:
             "versions": _text(versions),
         }
         temporary = path.with_suffix(".h5.new")
-        with h5py.File(temporary, "w", libver="latest", locking=False) as file:
+        with _new_file(temporary) as file:
             _make_datasets(file, columns, attributes)
         temporary.replace(path)
         return cls._open(path, columns, {name: [0, 0] for name in columns})
@@ -143,7 +144,7 @@ class RunWriter:
         try:
             with _open_for_reading(path) as old:
                 layout = {name: _Column(old[name].dtype.str, *old[name].shape[1:]) for name in mark}
-                with h5py.File(temporary, "w", libver="latest", locking=False) as new:
+                with _new_file(temporary) as new:
                     _make_datasets(new, layout, {**dict(old.attrs), "versions": _text(versions)})
                     for name, (rows, crc) in mark.items():
                         if _copy_rows(old[name], new[name], rows) != crc:
@@ -168,8 +169,9 @@ class RunWriter:
             assert block.shape[1:] == column.row_shape, f"{name}: rows of shape {block.shape[1:]}, wants {column.row_shape}"
             if not len(block):
                 continue
-            dataset.resize(state[0] + len(block), axis=0)
-            dataset[state[0] :] = block
+            with _writing(self._file):
+                dataset.resize(state[0] + len(block), axis=0)
+                dataset[state[0] :] = block
             state[0] += len(block)
             state[1] = zlib.crc32(block.data, state[1])
 
@@ -179,21 +181,72 @@ class RunWriter:
 
     def flush(self) -> Mark:
         """Bring all rows to the disk and return the mark that stands behind them."""
-        self._file.flush()
+        with _writing(self._file):
+            self._file.flush()
         with self._path.open("rb") as handle:
             os.fsync(handle.fileno())
         return {name: list(state) for name, state in self._mark.items()}
 
     def finish(self, status: Status) -> None:
         """Write how the run ended, and close."""
-        self._file["status"][()] = int(status)
+        with _writing(self._file):
+            self._file["status"][()] = int(status)
         self.close()
 
     def close(self) -> None:
         """Flush and close; the record can be read and resumed."""
         if self._file:
-            self._file.flush()
-            self._file.close()
+            with _writing(self._file):
+                self._file.flush()
+                self._file.close()
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[h5py.File]:
+    """Make a file and close it behind the block.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    file = h5py.File(path, "w", libver="latest", locking=False)
+    try:
+        with _writing(file):
+            yield file
+            file.flush()
+    finally:
+        file.close()
+
+
+@contextmanager
+def _writing(file: h5py.File) -> Iterator[None]:
+    """Let go of a file that cannot be written; h5py tells some of HDF5's failing writes as RuntimeErrors.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if "write" not in str(error):
+            raise
+        _abandon(file)
+        raise OSError(one_line(error)) from None
+
+
+def _abandon(file: h5py.File) -> None:
+    """Close a file whose disk takes nothing more, and leave there what is there.
+
+    HDF5 cannot close without writing the rest, fails at it, and h5py complains of that for each object, up to the end of
+    the process. So its file descriptor is given a copy in memory to write to.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = file.id.get_vfd_handle()
+        with os.fdopen(os.memfd_create("abandoned"), "wb") as memory:
+            memory.write(Path(file.filename).read_bytes())
+            memory.flush()
+            os.dup2(memory.fileno(), descriptor)
+    with contextlib.suppress(OSError, RuntimeError):
+        file.close()
 
 
 def _make_datasets(file: h5py.File, columns: Mapping[str, _Column], attributes: Mapping[str, Any]) -> None:
