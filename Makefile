@@ -1,4 +1,4 @@
-# make quickstart: five small runs and their table · make test · make check · make bench
+# make quickstart: five small runs, their table and figures · make test · make check
 # PYTHON=python3.12 make ... takes another Python; .venv is made once and kept.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,9 +14,15 @@ BIN := .venv/bin
 
 install: .venv/installed
 
+QUICKSTART := --problem digits_2c2d_bn --epochs 3 --seed 1
 quickstart: install
 	$(BIN)/python -m batchnorm.study run configs/studies/quickstart_digits.yaml
-	$(BIN)/python -m batchnorm.analysis summary output/
+	@echo
+	@$(BIN)/python -m batchnorm.analysis summary output $(QUICKSTART) --mask none all
+	@echo
+	@echo "The runs lie in output/; figures of them:"
+	@$(BIN)/python -m batchnorm.analysis performance output $(QUICKSTART) --mask none all
+	@$(BIN)/python -m batchnorm.analysis surface output $(QUICKSTART) --mask all --mode trained_bn
 
 test: install
 	$(BIN)/python -m pytest

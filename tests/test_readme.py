@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batchnorm.masks import Ablation
+from batchnorm.study.grid import read_study
 from tests import images
+from tests.recorded import record_run
 
 ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}  # a script's own folder comes before it
 README = (ROOT / "README.md").read_text()
 
 
@@ -28,7 +34,7 @@ def commands() -> list[str]:
 
 def copy_of_the_repository(folder: Path) -> Path:
     """Copy what a run needs, to change it."""
-    for name in ("batchnorm", "configs"):
+    for name in ("batchnorm", "configs", "sbatch"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "run_trainingLoop.py", folder)
     return folder
@@ -36,16 +42,19 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
-    return subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
 def test_every_command_is_known_to_a_test() -> None:
-    known = ("make ", "python ", "apt-get install ", "mkdir -p data/FashionMNIST/raw", "for file in ")
+    run_here = ("python run_trainingLoop.py ", "python -m batchnorm.analysis ", "python -m batchnorm.study ", "mkdir ", "for ")
+    run_elsewhere = ("make check", "make test", "make quickstart", "apt-get install ")  # by .ci/run
+    on_a_cluster = ("sbatch sbatch/",)  # by tests/slurm
+    known = run_here + run_elsewhere + on_a_cluster
     assert [command for command in commands() if not command.startswith(known)] == []
 
 
 def test_make_has_the_targets_that_are_named() -> None:
-    for target in re.findall(r"\bmake (\w+)", README):
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), target
 
 
@@ -75,12 +84,52 @@ def test_reading_a_run(tmp_path: Path) -> None:
     assert read.stdout.splitlines()[2] == "(7,) (7, 64) (7, 32)"
 
 
+def test_figures_and_tables_from_the_shell(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for position, mode in (("none", "trained_bn"), *(("all", mode.value) for mode in Ablation)):
+            record_run(tmp_path / "output", problem="fmnist_2c2d_bn", random_seed=seed, position=position, ablation=mode)
+    record_run(tmp_path / "output", problem="fmnist_2c2d_bn", position="none", lr=0.01)
+    for command in commands():
+        if command.startswith("python -m batchnorm.analysis"):
+            done = shell(command, tmp_path)
+            assert done.returncode == 0, (command, done.stderr)
+            assert done.stdout
+
+
+def test_figures_in_python(tmp_path: Path) -> None:
+    seed: dict[str, Any] = {"random_seed": 4842821, "lr": 0.16579130972807002, "epochs": 350, "recorded_epochs": 3}
+    for position, mode in (("none", "trained_bn"), *(("00111", mode.value) for mode in Ablation)):
+        record_run(tmp_path / "output", problem="cifar100_3c3d_bn", position=position, ablation=mode, **seed)
+    for mode in ("trained_bn", "fixed_gamma"):
+        record_run(tmp_path / "output", problem="cifar100_allcnnc_bn", position="100000000", ablation=mode, **seed)
+    code = next(block for block in blocks("python") if "model_paths" in block)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "output" / "plots").glob("*.png"))) == 3
+
+
+def test_studies(tmp_path: Path) -> None:
+    folder = copy_of_the_repository(tmp_path / "copy")
+    shown = next(block for block in blocks("yaml") if "quickstart_digits" in block)
+    (folder / "study.yaml").write_text(shown)
+    assert read_study(folder / "study.yaml", {}).runs == read_study(Path("configs/studies/quickstart_digits.yaml"), {}).runs
+    for command in commands():
+        if command.startswith("python -m batchnorm.study") and ("submit" not in command or "--dry-run" in command):
+            # Two steps of a small network in place of three epochs.
+            shorter = " PROBLEM=digits_2c2d_bn MAX_STEPS=2" if " run " in command else ""
+            done = shell(command + shorter, folder)
+            assert done.returncode == 0, (command, done.stderr)
+            assert done.stdout
+
+
 def test_a_problem_of_your_own(tmp_path: Path) -> None:
     folder = copy_of_the_repository(tmp_path / "copy")
     catalog, tuning = folder / "batchnorm" / "problems" / "catalog.py", folder / "configs" / "basic_config.yaml"
     function = next(block for block in blocks("python") if "@register_problem" in block)
     catalog.write_text(f"{catalog.read_text()}\n\n{function}")
-    tuning.write_text(f"{tuning.read_text()}\n{blocks('yaml')[0]}")
+    tuning.write_text(f"{tuning.read_text()}\n{next(block for block in blocks('yaml') if 'digits_small_bn' in block)}")
     done = shell("python run_trainingLoop.py PROBLEM=digits_small_bn RANDOM_SEED=1 POSITION=01 THREADS=1", folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "output" / "1__digits_small_bn__0,1" / "Lr_0.1" / "Ep_3" / "trained_bn" / "final_model.pth").exists()

@@ -349,7 +349,7 @@ def test_stopping_during_evaluation_repeats_no_step(configure: Configure, monkey
     ("problem", "keys"),
     [
         ("cifar10_3c3d_bn", {"optimizer": "Momentum", "num_epochs": 6, "batch_size": 10, "log_every_steps": 1}),
-        ("cifar100_allcnnc_bn", {"num_epochs": 4, "batch_size": 10, "position": "010010001", "log_every_steps": 1, "lr": 0.01}),
+        ("cifar100_allcnnc_bn", {"num_epochs": 2, "batch_size": 20, "position": "010010001", "log_every_steps": 1, "lr": 0.01}),
     ],
 )
 def test_a_run_that_is_killed_again_and_again_has_the_same_bits(
@@ -362,7 +362,7 @@ def test_a_run_that_is_killed_again_and_again_has_the_same_bits(
     config = configure(problem=problem, **keys)
     chance = random.Random(problem)
     kills = 0
-    for _ in range(5):
+    for _ in range(4):
         process = command.start(arguments_of(config), tmp_path / "killed.txt")
         assert command.wait_for(process, "epoch" if kills == 0 else "resumed")
         process.join(chance.uniform(0, duration / 3))
