@@ -88,7 +88,6 @@ def test_figures_and_tables_from_the_shell(tmp_path: Path) -> None:
     for seed in (1, 2):
         for position, mode in (("none", "trained_bn"), *(("all", mode.value) for mode in Ablation)):
             record_run(tmp_path / "output", problem="fmnist_2c2d_bn", random_seed=seed, position=position, ablation=mode)
-    record_run(tmp_path / "output", problem="fmnist_2c2d_bn", position="none", lr=0.01)
     for command in commands():
         if command.startswith("python -m batchnorm.analysis"):
             done = shell(command, tmp_path)
