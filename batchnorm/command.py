@@ -12,7 +12,7 @@ from batchnorm.masks import Ablation
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
 from batchnorm.rundir import RunDirectory
-from batchnorm.store import Run, Status, check_same_run
+from batchnorm.store import Status, ended_status
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,7 +36,7 @@ def train_or_skip(config: RunConfig) -> int:
     Raises:
         UserError: the run cannot be trained as it is asked for.
     """
-    status = None if config.overwrite else ended_status(config)
+    status = None if config.overwrite else ended_status(RunDirectory(config.directory), config.fingerprint())
     if status is not None:
         print(f"{status.name.lower()} already: {config.directory} (OVERWRITE=true starts it afresh)")
     else:
@@ -50,21 +50,6 @@ def train_or_skip(config: RunConfig) -> int:
         except Interrupted:
             return ExitCode.INTERRUPTED
     return ExitCode.DIVERGED if status == Status.DIVERGED else ExitCode.FINISHED
-
-
-def ended_status(config: RunConfig) -> Status | None:
-    """Return how the run ended, or None where it has not.
-
-    Raises:
-        RunError: its directory holds another run, or a damaged one.
-    """
-    directory = RunDirectory(config.directory)
-    if not directory.record.exists():
-        return None
-    run = Run(directory.path)
-    check_same_run(run, config.fingerprint())
-    status = run.status
-    return status if status in (Status.FINISHED, Status.DIVERGED) else None
 
 
 def help_text() -> str:

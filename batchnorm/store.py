@@ -459,6 +459,20 @@ class Run:
             return np.asarray(dataset[: min(_length(axis), len(dataset))])
 
 
+def ended_status(directory: RunDirectory, fingerprint: Mapping[str, Any]) -> Status | None:
+    """Return how the run of a directory ended, or None where it has not.
+
+    Raises:
+        RunError: the directory holds another run, or a damaged one.
+    """
+    if not directory.record.exists():
+        return None
+    run = Run(directory.path)
+    check_same_run(run, fingerprint)
+    status = run.status
+    return None if status == Status.RUNNING else status
+
+
 def check_same_run(run: Run, fingerprint: Mapping[str, Any]) -> None:
     """Hold a recorded run against the one that is asked for; keys that `fingerprint` lacks are not looked at.
 

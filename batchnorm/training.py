@@ -35,7 +35,7 @@ from batchnorm.recording import Diverged, Recorder
 from batchnorm.rundir import RunDirectory
 from batchnorm.seeding import seed_default_generators
 from batchnorm.stop import Interrupted, StopRequest, stop_on_signals
-from batchnorm.store import SPLITS, Mark, Run, RunWriter, Status, check_same_run
+from batchnorm.store import SPLITS, Mark, Run, RunWriter, Status, check_same_run, ended_status
 
 
 @dataclass
@@ -159,6 +159,9 @@ def train(config: RunConfig) -> Status:
         state = new_training(config, build_problem(config), batches, device=device, memory_format=memory_format)
         directory = RunDirectory(config.directory)
         with directory.claim(), log_to_file(directory.log), one_line_if_disk_fails(directory):
+            if not config.overwrite and (ended := ended_status(directory, fingerprint)):
+                logger.info("%s already, by another process meanwhile: %s", ended.name.lower(), directory.path)
+                return ended
             versions = describe_versions(config, device, memory_format)
             writer = open_record(config, directory, state, fingerprint=fingerprint, versions=versions, slots=problem.slots)
             recorder = Recorder(writer, directory, fingerprint=fingerprint, state=state, slots=problem.slots, stop=stop)

@@ -392,6 +392,22 @@ def test_two_processes_on_one_directory(configure: Configure, tmp_path: Path) ->
     assert "stopped by SIGTERM at step" in first.text
 
 
+def test_a_run_that_another_process_finished_meanwhile_is_left_alone(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two processes that race: the one that waits for the claim meets a finished record."""
+    for keys, status in (({}, Status.FINISHED), ({"lr": 1e30}, Status.DIVERGED)):
+        config = configure(num_epochs=1, **keys)
+        assert training.train(config) == status
+        record = (config.directory / "run.h5").read_bytes()
+        caplog.clear()
+        assert training.train(config) == status
+        assert f"{status.name.lower()} already, by another process meanwhile" in caplog.text
+        assert (config.directory / "run.h5").read_bytes() == record
+        assert training.train(configure(num_epochs=1, overwrite=True, **keys)) == status
+        assert "started" in caplog.text
+
+
 def test_bad_input_leaves_no_run_directory(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cases = [

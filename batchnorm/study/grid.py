@@ -29,11 +29,19 @@ _NESTED = ("opt_hpars", "lr_schedule")
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of a study: its place in it, counted from 0, and what tells it from the others."""
+    """One run of a study.
+
+    Attributes:
+        index: its place in the study, counted from 0.
+        variant: what tells it from the others.
+        config: the run.
+        threads_given: whether file or overrides say THREADS; where they do not, the machine at hand says it.
+    """
 
     index: int
     variant: str
     config: RunConfig
+    threads_given: bool
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,15 @@ class Study:
             raise ConfigError(f"--index {index}: {self.name} has the runs 0 to {len(self.runs) - 1}")
         return self.runs[index]
 
-    def to_text(self, *, without: Sequence[str] = ()) -> str:
+    def to_text(self) -> str:
         """Write the runs out as a study file that gives the same runs under the same indices, whatever changes elsewhere.
 
-        Args:
-            without: fields to leave to the defaults of the machine that reads the file.
+        THREADS that nobody gave is left to the machine that reads the file.
         """
-        left_out = {name.upper() for name in without}
-        runs = [{key: _plain(value) for key, value in run.config.to_dict().items() if key not in left_out} for run in self.runs]
+        runs = [
+            {key: _plain(value) for key, value in run.config.to_dict().items() if key != "THREADS" or run.threads_given}
+            for run in self.runs
+        ]
         return yaml.safe_dump(runs, sort_keys=False, width=1000)
 
 
@@ -79,19 +88,24 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     blocks = [_block(content, where=where) for content in _mappings(_load(path, where=where), where=where)]
     read_once = cache(read_tuning)
     configs: dict[Path, RunConfig] = {}
-    grids = [{**dict(defaults or {}), **_replaced(block, overrides)} for block in blocks]
+    threads_given: dict[Path, bool] = {}
+    grids = [_replaced(block, overrides) for block in blocks]
     size = sum(math.prod(len(_values(value)) for value in grid.values()) for grid in grids)
     if size > MAX_RUNS:
         raise ConfigError(f"{where}: {size} runs; a study has at most {MAX_RUNS}")
     for point in itertools.chain.from_iterable(_points(grid) for grid in grids):
-        config = _canonical(resolve(point, read_tuning=read_once))
+        config = _canonical(resolve({**dict(defaults or {}), **point}, read_tuning=read_once))
         there = configs.setdefault(config.directory, config)
+        threads_given[config.directory] = "threads" in point
         if there != config:
             differing = "; ".join(differing_keys(there.to_dict(), config.to_dict()))
             raise ConfigError(f"{where}: two runs would share {config.directory}: {differing}; make two studies of them")
-    runs = list(configs.values())
-    varying = _varying(runs)
-    return Study(path.stem, tuple(StudyRun(index, _variant(config, varying), config) for index, config in enumerate(runs)))
+    varying = _varying(list(configs.values()))
+    runs = (
+        StudyRun(index, _variant(config, varying), config, threads_given[directory])
+        for index, (directory, config) in enumerate(configs.items())
+    )
+    return Study(path.stem, tuple(runs))
 
 
 class _TextLoader(yaml.BaseLoader):

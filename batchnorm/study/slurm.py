@@ -21,9 +21,9 @@ def frozen_study(study: Study) -> tuple[Path, str]:
     """Return where the runs of a submission are written down, and their text.
 
     A job looks its run up when it starts, perhaps days later: in this file, so that editing the study or the tuning file
-    meanwhile changes nothing for what is submitted. THREADS is left to the machine that the job runs on.
+    meanwhile changes nothing for what is submitted. THREADS that nobody gave is left to the machine that the job runs on.
     """
-    text = f"# {study.name} as it was submitted: its runs by index\n" + study.to_text(without=["threads"])
+    text = f"# {study.name} as it was submitted: its runs by index\n" + study.to_text()
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return FOLDER / f"{study.name}-{digest}.yaml", text
 

@@ -222,8 +222,16 @@ def test_text_gives_the_same_runs_whatever_the_tuning_file_says_later(write: Wri
     other = "Momentum: {lr_schedule: {name: cosine}, opt_hpars: {lr: 0.2, momentum: 0.2}}"
     tuning.write_text(entry.replace("9", "8") % f"{other}, SGD: {{lr_schedule: {{name: cosine}}, opt_hpars: {{lr: 0.1}}}}")
     assert [run.config for run in read(again).runs] == [run.config for run in study.runs]
-    again.write_text(study.to_text(without=["threads"]))
-    assert "THREADS" not in again.read_text()
+
+
+def test_text_leaves_threads_to_the_machine_where_nobody_gave_them(write: Write) -> None:
+    """A time-limit test on SLURM met it: a study's THREADS was lost at submission, and with it the last bits."""
+    blocks = "- {PROBLEM: digits_2c2d_bn, RANDOM_SEED: 1, THREADS: 1}\n- {PROBLEM: digits_2c2d_bn, RANDOM_SEED: 2}\n"
+    path = write(blocks)
+    assert [run.threads_given for run in read(path).runs] == [True, False]
+    assert read(path).to_text().count("THREADS: '1'") == 1
+    assert read_study(path, {}, defaults={"threads": "1"}).to_text().count("THREADS") == 1
+    assert read(path, "THREADS=2").to_text().count("THREADS: '2'") == 2
 
 
 SHIPPED = sorted(Path(__file__).parents[2].glob("configs/studies/*.yaml"))
