@@ -213,8 +213,12 @@ def _new_file(path: Path) -> Iterator[h5py.File]:
         with _writing(file):
             yield file
             file.flush()
-    finally:
+    except OSError:
+        raise  # `_writing` has let go of the file
+    except BaseException:
         file.close()
+        raise
+    file.close()
 
 
 @contextmanager
@@ -237,16 +241,21 @@ def _abandon(file: h5py.File) -> None:
     """Close a file whose disk takes nothing more, and leave there what is there.
 
     HDF5 cannot close without writing the rest, fails at it, and h5py complains of that for each object, up to the end of
-    the process. So its file descriptor is given a copy in memory to write to.
+    the process. So its file descriptor is given a copy in memory to write to. Where that cannot be written either (a
+    limit on file sizes holds there too), the objects are kept open for ever: HDF5 crashes where they are freed.
     """
     if hasattr(os, "memfd_create"):
         descriptor = file.id.get_vfd_handle()
-        with os.fdopen(os.memfd_create("abandoned"), "wb") as memory:
+        with os.fdopen(os.memfd_create("abandoned"), "wb") as memory, contextlib.suppress(OSError):
             memory.write(Path(file.filename).read_bytes())
             memory.flush()
             os.dup2(memory.fileno(), descriptor)
-    with contextlib.suppress(OSError, RuntimeError):
+    try:
+        file.flush()
         file.close()
+    except (OSError, RuntimeError):
+        for identifier in (file.id, *h5py.h5f.get_obj_ids(file.id)):
+            h5py.h5i.inc_ref(identifier)
 
 
 def _make_datasets(file: h5py.File, columns: Mapping[str, _Column], attributes: Mapping[str, Any]) -> None:
