@@ -19,15 +19,11 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Split:
-    """Images of one split on the device: uint8, shape (N, channels, height, width), and labels, int64, shape (N,)."""
+class LabelledImages:
+    """Images on the device: uint8, shape (N, channels, height, width), and labels, int64, shape (N,)."""
 
     images: torch.Tensor
     labels: torch.Tensor
-
-    def __len__(self) -> int:
-        """Return how many images there are."""
-        return len(self.labels)
 
 
 class Batches:
@@ -58,31 +54,28 @@ class Batches:
         self.facts = facts
         self.batch_size = batch_size
         self._random_seed = random_seed
-        self._memory_format = memory_format
-        training_rows, validation_rows = split_rows(len(arrays.train_labels), facts.evaluation_images, random_seed)
-        if batch_size > len(training_rows):
+        self.memory_format = memory_format
+        self.digest = arrays.digest
+        self._training_rows, self._validation_rows = split_rows(len(arrays.train_labels), facts.evaluation_images, random_seed)
+        if batch_size > len(self._training_rows):
             raise ConfigError(
-                f"BATCH_SIZE={batch_size}: is larger than {facts.title}'s training set of {len(training_rows)} images; "
-                f"must be an integer from 1 to {len(training_rows)}"
+                f"BATCH_SIZE={batch_size}: is larger than {facts.title}'s training set of {len(self._training_rows)} images; "
+                f"must be an integer from 1 to {len(self._training_rows)}"
             )
 
-        def on_device(images: np.ndarray, labels: np.ndarray) -> Split:
-            return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+        def on_device(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
+            return LabelledImages(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
 
-        self.train = on_device(arrays.train_images[training_rows], arrays.train_labels[training_rows])
-        self.valid = on_device(arrays.train_images[validation_rows], arrays.train_labels[validation_rows])
-        self.test = on_device(arrays.test_images, arrays.test_labels)
+        self._train = on_device(arrays.train_images, arrays.train_labels)
+        self._test = on_device(arrays.test_images, arrays.test_labels)
         if facts.mean is not None and facts.std is not None:
             self._mean = torch.tensor(facts.mean, device=device).view(-1, 1, 1)
             self._std = torch.tensor(facts.std, device=device).view(-1, 1, 1)
-        self.train_eval_images = min(facts.evaluation_images, len(self.train))
-        if facts.augmentation is not None:
-            self.train = Split(augment.pad(self.train.images, facts.augmentation.padding), self.train.labels)
 
     @property
     def steps_per_epoch(self) -> int:
         """Updates in an epoch; the last partial batch is dropped."""
-        return len(self.train) // self.batch_size
+        return len(self._training_rows) // self.batch_size
 
     def training(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Serve an epoch's training batches, shuffled and augmented afresh.
@@ -93,9 +86,8 @@ class Batches:
         """
         if epoch == 0:
             return
-        rows = torch.randperm(len(self.train), generator=generator(self._random_seed, "batch order", epoch))
-        rows = rows[skip * self.batch_size : self.steps_per_epoch * self.batch_size]
-        yield from self._training_images(rows, "augmentation", epoch, self.batch_size, skip * self.batch_size)
+        rows = self._shuffled_training_rows("batch order", epoch)[: self.steps_per_epoch * self.batch_size]
+        yield from self._training_images(rows, "augmentation", epoch, self.batch_size, skip)
 
     def evaluation(self, split: str, epoch: int) -> Iterator[Batch]:
         """Serve the images of `train`, `valid` or `test` for evaluation, the last partial batch too.
@@ -103,38 +95,46 @@ class Batches:
         For `train`, these are training images drawn afresh at each epoch, through the training transform, as DeepOBS does.
         """
         if split == "train":
-            rows = torch.randperm(len(self.train), generator=generator(self._random_seed, "train-eval images", epoch))
-            rows = rows[: self.train_eval_images]
+            rows = self._shuffled_training_rows("train-eval images", epoch)[: self.facts.evaluation_images]
             yield from self._training_images(rows, "train-eval augmentation", epoch, EVALUATION_BATCH_SIZE)
-            return
-        images = {"valid": self.valid, "test": self.test}[split]
-        for start in range(0, len(images), EVALUATION_BATCH_SIZE):
-            part = slice(start, start + EVALUATION_BATCH_SIZE)
-            yield self._normalised(images.images[part].to(torch.float32)), images.labels[part]
+        elif split == "valid":
+            rows = torch.from_numpy(self._validation_rows).to(self._train.labels.device, non_blocking=True)
+            for part in rows.split(EVALUATION_BATCH_SIZE):
+                yield self._normalised(self._train.images.index_select(0, part)), self._train.labels.index_select(0, part)
+        else:
+            yield from (
+                (self._normalised(images), labels)
+                for images, labels in zip(
+                    self._test.images.split(EVALUATION_BATCH_SIZE), self._test.labels.split(EVALUATION_BATCH_SIZE), strict=True
+                )
+            )
 
-    def _training_images(self, rows: torch.Tensor, stream: str, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
-        """Serve training images by rows; `first` images of the epoch went before them."""
-        device = self.train.labels.device
+    def _shuffled_training_rows(self, stream: str, epoch: int) -> torch.Tensor:
+        order = torch.randperm(len(self._training_rows), generator=generator(self._random_seed, stream, epoch))
+        return torch.from_numpy(self._training_rows)[order]
+
+    def _training_images(self, rows: torch.Tensor, stream: str, epoch: int, batch_size: int, skip: int = 0) -> Iterator[Batch]:
+        """Serve training images by rows, but for the first `skip` batches."""
+        device = self._train.labels.device
         augmentation = self.facts.augmentation
+        first = skip * batch_size
         if augmentation is not None:
-            drawn = augment.draw(augmentation, first + len(rows), generator(self._random_seed, stream, epoch))
+            drawn = augment.draw(augmentation, len(rows), generator(self._random_seed, stream, epoch))
             draws = drawn[first:].to(device)
-        rows = rows.to(device, non_blocking=True)
+        rows = rows[first:].to(device, non_blocking=True)
         for start in range(0, len(rows), batch_size):
             part = slice(start, start + batch_size)
-            labels = self.train.labels.index_select(0, rows[part])
-            if augmentation is None:
-                pixels = self.train.images.index_select(0, rows[part]).to(torch.float32)
-            else:
-                pixels = augment.augment(self.train.images, rows[part], draws[part], padding=augmentation.padding)
-            yield self._normalised(pixels), labels
+            pixels = self._train.images.index_select(0, rows[part])
+            if augmentation is not None:
+                pixels = augment.augment(pixels, draws[part], padding=augmentation.padding)
+            yield self._normalised(pixels), self._train.labels.index_select(0, rows[part])
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Scale to [0, 1] and standardise, with the same bits as torchvision's ToTensor and Normalize; works in place."""
-        scaled = pixels.div_(255)
+        """Scale to [0, 1] and standardise, with the same bits as torchvision's ToTensor and Normalize."""
+        scaled = pixels.to(torch.float32, copy=True).div_(255)
         if self.facts.mean is not None and self.facts.std is not None:
             scaled.sub_(self._mean).div_(self._std)
-        return scaled.contiguous(memory_format=self._memory_format)
+        return scaled.contiguous(memory_format=self.memory_format)
 
 
 def split_rows(images: int, evaluation_images: int, random_seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -140,7 +140,7 @@ def load_image_set(name: str, root: Path) -> ImageArrays:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(array.data)
     return ImageArrays(*arrays, digest=digest.hexdigest())
 
 
@@ -175,7 +175,7 @@ def _read_torchvision(name: str, root: Path, *, train: bool) -> tuple[NDArray[np
         pixels = pixels.transpose(0, 3, 1, 2)
     elif name.endswith("mnist"):
         pixels = pixels[:, None]
-    return pixels, np.asarray(labels, dtype=np.int64)
+    return np.ascontiguousarray(pixels), np.asarray(labels, dtype=np.int64)
 
 
 def _download(read: Callable[[bool], Any], root: Path) -> None:
