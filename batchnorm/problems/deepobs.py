@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from batchnorm.problems.reordering import pool_before_relu_
 from batchnorm.problems.same_padding import fold_same_padding_
 
 
@@ -93,6 +94,7 @@ def network(name: str, *, input_shape: tuple[int, int, int], **options: Any) -> 
     net = unfolded_network(name, **options)
     _replace_flatten_(net)
     fold_same_padding_(net, torch.zeros(1, *input_shape))
+    pool_before_relu_(net)
     return net
 
 
