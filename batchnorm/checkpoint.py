@@ -8,7 +8,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchnorm.training import TrainingState
 
 
-def save_checkpoint(path: Path, state: TrainingState, *, record: Mark, fingerprint: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, state: TrainingState, *, record: Mark) -> None:
     """Save all that decides how a run goes on: weights, optimizer, schedule, step, and how far its record goes.
 
     No random state is among it: every random number is a function of seed, stream and step.
@@ -33,12 +33,12 @@ def save_checkpoint(path: Path, state: TrainingState, *, record: Mark, fingerpri
         "schedule": state.schedule.state_dict(),
         "step": state.step,
         "record": record,
-        "fingerprint": dict(fingerprint),
+        "fingerprint": state.fingerprint,
     }
     save_atomically(path, {"content": content, "digest": _digest(content)})
 
 
-def restore_checkpoint_(path: Path, state: TrainingState, *, fingerprint: Mapping[str, Any]) -> Mark:
+def restore_checkpoint_(path: Path, state: TrainingState) -> Mark:
     """Bring a freshly built training to where the checkpoint stands, and return how far the record goes.
 
     Raises:
@@ -50,7 +50,7 @@ def restore_checkpoint_(path: Path, state: TrainingState, *, fingerprint: Mappin
         content = loaded["content"]
         if _digest(content) != loaded["digest"]:
             raise RunError(f"{damaged}; OVERWRITE=true starts the run afresh")
-        if content["fingerprint"] != dict(fingerprint):
+        if content["fingerprint"] != state.fingerprint:
             raise RunError(f"{path}: belongs to another run than run.h5 beside it; OVERWRITE=true starts the run afresh")
         state.net.load_state_dict(content["net"])
         state.optimizer.load_state_dict(content["optimizer"])

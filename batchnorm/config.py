@@ -92,6 +92,12 @@ class RunConfig:
         decides_result=True,
     )
     precision: str = _key("fp32, or bf16 (autocast)", needs=" or ".join(PRECISIONS), default="fp32", decides_result=True)
+    compile: bool = _key(
+        "torch.compile the training step (measured on a CPU only, where it is slower)",
+        needs="true or false",
+        default=False,
+        decides_result=True,
+    )
     obs_datasets: str = _key("where image sets are kept, and downloaded to when absent", needs="a folder", default="data")
     output_dir: str = _key("where runs are kept", needs="a folder", default="output")
     device: str = _key("auto | cpu | cuda | cuda:1", needs="auto, cpu, cuda or cuda:N", default="auto")
@@ -295,6 +301,8 @@ def _read_yaml(path: Path, *, key: str) -> dict[str, Any]:
         raise ConfigError(f"{key}={path}: not valid YAML: {one_line(error)}") from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{key}={path}: cannot be read: {one_line(error)}") from None
+    except AssertionError:  # what OmegaConf says of a file that holds one number
+        loaded = None
     if not isinstance(loaded, dict) or not loaded:
         raise ConfigError(f"{key}={path}: holds no entries")
     return cast("dict[str, Any]", loaded)

@@ -6,17 +6,17 @@ The training loop calls it and knows nothing of files. No step makes the host wa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from batchnorm.ablation import read_slots
+from batchnorm.ablation import SlotParameters
 from batchnorm.checkpoint import save_checkpoint
 from batchnorm.logs import logger
 from batchnorm.rundir import RunDirectory
 from batchnorm.stop import Interrupted, StopRequest
-from batchnorm.store import Mark, RunWriter
+from batchnorm.store import Mark, RunWriter, Status
 
 if TYPE_CHECKING:
     from batchnorm.training import TrainingState
@@ -34,9 +34,8 @@ class Recorder:
     Args:
         writer: the record.
         directory: where checkpoints go.
-        fingerprint: goes into checkpoints.
         state: the training that is recorded.
-        slots: the network's slots.
+        parameters: what of its network is recorded.
         stop: whether the run is to stop.
     """
 
@@ -45,18 +44,15 @@ class Recorder:
         writer: RunWriter,
         directory: RunDirectory,
         *,
-        fingerprint: Mapping[str, Any],
         state: TrainingState,
-        slots: tuple[str, ...],
+        parameters: SlotParameters,
         stop: StopRequest,
     ) -> None:
+        self.directory = directory
         self._writer = writer
-        self._directory = directory
-        self._fingerprint = fingerprint
         self._state = state
         self._stop = stop
         self._every = state.config.log_every_steps
-        parameters = read_slots(state.net, slots)
         tracked = {"gamma": parameters.gamma, "beta": parameters.beta, "bias": parameters.bias}
         self._snapshots = {
             f"snapshots/{name}/{slot}": value for name, group in tracked.items() for slot, value in group.items()
@@ -90,7 +86,7 @@ class Recorder:
         if self._stop:
             self._write_block()
             self._save_checkpoint()
-            raise Interrupted
+            raise Interrupted(self._stop.signal.name if self._stop.signal else "a request")
 
     def training_done(self, epoch: int) -> None:
         """Bring an epoch's rows to the record, and add the snapshot after the last update where it was the last epoch.
@@ -117,6 +113,15 @@ class Recorder:
         if not np.isfinite(metrics["train_loss"]):
             raise Diverged(f"train loss {metrics['train_loss']} after epoch {epoch}, step {state.step}")
         self._save_checkpoint()
+
+    def finish(self, status: Status) -> None:
+        """Record how the run ended; it needs no checkpoint any more."""
+        self._writer.finish(status)
+        self.directory.checkpoint.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the record of a run that goes on another time."""
+        self._writer.close()
 
     def _note_row(self, loss: torch.Tensor) -> None:
         row = self._block[len(self._rows)]
@@ -161,7 +166,7 @@ class Recorder:
 
     def _save_checkpoint(self) -> Mark:
         mark = self._writer.flush()
-        save_checkpoint(self._directory.checkpoint, self._state, record=mark, fingerprint=self._fingerprint)
+        save_checkpoint(self.directory.checkpoint, self._state, record=mark)
         logger.debug("checkpoint at step %d", self._state.step)
         return mark
 

@@ -12,7 +12,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has written its checkpoint."""
+    """The run was asked to stop, and has written its checkpoint. Its text names the signal."""
 
 
 class StopRequest:

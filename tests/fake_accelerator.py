@@ -17,8 +17,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from batchnorm.ablation import read_slots
 from batchnorm.config import RunConfig, resolve
-from batchnorm.data.batches import Batches, Split
+from batchnorm.data.batches import Batches, LabelledImages
 from batchnorm.data.sources import IMAGE_SETS, ImageArrays
 from batchnorm.problems import build_problem, find_problem, problems
 from batchnorm.recording import Recorder
@@ -101,9 +102,9 @@ def check(
     net = build_problem(config)
     with fake_accelerator() as device:
         bring_over_(batches, device)
-        state = new_training(config, net, batches, device=device, memory_format=layout)
-        rows = RunDirectory(Path())
-        recorder = Recorder(Rows(), rows, fingerprint={}, state=state, slots=problem.slots, stop=StopRequest())  # type: ignore[arg-type]
+        state = new_training(config, net, batches, device=device)
+        parameters = read_slots(state.net, problem.slots)
+        recorder = Recorder(Rows(), RunDirectory(Path()), state=state, parameters=parameters, stop=StopRequest())  # type: ignore[arg-type]
         for images, labels in state.batches.training(1):
             assert images.device.type == labels.device.type == NAME
             step(state, fault(state, images), labels, recorder)
@@ -117,8 +118,8 @@ def check(
 def bring_over_(batches: Batches, device: torch.device) -> None:
     """Move all that a `Batches` holds to a device."""
     for name, value in vars(batches).items():
-        if isinstance(value, Split):
-            setattr(batches, name, Split(value.images.to(device), value.labels.to(device)))
+        if isinstance(value, LabelledImages):
+            setattr(batches, name, LabelledImages(value.images.to(device), value.labels.to(device)))
         elif isinstance(value, torch.Tensor):
             setattr(batches, name, value.to(device))
 

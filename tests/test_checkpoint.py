@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from batchnorm.problems import build_problem
 from batchnorm.training import TrainingState, new_training
 
 CPU = torch.device("cpu")
-FINGERPRINT: dict[str, Any] = {"A": 1, "schedule": {"name": "step", "milestones": [1, 2]}, "none": None, "rate": 0.1}
 MARK = {"epochs/epoch": [3, 12345]}
 
 
@@ -28,7 +26,7 @@ def state(configure: Callable[..., RunConfig], unchecked_images: None) -> Traini
 def training(config: RunConfig) -> TrainingState:
     arrays = load_image_set("cifar10", Path(config.obs_datasets))
     batches = Batches(IMAGE_SETS["cifar10"], arrays, random_seed=1, batch_size=32, device=CPU)
-    return new_training(config, build_problem(config), batches, device=CPU, memory_format=torch.contiguous_format)
+    return new_training(config, build_problem(config), batches, device=CPU)
 
 
 def test_a_checkpoint_restores_every_bit(configure: Callable[..., RunConfig], tmp_path: Path, unchecked_images: None) -> None:
@@ -42,8 +40,8 @@ def test_a_checkpoint_restores_every_bit(configure: Callable[..., RunConfig], tm
             state.schedule.step()
             state.step += 1
         path = tmp_path / "checkpoint.pt"
-        save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
-        assert restore_checkpoint_(path, fresh, fingerprint=FINGERPRINT) == MARK
+        save_checkpoint(path, state, record=MARK)
+        assert restore_checkpoint_(path, fresh) == MARK
         assert fresh.step == 3
         for name, value in state.net.state_dict().items():
             assert torch.equal(fresh.net.state_dict()[name], value)
@@ -55,7 +53,7 @@ def test_every_damaged_byte_is_noticed_or_harmless(
     state: TrainingState, configure: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
+    save_checkpoint(path, state, record=MARK)
     whole = path.read_bytes()
     fresh = training(configure(problem="cifar10_3c3d_bn"))
     noticed = 0
@@ -64,7 +62,7 @@ def test_every_damaged_byte_is_noticed_or_harmless(
         damaged[place] ^= 0x10
         path.write_bytes(damaged)
         try:
-            restore_checkpoint_(path, fresh, fingerprint=FINGERPRINT)
+            restore_checkpoint_(path, fresh)
         except RunError as error:
             noticed += 1
             assert "checkpoint.pt: is damaged" in str(error) or "belongs to another run" in str(error)
@@ -78,17 +76,17 @@ def test_every_damaged_byte_is_noticed_or_harmless(
 @pytest.mark.parametrize("kept", [0, 10, 5000])
 def test_a_truncated_checkpoint_is_one_line(state: TrainingState, tmp_path: Path, kept: int) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
+    save_checkpoint(path, state, record=MARK)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(RunError, match=r"checkpoint.pt: is damaged .*; OVERWRITE=true starts the run afresh"):
-        restore_checkpoint_(path, state, fingerprint=FINGERPRINT)
+        restore_checkpoint_(path, state)
 
 
-def test_another_runs_checkpoint_is_refused(state: TrainingState, tmp_path: Path) -> None:
+def test_another_runs_checkpoint_is_refused(state: TrainingState, configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, state, record=MARK, fingerprint=FINGERPRINT)
+    save_checkpoint(path, state, record=MARK)
     with pytest.raises(RunError, match="belongs to another run"):
-        restore_checkpoint_(path, state, fingerprint={**FINGERPRINT, "A": 2})
+        restore_checkpoint_(path, training(configure(problem="cifar10_3c3d_bn", l2_reg=0.5)))
 
 
 def test_saving_fails_without_harm_to_what_was_there(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else() -> No
     decisive = [
         "PROBLEM=mnist_2c2d_bn", "RANDOM_SEED=2", "POSITION=110", "ABLATION=fixed_bn", "OPTIMIZER=RMSprop", "LR=2",
         "LR_SCHEDULE=cosine", "NUM_EPOCHS=5", "MAX_STEPS=9", "BATCH_SIZE=7", "L2_REG=1e-3", "BIAS_INIT=0", "PRECISION=bf16",
+        "COMPILE=true",
     ]  # fmt: skip
     for change in decisive:
         assert read_command_line([*DIGITS, change]).fingerprint() != config.fingerprint(), change
@@ -143,6 +144,7 @@ GOOD_ENTRY = "{batch_size: 8, num_epochs: 2, SGD: {lr_schedule: null, opt_hpars:
     [
         ("", "holds no entries"),
         ("- 1\n- 2\n", "holds no entries"),
+        ("'-1'\n", "holds no entries"),  # OmegaConf asserts
         ("just text", "has no entry for digits_2c2d_bn; it has just text"),
         ("{unclosed: [", "not valid YAML"),
         ("a: b: c", "not valid YAML"),

@@ -32,8 +32,8 @@ def test_every_optimizer_is_torchs_own_with_its_hyperparameters() -> None:
         "SGD": lambda p: torch.optim.SGD(p, lr=0.1),
         "Momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
         "NAG": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
-        "Adam": lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.9), eps=1e-6),
-        "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.0),
+        "Adam": lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.9), eps=1e-6, fused=True),
+        "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.0, fused=True),
         "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.1, alpha=0.9, eps=1e-6),
     }
     images = torch.rand(8, 3)

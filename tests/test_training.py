@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from batchnorm import training
+from batchnorm import machine, training
 from batchnorm.config import RunConfig
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, load_image_set
@@ -246,6 +246,20 @@ def test_a_repeated_run_has_the_same_bits(configure: Configure, position: str, p
     assert_same_run(configs[0].directory, configs[1].directory)
 
 
+def test_a_compiled_step_has_the_same_losses(configure: Configure, tmp_path: Path) -> None:
+    """With dropout, whose noise must be the same."""
+    losses = []
+    for compiled in (False, True):
+        config = configure(
+            problem="cifar100_allcnnc_bn", position="100000001", lr=0.001, batch_size=16, max_steps=6, log_every_steps=1,
+            compile=compiled, output_dir=str(tmp_path / str(compiled)),
+        )  # fmt: skip
+        code, text = command.run(arguments_of(config), tmp_path / "printed.txt")
+        assert code == 0, text
+        losses.append(Run(config.directory).batches["loss"])
+    assert losses[1].tolist() == pytest.approx(losses[0].tolist(), rel=1e-4)
+
+
 def test_losses_are_those_of_deepobs_own_code(
     fashion_mnist: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,7 +479,7 @@ def test_a_damaged_file_is_named(configure: Configure, file: str, monkeypatch: p
 
 def test_memory_format_is_chosen_for_device_and_precision(configure: Configure) -> None:
     cuda = torch.device("cuda")
-    assert training.choose_memory_format(configure(), CPU) == torch.channels_last
-    assert training.choose_memory_format(configure(), cuda) == torch.contiguous_format
-    assert training.choose_memory_format(configure(precision="bf16"), cuda) == torch.channels_last
-    assert training.choose_memory_format(configure(memory_format="contiguous"), CPU) == torch.contiguous_format
+    assert machine.choose_memory_format(configure(), CPU) == torch.channels_last
+    assert machine.choose_memory_format(configure(), cuda) == torch.contiguous_format
+    assert machine.choose_memory_format(configure(precision="bf16"), cuda) == torch.channels_last
+    assert machine.choose_memory_format(configure(memory_format="contiguous"), CPU) == torch.contiguous_format

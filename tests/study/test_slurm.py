@@ -26,6 +26,7 @@ FROZEN = """\
   L2_REG: '0.0'
   BIAS_INIT: deepobs
   PRECISION: fp32
+  COMPILE: 'false'
   OBS_DATASETS: data
   OUTPUT_DIR: output
   DEVICE: auto

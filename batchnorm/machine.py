@@ -1,0 +1,108 @@
+"""What a run runs on: device, threads, precision and layout are set here, described, and compared when a run goes on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from batchnorm.config import RunConfig
+from batchnorm.errors import ConfigError, one_line
+from batchnorm.logs import logger
+from batchnorm.memory import keep_freed_memory
+
+
+def prepare_torch(config: RunConfig) -> torch.device:
+    """Set threads, determinism and precision of this process, and return the device to train on.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    keep_freed_memory()
+    torch.set_num_threads(config.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not config.deterministic
+    torch.set_float32_matmul_precision("highest")  # fp32 is fp32: no TF32
+    torch.backends.cudnn.allow_tf32 = False
+    if config.compile:
+        _prepare_compiler()
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "auto":
+        return torch.device("cuda" if there else "cpu")
+    device = torch.device(config.device)
+    if device.type == "cuda" and (device.index or 0) >= there:
+        valid = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(there))])
+        raise ConfigError(f"DEVICE={config.device}: this machine has {there or 'no'} CUDA devices; valid: {valid}")
+    return device
+
+
+def _prepare_compiler() -> None:
+    """See that something can be compiled, and let compiled dropout draw from torch's generators, as it does elsewhere.
+
+    Raises:
+        ConfigError: nothing can: mostly there is no C++ compiler.
+    """
+    import torch._inductor.config
+
+    torch._inductor.config.fallback_random = True
+    try:
+        torch.compile(torch.sin)(torch.ones(2))
+    except Exception as error:
+        raise ConfigError(f"COMPILE=true: torch.compile does not work here: {one_line(error)[:200]}") from None
+
+
+def choose_memory_format(config: RunConfig, device: torch.device) -> torch.memory_format:
+    """Pick the layout of images and activations.
+
+    On a CPU channels_last is the faster one in both precisions (measured; benchmarks/). On CUDA tensor cores want it
+    for bf16, and fp32 convs do not (as cuDNN's documentation has it; not measured by us).
+    """
+    if config.memory_format != "auto":
+        return torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
+    fast_in_fp32 = device.type == "cpu"
+    return torch.channels_last if fast_in_fp32 or config.precision == "bf16" else torch.contiguous_format
+
+
+def describe_versions(config: RunConfig, device: torch.device, memory_format: torch.memory_format) -> dict[str, Any]:
+    """Return what a run runs on; it is recorded, and not part of what the run is."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "deepobs": importlib.metadata.version("deepobs"),
+        "cuda": torch.version.cuda,
+        "device": f"{device} ({name})",
+        "threads": config.threads,
+        "memory_format": str(memory_format).removeprefix("torch."),
+        "log_every_steps": config.log_every_steps,
+        "deterministic": config.deterministic,
+        "host": platform.node(),
+        "git_commit": _git_commit(),
+    }
+
+
+def merge_versions(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what earlier parts of a resumed run ran on, and warn where that changed."""
+    before = {key: value for key, value in earlier.items() if key != "earlier_parts"}
+    parts = list(earlier.get("earlier_parts", []))
+    if before == dict(now):
+        return {**now, "earlier_parts": parts} if parts else dict(now)
+    changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+    logger.warning("the run goes on under other conditions, its last bits may differ: %s", "; ".join(changed))
+    return {**now, "earlier_parts": [*parts, before]}
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
