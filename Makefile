@@ -1,9 +1,9 @@
-# make quickstart: five small runs, their table and figures · make test · make check
+# make quickstart: five small runs, their table and figures · make test · make check · make bench
 # PYTHON=python3.12 make ... takes another Python; .venv is made once and kept.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check install
+.PHONY: quickstart test check bench install
 .DEFAULT_GOAL := quickstart
 
 .venv/installed: pyproject.toml
@@ -26,6 +26,9 @@ quickstart: install
 
 test: install
 	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python -m benchmarks
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
-"""The two sides of most comparisons: DeepOBS 1.1.2 as its own runner drives it, and our loop. One unit is one epoch.
+"""The sides of the comparisons with DeepOBS: DeepOBS 1.1.2 as its own runner drives it, and our loop.
 
 DeepOBS is untouched: its network with BatchNorm inserted, its loaders, its `get_batch_loss_and_accuracy`, its evaluation.
-Its L2 term is off, as ours is.
+Its L2 term is off, as ours is. Each side is a generator: it sets up, then does one unit of work at each `next`, and yields
+its seconds.
 """
 
 from __future__ import annotations
@@ -11,25 +12,48 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.images import accept_invented_cifar
+
+if TYPE_CHECKING:
+    from batchnorm.config import RunConfig
+    from batchnorm.recording import Recorder
+    from batchnorm.training import TrainingState
 
 
 @dataclass(frozen=True)
 class Task:
-    """What both sides train: a problem with BatchNorm everywhere, on the images under a folder.
+    """What both sides train: a problem with BatchNorm everywhere and all of it trained, on the images under a folder.
 
-    `evaluation_images` are split off for validation, and drawn for train-eval.
+    Attributes:
+        problem: its name.
+        images: an OBS_DATASETS.
+        evaluation_images: how many are split off for validation, and drawn for train-eval.
+        threads: of each side.
+        keys: more keys of our run, by field name.
     """
 
     problem: str
     images: Path
-    evaluation_images: int
+    evaluation_images: int = 10_000
     threads: int = 2
-    batch_size: int | None = None
+    keys: tuple[tuple[str, Any], ...] = ()
+
+    def with_keys(self, **keys: Any) -> Task:
+        """Return the same task with other keys of our run."""
+        return replace(self, keys=(*self.keys, *keys.items()))
+
+    def config(self, **more: Any) -> RunConfig:
+        """Return our run."""
+        from batchnorm.config import resolve
+
+        keys = {"problem": self.problem, "random_seed": 1, "obs_datasets": str(self.images), "threads": self.threads}
+        return resolve({**keys, **dict(self.keys), **more})
 
 
 def deepobs_problem(task: Task) -> Any:
-    """Set up DeepOBS's test problem, on the CPU or where DeepOBS puts it, with BatchNorm in each slot."""
+    """Set up DeepOBS's test problem with BatchNorm in each slot."""
     import torch
 
     from batchnorm.ablation import find_slots, insert_batchnorm_
@@ -38,15 +62,13 @@ def deepobs_problem(task: Task) -> Any:
     torch.set_num_threads(task.threads)
     pytorch = import_deepobs()
     import deepobs
-    import torchvision.datasets.cifar
 
-    torchvision.datasets.cifar.check_integrity = lambda path, *_: Path(path).is_file()  # invented images have other checksums
+    accept_invented_cifar()
     deepobs.config.set_data_dir(str(task.images))
     name = task.problem.removesuffix("_bn")
-    image_set = name.partition("_")[0]
-    problem = getattr(pytorch.testproblems, name)(our_config(task).batch_size, weight_decay=0.0)
+    problem = getattr(pytorch.testproblems, name)(task.config().batch_size, weight_decay=0.0)
     problem.set_up()
-    data_set = getattr(pytorch.datasets, image_set)
+    data_set = getattr(pytorch.datasets, name.partition("_")[0])
     problem.data = data_set(problem._batch_size, train_eval_size=task.evaluation_images)
     insert_batchnorm_(problem.net, (1,) * len(find_slots(problem.net)))
     problem.net.to(problem._device)
@@ -55,12 +77,11 @@ def deepobs_problem(task: Task) -> Any:
 
 
 def deepobs_epochs(task: Task) -> Iterator[float]:
-    """Train and evaluate as DeepOBS's StandardRunner does between two of its evaluations."""
+    """Train and evaluate as DeepOBS's StandardRunner does between two of its evaluations; a unit is an epoch."""
     import torch
 
     problem = deepobs_problem(task)
-    evaluate = deepobs_evaluate()
-    optimizer = torch.optim.SGD(problem.net.parameters(), lr=our_config(task).lr)
+    optimizer = torch.optim.SGD(problem.net.parameters(), lr=task.config().lr)
     losses = []
     while True:
         started = time.perf_counter()
@@ -78,39 +99,47 @@ def deepobs_epochs(task: Task) -> Iterator[float]:
                 losses.append(loss.item())
             steps += 1
         for phase in ("TRAIN", "VALID", "TEST"):
-            evaluate(problem, phase)
+            _deepobs_evaluate(problem, phase)
         yield time.perf_counter() - started
 
 
-def deepobs_evaluate() -> Any:
-    """Return DeepOBS's own evaluation of one phase."""
+def deepobs_evaluations(task: Task) -> Iterator[float]:
+    """Evaluate on the test images; a unit is all of them."""
+    problem = deepobs_problem(task)
+    while True:
+        started = time.perf_counter()
+        _deepobs_evaluate(problem, "TEST")
+        yield time.perf_counter() - started
+
+
+def deepobs_batches(task: Task, batches: int) -> Iterator[float]:
+    """Make training batches, and nothing else."""
+    loader = deepobs_problem(task).data._train_dataloader
+    while True:
+        serving = iter(loader)
+        next(serving)
+        started = time.perf_counter()
+        for _ in range(batches):
+            next(serving)
+        yield time.perf_counter() - started
+
+
+def _deepobs_evaluate(problem: Any, phase: str) -> None:
     from batchnorm.problems.deepobs import import_deepobs
 
-    return import_deepobs().runners.runner.PTRunner.evaluate
+    import_deepobs().runners.runner.PTRunner.evaluate(problem, phase)
 
 
-def our_config(task: Task, **keys: Any) -> Any:
-    """Return the run: BatchNorm everywhere, all trained, the shipped hyperparameters."""
-    from batchnorm.config import resolve
-
-    given = {"problem": task.problem, "random_seed": 1, "obs_datasets": str(task.images), "threads": task.threads, **keys}
-    if task.batch_size is not None:
-        given["batch_size"] = task.batch_size
-    return resolve(given)
-
-
-def our_training(task: Task, folder: Path, **keys: Any) -> Any:
-    """Set a run up to its first step, with its record under a folder; returns its state and its recorder."""
-    import torchvision.datasets.cifar
-
+def our_training(task: Task, folder: Path) -> tuple[TrainingState, Recorder]:
+    """Set a run up to its first step, with its record under a folder."""
     from batchnorm.data.sources import IMAGE_SETS
     from batchnorm.problems import find_problem
     from batchnorm.rundir import RunDirectory
     from batchnorm.stop import StopRequest
     from batchnorm.training import open_record, set_up_training
 
-    torchvision.datasets.cifar.check_integrity = lambda path, *_: Path(path).is_file()
-    config = our_config(task, num_epochs=10_000, output_dir=str(folder), **keys)
+    accept_invented_cifar()
+    config = task.config(num_epochs=10_000, output_dir=str(folder))
     facts = replace(IMAGE_SETS[find_problem(task.problem).image_set], evaluation_images=task.evaluation_images)
     state = set_up_training(config, facts=facts)
     directory = RunDirectory(config.directory)
@@ -118,13 +147,70 @@ def our_training(task: Task, folder: Path, **keys: Any) -> Any:
     return state, open_record(state, directory, StopRequest())
 
 
-def our_epochs(task: Task, keys: dict[str, Any]) -> Iterator[float]:
-    """Train, evaluate and record as `python run_trainingLoop.py` does, checkpoints and all."""
+def our_epochs(task: Task) -> Iterator[float]:
+    """Train, evaluate and record as `python run_trainingLoop.py` does, checkpoints and all; a unit is an epoch."""
     from batchnorm.training import run_epoch
 
     with tempfile.TemporaryDirectory() as folder:
-        state, recorder = our_training(task, Path(folder), **keys)
+        state, recorder = our_training(task, Path(folder))
         for epoch in range(1, state.config.num_epochs + 1):
             started = time.perf_counter()
             run_epoch(state, recorder, epoch)
             yield time.perf_counter() - started
+
+
+def our_steps(task: Task, steps: int) -> Iterator[float]:
+    """Train and record, without evaluation; a unit is a number of steps."""
+    from batchnorm.training import step
+
+    with tempfile.TemporaryDirectory() as folder:
+        state, recorder = our_training(task, Path(folder))
+        state.net.train()
+        epoch = 1
+        batches = state.batches.training(epoch)
+        while True:
+            started = time.perf_counter()
+            for _ in range(steps):
+                if (batch := next(batches, None)) is None:
+                    epoch += 1
+                    batches = state.batches.training(epoch)
+                    batch = next(batches)
+                step(state, *batch, recorder)
+            synchronize(state)
+            yield time.perf_counter() - started
+
+
+def our_evaluations(task: Task) -> Iterator[float]:
+    """Evaluate on the test images; a unit is all of them."""
+    from batchnorm.training import evaluate
+
+    with tempfile.TemporaryDirectory() as folder:
+        state, _ = our_training(task, Path(folder))
+        while True:
+            started = time.perf_counter()
+            evaluate(state, "test", 1, lambda: None)
+            yield time.perf_counter() - started
+
+
+def our_batches(task: Task, batches: int) -> Iterator[float]:
+    """Make training batches, and nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        state, _ = our_training(task, Path(folder))
+        epoch = 0
+        while True:
+            epoch += 1
+            serving = state.batches.training(epoch)
+            next(serving)
+            started = time.perf_counter()
+            for _ in range(batches):
+                next(serving)
+            synchronize(state)
+            yield time.perf_counter() - started
+
+
+def synchronize(state: TrainingState) -> None:
+    """Wait for an accelerator."""
+    import torch
+
+    if state.device.type == "cuda":
+        torch.cuda.synchronize(state.device)

@@ -40,8 +40,13 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def alternate(sides: Sequence[Side], *, rounds: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Let the sides take turns, A B C A B C ..., and return their timings; the first units are not counted.
+def alternate(sides: Sequence[Side], *, rounds: int, warm_up: bool = True) -> dict[str, Timing]:
+    """Let the sides take turns, A B C A B C ..., and return their timings.
+
+    Args:
+        sides: each with a name of its own.
+        rounds: how often each has its turn.
+        warm_up: let all set up and do a unit before, at the same time; it is not counted.
 
     Raises:
         RuntimeError: a side failed; its own error has been printed.
@@ -56,20 +61,27 @@ def alternate(sides: Sequence[Side], *, rounds: int, warm_up: int = 1) -> dict[s
         its.close()
         started.append((side, process, ours))
     try:
-        for turn in range(warm_up + rounds):
+        if warm_up:
+            for _, _, connection in started:
+                connection.send("next")
             for side, _, connection in started:
-                measured = _ask(side, connection, "next")
-                if turn >= warm_up:
-                    seconds[side.name].append(measured)
-        return {side.name: Timing(seconds[side.name], _ask(side, connection, "memory")) for side, _, connection in started}
+                _answer(side, connection)
+        for _ in range(rounds):
+            for side, _, connection in started:
+                connection.send("next")
+                seconds[side.name].append(_answer(side, connection))
+        timings = {}
+        for side, _, connection in started:
+            connection.send("memory")
+            timings[side.name] = Timing(seconds[side.name], peak_mb=_answer(side, connection))
+        return timings
     finally:
         for _, process, _ in started:
             process.kill()
             process.join()
 
 
-def _ask(side: Side, connection: Connection, question: str) -> float:
-    connection.send(question)
+def _answer(side: Side, connection: Connection) -> float:
     try:
         return float(connection.recv())
     except EOFError:

@@ -1,19 +1,14 @@
-"""Times a study of 8 digits runs: two single-threaded workers, against one run after the other on two threads.
-
-    python -m benchmarks.study [EPOCHS]
-
-Both in one go, so that their ratio holds where the machine is shared; and what starting a worker costs.
-"""
+"""What a study gains from workers side by side, and what starting a worker costs."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from batchnorm.study.local import Worker
+from benchmarks.measuring import spread, table
 
 STUDY = """\
 PROBLEM: digits_2c2d_bn
@@ -21,6 +16,7 @@ RANDOM_SEED: [1, 2]
 POSITION: all
 ABLATION: [trained_bn, fixed_bn, fixed_gamma, fixed_beta]
 """
+REPEATS = 3
 COMMAND = [sys.executable, "-m", "batchnorm.study", "run"]
 
 
@@ -42,26 +38,28 @@ def seconds_to_start() -> float:
     return seconds
 
 
-def main() -> None:
-    """Print the times and their ratios."""
-    epochs = sys.argv[1] if len(sys.argv) > 1 else "2"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "eight.yaml"
-        path.write_text(STUDY)
+def study(folder: Path) -> str:
+    """Compare a study of 8 digits runs: two single-threaded workers, against one run after the other on two threads."""
+    path = folder / "eight.yaml"
+    path.write_text(STUDY)
+    ways = {
+        "two workers, one thread each": ["--workers=2", "THREADS=1"],
+        "in a row on two threads, one process": ["--workers=1", "THREADS=2"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in [*ways, "in a row on two threads, 8 commands"]}
+    for turn in range(REPEATS):
 
-        def study(name: str, *arguments: str) -> float:
-            return seconds_of(*COMMAND, str(path), f"NUM_EPOCHS={epochs}", f"OUTPUT_DIR={folder}/{name}", *arguments)
+        def run(name: str, *arguments: str) -> float:
+            return seconds_of(*COMMAND, str(path), "NUM_EPOCHS=2", f"OUTPUT_DIR={folder}/{turn}/{name}", *arguments)  # noqa: B023
 
-        start = min(seconds_to_start() for _ in range(3))
-        side_by_side = study("side by side", "--workers=2", "THREADS=1")
-        in_a_row = study("in a row", "--workers=1", "THREADS=2")
-        commands = sum(study(f"command {index}", f"--index={index}", "THREADS=2") for index in range(8))
-    print(f"8 runs of {epochs} epochs, digits_2c2d_bn")
-    print(f"  two workers, one thread each         {side_by_side:7.1f} s")
-    print(f"  in a row on two threads, one process {in_a_row:7.1f} s   {in_a_row / side_by_side:.2f} times as long")
-    print(f"  in a row on two threads, 8 commands  {commands:7.1f} s   {commands / side_by_side:.2f} times as long")
-    print(f"  starting a worker                    {start:7.1f} s   a process a run would take {7 * start:.1f} s more")
-
-
-if __name__ == "__main__":
-    main()
+        for name, arguments in ways.items():
+            seconds[name].append(run(name, *arguments))
+        commands = sum(run(f"command {index}", f"--index={index}", "THREADS=2") for index in range(8))
+        seconds["in a row on two threads, 8 commands"].append(commands)
+    side_by_side = seconds["two workers, one thread each"]
+    rows = [
+        (name, spread(taken, 1), spread([one / other for one, other in zip(taken, side_by_side, strict=True)]), goal)
+        for (name, taken), goal in zip(seconds.items(), ("", "1.4", ""), strict=True)
+    ]
+    rows.append(("starting a worker", spread([seconds_to_start() for _ in range(REPEATS)], 1), "", ""))
+    return table(("8 runs of 2 epochs, digits_2c2d_bn", "s", "times as long", "to reach"), rows)

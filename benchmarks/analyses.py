@@ -1,18 +1,10 @@
-"""How long the analysis takes on invented runs of All-CNN-C's size: 350 epochs, 10,900 snapshots of 1,252 channels.
-
-    python -m benchmarks.analysis
-
-Each figure stands beside what it should stay below; each is measured in a process of its own, the median of three. On a
-machine that others use, CPU time tells more than the clock.
-"""
+"""How long the analysis takes on invented runs of All-CNN-C's size: 350 epochs, 10,900 snapshots of 1,252 channels."""
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from batchnorm.masks import Ablation
+from benchmarks.measuring import spread, table
 
 _Result = TypeVar("_Result")
 EPOCHS = 350
@@ -78,18 +71,17 @@ TASKS = (
 )
 
 
-def main() -> None:
-    """Measure all tasks and print a table."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "output"
-        _in_new_process(_record_runs, output)
-        print(f"{'':52}{'seconds':>9}{'below':>8}{'CPU':>8}{'peak MB':>9}")
-        for task in TASKS:
-            measured = [_in_new_process(_measure, task, output) for _ in range(REPEATS)]
-            seconds, processor, peak = (statistics.median(column) for column in zip(*measured, strict=True))
-            verdict = "" if seconds < task.limit and peak < PEAK_MEMORY_MB else "  missed"
-            print(f"{task.name:52}{seconds:9.2f}{task.limit:8.1f}{processor:8.2f}{peak:9.0f}{verdict}", flush=True)
+def analysis(folder: Path) -> str:
+    """Measure figures and reading on runs of All-CNN-C's size, each in a process of its own; imports aside."""
+    output = folder / "analysis"
+    _in_new_process(_record_runs, output)
+    rows = []
+    for task in TASKS:
+        measured = [_in_new_process(_measure, task, output) for _ in range(REPEATS)]
+        seconds, processor, peak = zip(*measured, strict=True)
+        megabytes = f"{statistics.median(peak):.0f}"
+        rows.append((task.name, spread(seconds), f"{task.limit:g}", spread(processor), megabytes, str(PEAK_MEMORY_MB)))
+    return table(("", "s", "to stay below", "CPU s", "peak MB", "to stay below"), rows)
 
 
 def _measure(task: Task, output: Path) -> tuple[float, float, float]:
@@ -128,7 +120,3 @@ def _in_new_process(work: Callable[..., _Result], *arguments: object) -> _Result
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(work, *arguments).result()
-
-
-if __name__ == "__main__":
-    main()

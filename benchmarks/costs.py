@@ -1,0 +1,119 @@
+"""What a run costs beside its training: recording, resuming, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.images import accept_invented_cifar, make_cifar
+from benchmarks.loops import Task, our_epochs, our_steps
+from benchmarks.measuring import Side, alternate, ratios, spread, table
+
+REPEATS = 5
+
+
+def recording(folder: Path) -> str:
+    """Compare epochs that record loss, gamma and beta with epochs that never do; 3c3d, 40 steps of 128 images."""
+    task = Task("cifar10_3c3d_bn", make_cifar(folder, "cifar10", train=6400, test=1280), evaluation_images=1280)
+    sides = [Side(str(every), our_epochs, (task.with_keys(log_every_steps=every),)) for every in (0, 5, 1)]
+    timings = alternate(sides, rounds=9)
+    rows = [
+        (
+            name,
+            spread(timings[every].seconds),
+            f"{100 * (statistics.median(ratios(timings[every], timings['0'])) - 1):+.1f} %",
+            goal,
+        )
+        for every, name, goal in (("0", "never", ""), ("5", "every 5 steps", "under 2 %"), ("1", "every step", ""))
+    ]
+    return table(("LOG_EVERY_STEPS", "s an epoch", "costs", "to reach"), rows)
+
+
+def resume(folder: Path) -> str:
+    """Time a run on CIFAR-10 that goes on from a checkpoint, from its start to its first step."""
+    task = Task("cifar10_3c3d_bn", make_cifar(folder, "cifar10"))
+    config = task.config(num_epochs=3, output_dir=str(folder / "resumed"))
+    arguments = [f"{key}={value}" for key, value in config.to_dict().items() if isinstance(value, (str, int, float))]
+    command = [sys.executable, "-m", "benchmarks.costs", *arguments]
+    interrupted = subprocess.run([*command, "--interrupt"], capture_output=True, text=True)
+    assert interrupted.returncode == 75, interrupted.stderr
+    parts = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(REPEATS)]
+    rows = [
+        ("import torch", spread([part["torch"] for part in parts]), ""),
+        ("import torch._dynamo, as torch's optimizers do", spread([part["dynamo"] for part in parts]), ""),
+        ("all else up to the first step", spread([part["rest"] for part in parts]), "under 1.5"),
+    ]
+    return table(("resume: 3c3d on CIFAR-10", "s", "to reach"), rows)
+
+
+def memory(folder: Path) -> str:
+    """Measure the peak memory of `run_trainingLoop.py` on CIFAR-10: 3c3d, BatchNorm everywhere, batch 128."""
+    images = make_cifar(folder, "cifar10")
+    rows = []
+    for precision in ("fp32", "bf16"):
+        for threads in (1, 2):
+            task = Task("cifar10_3c3d_bn", images, threads=threads).with_keys(precision=precision, max_steps=40)
+            run = Side("run", our_run, (task, folder / f"memory-{precision}-{threads}"))
+            timings = alternate([run], rounds=1, warm_up=False)
+            rows.append((precision, str(threads), f"{timings['run'].peak_mb:.0f}", "1200"))
+    return table(("peak memory of a run", "threads", "MB", "to stay below"), rows)
+
+
+def our_run(task: Task, output: Path) -> Iterator[float]:
+    """Train a whole run, as the command does."""
+    from batchnorm.training import train
+
+    accept_invented_cifar()
+    started = time.perf_counter()
+    train(task.config(output_dir=str(output)))
+    yield time.perf_counter() - started
+
+
+def steps_and_memory(task: Task, steps: int) -> tuple[float, float]:
+    """Return seconds a step, and the peak memory of the process in MB."""
+    timing = alternate([Side("steps", our_steps, (task, steps))], rounds=3)["steps"]
+    return timing.median / steps, timing.peak_mb
+
+
+def _resume(arguments: list[str], *, interrupt: bool) -> None:
+    """Train in this process, up to its first step, and print how long what took; or stop a new run after a few steps."""
+    started = time.perf_counter()
+    import torch
+
+    with_torch = time.perf_counter()
+    import torch._dynamo  # noqa: F401
+
+    with_dynamo = time.perf_counter()
+    from batchnorm import training
+    from batchnorm.command import main
+
+    accept_invented_cifar()
+    make_step = training.step
+
+    def step_and_end(*arguments: object) -> None:
+        make_step(*arguments)  # type: ignore[arg-type]
+        if interrupt:
+            signal.raise_signal(signal.SIGTERM)
+            return
+        ended = time.perf_counter()
+        print(
+            json.dumps({"torch": with_torch - started, "dynamo": with_dynamo - with_torch, "rest": ended - with_dynamo}),
+            flush=True,
+        )
+        os._exit(0)
+
+    training.step = step_and_end  # type: ignore[assignment]
+    sys.exit(main(arguments))
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _resume([argument for argument in sys.argv[1:] if argument != "--interrupt"], interrupt="--interrupt" in sys.argv)

@@ -1,0 +1,59 @@
+"""How time and memory grow: with the batch size, threads, how often is recorded, and the number of runs in a study."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.costs import steps_and_memory
+from benchmarks.images import make_cifar
+from benchmarks.loops import Task
+from benchmarks.measuring import table
+
+PROBLEM = "cifar10_3c3d_bn"
+
+
+def growth(folder: Path) -> str:
+    """Measure training steps of 3c3d on CIFAR-10 by batch size, threads and recording, and studies by their number of runs."""
+    task = Task(PROBLEM, make_cifar(folder, "cifar10", train=6400, test=1280), evaluation_images=1280)
+    return "\n\n".join([_batch_sizes(task), _threads(task), _snapshots(task), _runs(folder)])
+
+
+def _batch_sizes(task: Task) -> str:
+    rows = []
+    for size in (32, 64, 128, 256, 512, 1024):
+        seconds, megabytes = steps_and_memory(task.with_keys(batch_size=size), max(2, 1024 // size))
+        rows.append((str(size), f"{1e3 * seconds:.1f}", f"{size / seconds:.0f}", f"{megabytes:.0f}"))
+    return table(("batch size", "ms a step", "images/s", "peak MB"), rows)
+
+
+def _threads(task: Task) -> str:
+    rows = []
+    for threads in (1, 2):
+        for precision in ("fp32", "bf16"):
+            seconds, megabytes = steps_and_memory(Task(PROBLEM, task.images, 1280, threads).with_keys(precision=precision), 10)
+            rows.append((str(threads), precision, f"{1e3 * seconds:.1f}", f"{megabytes:.0f}"))
+    return table(("threads", "precision", "ms a step", "peak MB"), rows)
+
+
+def _snapshots(task: Task) -> str:
+    rows = []
+    for every, name in ((1, "every step"), (5, "every 5 steps"), (50, "every 50 steps"), (0, "never")):
+        seconds, megabytes = steps_and_memory(task.with_keys(log_every_steps=every), 20)
+        rows.append((name, f"{1e3 * seconds:.1f}", f"{megabytes:.0f}"))
+    return table(("snapshots", "ms a step", "peak MB"), rows)
+
+
+def _runs(folder: Path) -> str:
+    rows = []
+    for runs in (1, 2, 4, 8, 16):
+        study = folder / f"runs{runs}.yaml"
+        study.write_text(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: {list(range(runs))}\nPOSITION: all\nNUM_EPOCHS: 2\n")
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "batchnorm.study", "run", str(study), f"OUTPUT_DIR={folder}/runs{runs}"]
+        subprocess.run(command, check=True, capture_output=True)
+        seconds = time.perf_counter() - started
+        rows.append((str(runs), f"{seconds:.1f}", f"{seconds / runs:.1f}"))
+    return table(("runs in a study (digits, 2 epochs, 2 workers)", "s", "s a run"), rows)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import with_section
+from benchmarks.cuda import cuda
+from benchmarks.measuring import Side, Timing, alternate, ratios, spread, table
+
+
+def counting(start: float) -> Iterator[float]:
+    while True:
+        start += 1
+        yield start
+
+
+def failing() -> Iterator[float]:
+    yield 1.0
+    raise ValueError("of its own")
+
+
+def test_sides_take_turns_and_first_units_do_not_count() -> None:
+    timings = alternate([Side("slow", counting, (10.0,)), Side("fast", counting, (1.0,))], rounds=2)
+    assert timings["slow"].seconds == [12.0, 13.0]
+    assert timings["fast"].seconds == [3.0, 4.0]
+    assert timings["slow"].peak_mb > 1
+    assert ratios(timings["slow"], timings["fast"]) == [4.0, 3.25]
+
+
+def test_a_side_that_fails_is_named() -> None:
+    with pytest.raises(RuntimeError, match="one failed"):
+        alternate([Side("one", failing)], rounds=2)
+
+
+def test_a_spread_is_median_lowest_and_highest() -> None:
+    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0-3.0)"
+    assert Timing([3.0, 1.0, 2.0], 0.0).median == 2.0
+
+
+def test_a_section_is_replaced_and_the_others_stay() -> None:
+    page = with_section(with_section("# Title\n", "batches", "one"), "memory", "two")
+    again = with_section(page, "batches", table(("a", "b"), [("1", "22")]))
+    assert again.startswith("# Title\n\n<!-- batches -->\n## batches\n")
+    assert "| a | b  |\n|---|----|\n| 1 | 22 |" in again
+    assert "\n\none\n\n" not in again
+    assert again.count("## batches") == again.count("\n\ntwo\n\n") == 1
+
+
+def test_the_gpu_benchmark_runs(tmp_path: Path, unchecked_images: None) -> None:
+    """On the CPU, with few images: what it does is the same."""
+    text = cuda(tmp_path, device="cpu", problems=["cifar10_3c3d_bn"], ways=["fp32"], train=800, steps=2)
+    tables = text.split("\n\n")
+    assert [len(each.splitlines()) for each in tables] == [3, 3, 3]
+    assert "| cifar10_3c3d_bn | fp32 | yes " in tables[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluations"], "error: evaluations: no such benchmark; did you mean evaluation?"),
+        (["cuda"], "error: DEVICE=cuda: this machine has no CUDA devices"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], message: str) -> None:
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "--dry", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
