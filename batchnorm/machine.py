@@ -15,7 +15,6 @@ import torch
 from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.logs import logger
-from batchnorm.memory import keep_freed_memory
 
 
 def prepare_torch(config: RunConfig) -> torch.device:
@@ -24,7 +23,6 @@ def prepare_torch(config: RunConfig) -> torch.device:
     Raises:
         ConfigError: there is no such device.
     """
-    keep_freed_memory()
     torch.set_num_threads(config.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)
@@ -32,8 +30,13 @@ def prepare_torch(config: RunConfig) -> torch.device:
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.set_float32_matmul_precision("highest")  # fp32 is fp32: no TF32
     torch.backends.cudnn.allow_tf32 = False
+    device = _find_device(config)
     if config.compile:
-        _prepare_compiler()
+        _prepare_compiler(device)
+    return device
+
+
+def _find_device(config: RunConfig) -> torch.device:
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.device == "auto":
         return torch.device("cuda" if there else "cpu")
@@ -44,17 +47,20 @@ def prepare_torch(config: RunConfig) -> torch.device:
     return device
 
 
-def _prepare_compiler() -> None:
+def _prepare_compiler(device: torch.device) -> None:
     """See that something can be compiled, and let compiled dropout draw from torch's generators, as it does elsewhere.
 
+    What earlier runs of this process compiled is forgotten: it would decide how this one is compiled.
+
     Raises:
-        ConfigError: nothing can: mostly there is no C++ compiler.
+        ConfigError: nothing can be compiled: mostly there is no C++ compiler.
     """
     import torch._inductor.config
 
+    torch.compiler.reset()
     torch._inductor.config.fallback_random = True
     try:
-        torch.compile(torch.sin)(torch.ones(2))
+        torch.compile(torch.sin)(torch.ones(2, device=device))
     except Exception as error:
         raise ConfigError(f"COMPILE=true: torch.compile does not work here: {one_line(error)[:200]}") from None
 
@@ -62,7 +68,7 @@ def _prepare_compiler() -> None:
 def choose_memory_format(config: RunConfig, device: torch.device) -> torch.memory_format:
     """Pick the layout of images and activations.
 
-    On a CPU channels_last is the faster one in both precisions (measured; benchmarks/). On CUDA tensor cores want it
+    On a CPU channels_last is the faster one in both precisions (`python -m benchmarks growth`). On CUDA tensor cores want it
     for bf16, and fp32 convs do not (as cuDNN's documentation has it; not measured by us).
     """
     if config.memory_format != "auto":

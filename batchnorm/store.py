@@ -213,12 +213,16 @@ def _new_file(path: Path) -> Iterator[h5py.File]:
         with _writing(file):
             yield file
             file.flush()
-    except OSError:
-        raise  # `_writing` has let go of the file
+    except _Abandoned:
+        raise
     except BaseException:
         file.close()
         raise
     file.close()
+
+
+class _Abandoned(OSError):
+    """A file could not be written, and has been let go of: it must not be closed again."""
 
 
 @contextmanager
@@ -234,7 +238,7 @@ def _writing(file: h5py.File) -> Iterator[None]:
         if "write" not in str(error):
             raise
         _abandon(file)
-        raise OSError(one_line(error)) from None
+        raise _Abandoned(one_line(error)) from None
 
 
 def _abandon(file: h5py.File) -> None:
@@ -246,7 +250,7 @@ def _abandon(file: h5py.File) -> None:
     """
     if hasattr(os, "memfd_create"):
         descriptor = file.id.get_vfd_handle()
-        with os.fdopen(os.memfd_create("abandoned"), "wb") as memory, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), os.fdopen(os.memfd_create("abandoned"), "wb") as memory:
             memory.write(Path(file.filename).read_bytes())
             memory.flush()
             os.dup2(memory.fileno(), descriptor)

@@ -25,6 +25,7 @@ from batchnorm.data.sources import IMAGE_SETS, ImageSet, load_image_set
 from batchnorm.errors import RunError, one_line
 from batchnorm.logs import log_to_file, logger, progress
 from batchnorm.machine import choose_memory_format, describe_versions, merge_versions, prepare_torch
+from batchnorm.memory import keep_freed_memory
 from batchnorm.optim import build_optimizer, build_schedule
 from batchnorm.problems import build_problem, find_problem
 from batchnorm.recording import Diverged, Recorder
@@ -119,7 +120,7 @@ def run_epoch(state: TrainingState, recorder: Recorder, epoch: int) -> None:
 
 
 def step(state: TrainingState, images: torch.Tensor, labels: torch.Tensor, recorder: Recorder) -> None:
-    """Make one update; the host waits for the device nowhere in it."""
+    """Make one update; the host waits for the device nowhere in it, but where the recorder's block of rows is full."""
     seed_default_generators(state.config.random_seed, "dropout", state.step)
     state.optimizer.zero_grad()
     loss = state.loss(images, labels)
@@ -137,13 +138,13 @@ def evaluate(state: TrainingState, split: str, epoch: int, between_batches: Call
     total_loss = torch.zeros((), dtype=torch.float64, device=state.device)
     correct = torch.zeros((), dtype=torch.int64, device=state.device)
     images_seen = 0
-    for images, labels in state.batches.evaluation(split, epoch):
-        with state.autocast():
-            logits = state.net(images)
-        total_loss += cross_entropy(logits.float(), labels, reduction="none").sum(dtype=torch.float64)
-        correct += (logits.argmax(dim=1) == labels).sum()
-        images_seen += len(labels)
-        between_batches()
+    with state.autocast():  # around all batches: it casts the weights once
+        for images, labels in state.batches.evaluation(split, epoch):
+            logits = state.net(images).float()
+            total_loss += cross_entropy(logits, labels, reduction="none").sum(dtype=torch.float64)
+            correct += (logits.argmax(dim=1) == labels).sum()
+            images_seen += len(labels)
+            between_batches()
     return total_loss.item() / images_seen, correct.item() / images_seen
 
 
@@ -159,7 +160,7 @@ def train(config: RunConfig) -> Status:
         directory = RunDirectory(config.directory)
         with directory.claim(), log_to_file(directory.log), one_line_if_disk_fails(directory):
             if not config.overwrite and (ended := ended_status(directory, state.fingerprint)):
-                logger.info("%s already, by another process meanwhile: %s", ended.name.lower(), directory.path)
+                logger.info("%s already: %s", ended.name.lower(), directory.path)
                 return ended
             return run_to_end(state, open_record(state, directory, stop))
 
@@ -202,7 +203,9 @@ def set_up_training(config: RunConfig, *, facts: ImageSet | None = None) -> Trai
         device=device,
         memory_format=choose_memory_format(config, device),
     )
-    return new_training(config, build_problem(config), batches, device=device)
+    net = build_problem(config)
+    keep_freed_memory()  # from here on: what images and initial weights took while they were made has gone back
+    return new_training(config, net, batches, device=device)
 
 
 def new_training(config: RunConfig, net: nn.Module, batches: Batches, *, device: torch.device) -> TrainingState:
@@ -219,7 +222,7 @@ def new_training(config: RunConfig, net: nn.Module, batches: Batches, *, device:
             return cross_entropy(net(images), labels)
 
     if config.compile:
-        loss = torch.compile(loss, mode="reduce-overhead" if device.type == "cuda" else "default")
+        loss = torch.compile(loss, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
     return TrainingState(config, net, optimizer, schedule, batches, device, loss, autocast)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,13 @@ from benchmarks.cuda import cuda
 from benchmarks.measuring import Side, Timing, alternate, ratios, spread, table
 
 
-def counting(start: float) -> Iterator[float]:
+def counting(start: float) -> Generator[float]:
     while True:
         start += 1
         yield start
 
 
-def failing() -> Iterator[float]:
+def failing() -> Generator[float]:
     yield 1.0
     raise ValueError("of its own")
 

@@ -40,8 +40,9 @@ def import_deepobs() -> ModuleType:
 def _networks() -> ModuleType:
     """Import the module that defines DeepOBS's networks, and nothing beside it.
 
-    The packages around it would import DeepOBS's data sets, runners and with them torchvision and pandas: seconds at the
-    start of each run. Bare modules stand in for them while this one is imported, and leave no trace.
+    The packages around it would import DeepOBS's data sets, runners and with them torchvision and pandas, and it imports
+    scipy.stats itself, for the initial weights of some networks: seconds at the start of each run. Bare modules stand in
+    for them while this one is imported, and leave no trace; scipy.stats is imported when it is used.
     """
     present = "deepobs.pytorch.testproblems.testproblems_modules"
     if present in sys.modules:
@@ -51,12 +52,25 @@ def _networks() -> ModuleType:
     _register_bare("deepobs", folder)
     _register_bare("deepobs.pytorch", folder / "pytorch")
     _register_bare("deepobs.pytorch.testproblems", folder / "pytorch" / "testproblems")
+    stand_in = "scipy.stats" not in sys.modules
+    if stand_in:
+        sys.modules["scipy.stats"] = ModuleType("scipy.stats")
+        sys.modules["scipy.stats"].truncnorm = _TruncatedNormal()  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return importlib.import_module(present)
         finally:
             _forget_deepobs()
+            if stand_in:
+                del sys.modules["scipy.stats"]
+
+
+class _TruncatedNormal:
+    """scipy.stats.truncnorm, imported when something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("scipy.stats").truncnorm, name)
 
 
 def _deepobs_folder() -> Path:

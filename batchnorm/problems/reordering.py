@@ -15,7 +15,7 @@ def pool_before_relu_(net: nn.Module) -> None:
         net: changed in place.
     """
     for chain in [module for module in net.modules() if isinstance(module, nn.Sequential)]:
-        layers = list(chain.named_children())
+        layers = list(chain._modules.items())  # a layer that stands twice too
         for place in range(len(layers) - 1):
             if isinstance(layers[place][1], nn.ReLU) and isinstance(layers[place + 1][1], nn.MaxPool2d):
                 layers[place : place + 2] = layers[place + 1], layers[place]

@@ -96,7 +96,7 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     for point in itertools.chain.from_iterable(_points(grid) for grid in grids):
         config = _canonical(resolve({**dict(defaults or {}), **point}, read_tuning=read_once))
         there = configs.setdefault(config.directory, config)
-        threads_given[config.directory] = "threads" in point
+        threads_given[config.directory] = threads_given.get(config.directory, False) or "threads" in point
         if there != config:
             differing = "; ".join(differing_keys(there.to_dict(), config.to_dict()))
             raise ConfigError(f"{where}: two runs would share {config.directory}: {differing}; make two studies of them")
