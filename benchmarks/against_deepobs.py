@@ -29,7 +29,7 @@ def cifar10(folder: Path) -> str:
 def cifar100(folder: Path) -> str:
     """Compare a twentieth of an epoch of All-CNN-C on CIFAR-100: 8 steps of 256 images, and three evaluations of 512."""
     images = make_cifar(folder, "cifar100", train=2560, test=512)
-    return _epochs(Task("cifar100_allcnnc_bn", images, evaluation_images=512), {"fp32": 1.5, "bf16": 4.0})
+    return _epochs(Task("cifar100_allcnnc_bn", images, evaluation_images=512), {"fp32": 1.5, "bf16": 4.0}, warm_up=True)
 
 
 def fmnist(folder: Path) -> str:
@@ -41,10 +41,9 @@ def fmnist(folder: Path) -> str:
 def batches(folder: Path) -> str:
     """Compare augmented CIFAR-10 training batches of 128 images, alone and on one core."""
     task = Task("cifar10_3c3d_bn", make_cifar(folder, "cifar10"), threads=1)
-    count = 30
-    sides = [Side("DeepOBS", deepobs_batches, (task, count)), Side("ours", our_batches, (task, count))]
+    sides = [Side("DeepOBS", deepobs_batches, (task, 30)), Side("ours", our_batches, (task,))]
     timings = alternate(sides, rounds=9)
-    per_second = {name: [128 * count / seconds for seconds in timing.seconds] for name, timing in timings.items()}
+    per_second = {name: [128 / seconds for seconds in timing.seconds] for name, timing in timings.items()}
     times = ratios(timings["DeepOBS"], timings["ours"])
     rows = [("augmented CIFAR-10, one core", *(spread(values, 0) for values in per_second.values()), spread(times, 1), "5")]
     return table(("", "DeepOBS, images/s", "ours, images/s", "times as fast", "to reach"), rows)
@@ -58,16 +57,16 @@ def evaluation(folder: Path) -> str:
         Side("fp32", our_evaluations, (task,)),
         Side("bf16", our_evaluations, (task.with_keys(precision="bf16"),)),
     ]
-    return _against_deepobs(sides, {"fp32": 4.0, "bf16": 4.0}, rounds=5)
+    return _against_deepobs(sides, {"fp32": 4.0, "bf16": 4.0}, rounds=5, warm_up=True)
 
 
-def _epochs(task: Task, goals: Mapping[str, float]) -> str:
+def _epochs(task: Task, goals: Mapping[str, float], *, warm_up: bool = False) -> str:
     ours = [Side(precision, our_epochs, (task.with_keys(precision=precision),)) for precision in goals]
-    return _against_deepobs([Side("DeepOBS", deepobs_epochs, (task,)), *ours], goals, rounds=3)
+    return _against_deepobs([Side("DeepOBS", deepobs_epochs, (task,)), *ours], goals, rounds=3, warm_up=warm_up)
 
 
-def _against_deepobs(sides: Sequence[Side], goals: Mapping[str, float], *, rounds: int) -> str:
-    timings = alternate(sides, rounds=rounds)
+def _against_deepobs(sides: Sequence[Side], goals: Mapping[str, float], *, rounds: int, warm_up: bool) -> str:
+    timings = alternate(sides, rounds=rounds, warm_up=warm_up)
     reference = timings["DeepOBS"]
     rows = [
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.costs import steps_and_memory
@@ -18,7 +19,7 @@ PROBLEM = "cifar10_3c3d_bn"
 def growth(folder: Path) -> str:
     """Measure training steps of 3c3d on CIFAR-10 by batch size, threads and recording, and studies by their number of runs."""
     task = Task(PROBLEM, make_cifar(folder, "cifar10", train=6400, test=1280), evaluation_images=1280)
-    return "\n\n".join([_batch_sizes(task), _threads(task), _snapshots(task), _runs(folder)])
+    return "\n\n".join([_batch_sizes(task), _ways(task), _snapshots(task), _runs(folder)])
 
 
 def _batch_sizes(task: Task) -> str:
@@ -29,13 +30,21 @@ def _batch_sizes(task: Task) -> str:
     return table(("batch size", "ms a step", "images/s", "peak MB"), rows)
 
 
-def _threads(task: Task) -> str:
+def _ways(task: Task) -> str:
     rows = []
-    for threads in (1, 2):
-        for precision in ("fp32", "bf16"):
-            seconds, megabytes = steps_and_memory(Task(PROBLEM, task.images, 1280, threads).with_keys(precision=precision), 10)
-            rows.append((str(threads), precision, f"{1e3 * seconds:.1f}", f"{megabytes:.0f}"))
-    return table(("threads", "precision", "ms a step", "peak MB"), rows)
+    for precision in ("fp32", "bf16"):
+        for threads, layout, compiled in (
+            (1, "channels_last", False),
+            (2, "channels_last", False),
+            (2, "contiguous", False),
+            (2, "channels_last", True),
+        ):
+            way = replace(task, threads=threads).with_keys(precision=precision, memory_format=layout, compile=compiled)
+            seconds, megabytes = steps_and_memory(way, 10)
+            rows.append(
+                (precision, str(threads), layout, "yes" if compiled else "", f"{1e3 * seconds:.1f}", f"{megabytes:.0f}")
+            )
+    return table(("precision", "threads", "layout", "COMPILE", "ms a step", "peak MB"), rows)
 
 
 def _snapshots(task: Task) -> str:
@@ -52,7 +61,7 @@ def _runs(folder: Path) -> str:
         study = folder / f"runs{runs}.yaml"
         study.write_text(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: {list(range(runs))}\nPOSITION: all\nNUM_EPOCHS: 2\n")
         started = time.perf_counter()
-        command = [sys.executable, "-m", "batchnorm.study", "run", str(study), f"OUTPUT_DIR={folder}/runs{runs}"]
+        command = [sys.executable, "-m", "batchnorm.study", "run", str(study), "--workers=2", f"OUTPUT_DIR={folder}/runs{runs}"]
         subprocess.run(command, check=True, capture_output=True)
         seconds = time.perf_counter() - started
         rows.append((str(runs), f"{seconds:.1f}", f"{seconds / runs:.1f}"))

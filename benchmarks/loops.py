@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ def deepobs_problem(task: Task) -> Any:
     return problem
 
 
-def deepobs_epochs(task: Task) -> Iterator[float]:
+def deepobs_epochs(task: Task) -> Generator[float]:
     """Train and evaluate as DeepOBS's StandardRunner does between two of its evaluations; a unit is an epoch."""
     import torch
 
@@ -103,7 +103,7 @@ def deepobs_epochs(task: Task) -> Iterator[float]:
         yield time.perf_counter() - started
 
 
-def deepobs_evaluations(task: Task) -> Iterator[float]:
+def deepobs_evaluations(task: Task) -> Generator[float]:
     """Evaluate on the test images; a unit is all of them."""
     problem = deepobs_problem(task)
     while True:
@@ -112,8 +112,8 @@ def deepobs_evaluations(task: Task) -> Iterator[float]:
         yield time.perf_counter() - started
 
 
-def deepobs_batches(task: Task, batches: int) -> Iterator[float]:
-    """Make training batches, and nothing else."""
+def deepobs_batches(task: Task, batches: int) -> Generator[float]:
+    """Make training batches, and nothing else; yields seconds a batch."""
     loader = deepobs_problem(task).data._train_dataloader
     while True:
         serving = iter(loader)
@@ -121,7 +121,7 @@ def deepobs_batches(task: Task, batches: int) -> Iterator[float]:
         started = time.perf_counter()
         for _ in range(batches):
             next(serving)
-        yield time.perf_counter() - started
+        yield (time.perf_counter() - started) / batches
 
 
 def _deepobs_evaluate(problem: Any, phase: str) -> None:
@@ -147,7 +147,7 @@ def our_training(task: Task, folder: Path) -> tuple[TrainingState, Recorder]:
     return state, open_record(state, directory, StopRequest())
 
 
-def our_epochs(task: Task) -> Iterator[float]:
+def our_epochs(task: Task) -> Generator[float]:
     """Train, evaluate and record as `python run_trainingLoop.py` does, checkpoints and all; a unit is an epoch."""
     from batchnorm.training import run_epoch
 
@@ -159,7 +159,7 @@ def our_epochs(task: Task) -> Iterator[float]:
             yield time.perf_counter() - started
 
 
-def our_steps(task: Task, steps: int) -> Iterator[float]:
+def our_steps(task: Task, steps: int) -> Generator[float]:
     """Train and record, without evaluation; a unit is a number of steps."""
     from batchnorm.training import step
 
@@ -180,7 +180,7 @@ def our_steps(task: Task, steps: int) -> Iterator[float]:
             yield time.perf_counter() - started
 
 
-def our_evaluations(task: Task) -> Iterator[float]:
+def our_evaluations(task: Task) -> Generator[float]:
     """Evaluate on the test images; a unit is all of them."""
     from batchnorm.training import evaluate
 
@@ -192,20 +192,18 @@ def our_evaluations(task: Task) -> Iterator[float]:
             yield time.perf_counter() - started
 
 
-def our_batches(task: Task, batches: int) -> Iterator[float]:
-    """Make training batches, and nothing else."""
+def our_batches(task: Task) -> Generator[float]:
+    """Make training batches, and nothing else; an epoch of them, its random draws too. Yields seconds a batch."""
     with tempfile.TemporaryDirectory() as folder:
         state, _ = our_training(task, Path(folder))
         epoch = 0
         while True:
             epoch += 1
-            serving = state.batches.training(epoch)
-            next(serving)
             started = time.perf_counter()
-            for _ in range(batches):
-                next(serving)
+            for _ in state.batches.training(epoch):
+                pass
             synchronize(state)
-            yield time.perf_counter() - started
+            yield (time.perf_counter() - started) / state.batches.steps_per_epoch
 
 
 def synchronize(state: TrainingState) -> None:

@@ -8,13 +8,13 @@ import multiprocessing
 import platform
 import resource
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-Work = Callable[..., Iterator[float]]
+Work = Callable[..., Generator[float]]
 """A generator: what is before its first `yield` sets up, then each `next` does one unit of work and yields its seconds."""
 
 
@@ -76,8 +76,8 @@ def alternate(sides: Sequence[Side], *, rounds: int, warm_up: bool = True) -> di
             timings[side.name] = Timing(seconds[side.name], peak_mb=_answer(side, connection))
         return timings
     finally:
-        for _, process, _ in started:
-            process.kill()
+        for _, process, connection in started:
+            connection.close()
             process.join()
 
 
@@ -89,14 +89,15 @@ def _answer(side: Side, connection: Connection) -> float:
 
 
 def _serve(connection: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
-    units = work(*arguments)
-    while True:
-        if connection.recv() == "next":
-            with contextlib.redirect_stdout(io.StringIO()):  # DeepOBS's runner prints its metrics
-                measured = next(units)
-        else:
-            measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        connection.send(measured)
+    """Answer until nobody asks any more; the side then cleans up behind itself."""
+    with contextlib.closing(work(*arguments)) as units, contextlib.suppress(EOFError):
+        while True:
+            if connection.recv() == "next":
+                with contextlib.redirect_stdout(io.StringIO()):  # DeepOBS's runner prints its metrics
+                    measured = next(units)
+            else:
+                measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            connection.send(measured)
 
 
 def ratios(slow: Timing, fast: Timing) -> list[float]:
