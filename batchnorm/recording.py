@@ -1,6 +1,6 @@
 """What a run records while it trains: rows gather on the device and go to the record by block; checkpoints; stopping.
 
-The training loop calls it and knows nothing of files. No step makes the host wait for the device.
+The training loop calls it and knows nothing of files. A step makes the host wait for the device only where a block is full.
 """
 
 from __future__ import annotations
