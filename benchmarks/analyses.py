@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from batchnorm.masks import Ablation
-from benchmarks.measuring import spread, table
+from benchmarks.measuring import peak_memory_mb, spread, table
 
 _Result = TypeVar("_Result")
 EPOCHS = 350
@@ -91,7 +90,7 @@ def _measure(task: Task, output: Path) -> tuple[float, float, float]:
     start, busy = time.perf_counter(), time.process_time()
     task.work(output)
     seconds, processor = time.perf_counter() - start, time.process_time() - busy
-    return seconds, processor, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return seconds, processor, peak_memory_mb()
 
 
 def _record_runs(output: Path) -> None:

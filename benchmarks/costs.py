@@ -76,12 +76,6 @@ def our_run(task: Task, output: Path) -> Generator[float]:
     yield time.perf_counter() - started
 
 
-def steps_and_memory(task: Task, steps: int) -> tuple[float, float]:
-    """Return seconds a step, and the peak memory of the process in MB."""
-    timing = alternate([Side("steps", our_steps, (task, steps))], rounds=3)["steps"]
-    return timing.median / steps, timing.peak_mb
-
-
 def _resume(arguments: list[str], *, interrupt: bool) -> None:
     """Train in this process, up to its first step, and print how long what took; or stop a new run after a few steps."""
     started = time.perf_counter()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.costs import steps_and_memory
 from benchmarks.images import make_cifar
-from benchmarks.loops import Task
-from benchmarks.measuring import table
+from benchmarks.loops import Task, our_steps
+from benchmarks.measuring import Side, alternate, table
 
 PROBLEM = "cifar10_3c3d_bn"
 
@@ -23,36 +23,55 @@ def growth(folder: Path) -> str:
 
 
 def _batch_sizes(task: Task) -> str:
-    rows = []
-    for size in (32, 64, 128, 256, 512, 1024):
-        seconds, megabytes = steps_and_memory(task.with_keys(batch_size=size), max(2, 1024 // size))
-        rows.append((str(size), f"{1e3 * seconds:.1f}", f"{size / seconds:.0f}", f"{megabytes:.0f}"))
+    sizes = (32, 64, 128, 256, 512, 1024)
+    measured = _steps([(task.with_keys(batch_size=size), max(2, 1024 // size)) for size in sizes])
+    rows = [
+        (str(size), f"{1e3 * seconds:.1f}", f"{size / seconds:.0f}", f"{megabytes:.0f}")
+        for size, (seconds, megabytes) in zip(sizes, measured, strict=True)
+    ]
     return table(("batch size", "ms a step", "images/s", "peak MB"), rows)
 
 
 def _ways(task: Task) -> str:
-    rows = []
-    for precision in ("fp32", "bf16"):
+    ways = [
+        (precision, threads, layout, compiled)
+        for precision in ("fp32", "bf16")
         for threads, layout, compiled in (
             (1, "channels_last", False),
             (2, "channels_last", False),
             (2, "contiguous", False),
             (2, "channels_last", True),
-        ):
-            way = replace(task, threads=threads).with_keys(precision=precision, memory_format=layout, compile=compiled)
-            seconds, megabytes = steps_and_memory(way, 10)
-            rows.append(
-                (precision, str(threads), layout, "yes" if compiled else "", f"{1e3 * seconds:.1f}", f"{megabytes:.0f}")
-            )
+        )
+    ]
+    measured = _steps(
+        [
+            (replace(task, threads=threads).with_keys(precision=precision, memory_format=layout, compile=compiled), 10)
+            for precision, threads, layout, compiled in ways
+        ]
+    )
+    rows = [
+        (precision, str(threads), layout, "yes" if compiled else "", f"{1e3 * seconds:.1f}", f"{megabytes:.0f}")
+        for (precision, threads, layout, compiled), (seconds, megabytes) in zip(ways, measured, strict=True)
+    ]
     return table(("precision", "threads", "layout", "COMPILE", "ms a step", "peak MB"), rows)
 
 
 def _snapshots(task: Task) -> str:
-    rows = []
-    for every, name in ((1, "every step"), (5, "every 5 steps"), (50, "every 50 steps"), (0, "never")):
-        seconds, megabytes = steps_and_memory(task.with_keys(log_every_steps=every), 20)
-        rows.append((name, f"{1e3 * seconds:.1f}", f"{megabytes:.0f}"))
+    often = {"every step": 1, "every 5 steps": 5, "every 50 steps": 50, "never": 0}
+    measured = _steps([(task.with_keys(log_every_steps=steps), 50) for steps in often.values()])
+    rows = [
+        (name, f"{1e3 * seconds:.1f}", f"{megabytes:.0f}") for name, (seconds, megabytes) in zip(often, measured, strict=True)
+    ]
     return table(("snapshots", "ms a step", "peak MB"), rows)
+
+
+def _steps(units: Sequence[tuple[Task, int]]) -> list[tuple[float, float]]:
+    """Let tasks take turns at so many steps each, and return for each the seconds of a step and its process's peak MB."""
+    sides = [Side(str(index), our_steps, unit) for index, unit in enumerate(units)]
+    timings = alternate(sides, rounds=5)
+    return [
+        (timings[side.name].median / steps, timings[side.name].peak_mb) for side, (_, steps) in zip(sides, units, strict=True)
+    ]
 
 
 def _runs(folder: Path) -> str:

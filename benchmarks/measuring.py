@@ -96,8 +96,20 @@ def _serve(connection: Connection, work: Work, arguments: tuple[Any, ...]) -> No
                 with contextlib.redirect_stdout(io.StringIO()):  # DeepOBS's runner prints its metrics
                     measured = next(units)
             else:
-                measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                measured = peak_memory_mb()
             connection.send(measured)
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has had, in MB of 10^6 bytes.
+
+    Linux's `ru_maxrss` would not do: it begins with what the process that started this one had.
+    """
+    with contextlib.suppress(OSError):
+        for entry in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if entry.startswith("VmHWM:"):
+                return int(entry.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def ratios(slow: Timing, fast: Timing) -> list[float]:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.__main__ import with_section
 from benchmarks.cuda import cuda
-from benchmarks.measuring import Side, Timing, alternate, ratios, spread, table
+from benchmarks.measuring import Side, Timing, alternate, peak_memory_mb, ratios, spread, table
 
 
 def counting(start: float) -> Generator[float]:
@@ -34,6 +34,13 @@ def test_sides_take_turns_and_first_units_do_not_count() -> None:
 def test_a_side_that_fails_is_named() -> None:
     with pytest.raises(RuntimeError, match="one failed"):
         alternate([Side("one", failing)], rounds=2)
+
+
+def test_peak_memory_is_the_process_s_own() -> None:
+    """A process that was started by a larger one does not count that one's memory."""
+    ballast = bytearray(b"x") * 500_000_000
+    timing = alternate([Side("light", counting, (1.0,))], rounds=1)["light"]
+    assert 1 < timing.peak_mb < peak_memory_mb() - len(ballast) / 2e6
 
 
 def test_a_spread_is_median_lowest_and_highest() -> None:

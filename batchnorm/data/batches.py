@@ -13,8 +13,8 @@ from batchnorm.data.sources import ImageArrays, ImageSet
 from batchnorm.errors import ConfigError
 from batchnorm.seeding import generator
 
-EVALUATION_BATCH_SIZE, EVALUATION_BATCH_SIZE_ON_CPU = 1000, 200
-"""On a CPU larger ones are no faster, and take memory; on a GPU it was not measured."""
+EVALUATION_BATCH_SIZE, EVALUATION_BATCH_SIZE_ON_CPU = 1000, 128
+"""On a CPU larger ones are hardly faster, and take more memory than training; on a GPU it was not measured."""
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Inputs, float32, shape (B, channels, height, width), and labels, int64, shape (B,)."""
 
