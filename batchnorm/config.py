@@ -93,7 +93,7 @@ class RunConfig:
     )
     precision: str = _key("fp32, or bf16 (autocast)", needs=" or ".join(PRECISIONS), default="fp32", decides_result=True)
     compile: bool = _key(
-        "torch.compile the training step: needs a C++ compiler, not yet measured on a GPU",
+        "torch.compile the training step: needs a C++ compiler; slower on a CPU, not measured on a GPU",
         needs="true or false",
         default=False,
         decides_result=True,

@@ -8,6 +8,7 @@ import multiprocessing
 import platform
 import resource
 import statistics
+import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -109,7 +110,8 @@ def peak_memory_mb() -> float:
         for entry in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if entry.startswith("VmHWM:"):
                 return int(entry.split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def ratios(slow: Timing, fast: Timing) -> list[float]:
