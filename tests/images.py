@@ -12,6 +12,11 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
+def image_shape(problem: str) -> tuple[int, int, int]:
+    """Return the (channels, height, width) of a problem's images."""
+    return (1, 28, 28) if "mnist" in problem or "digits" in problem else (3, 32, 32)
+
+
 def invented_images(count: int, *, classes: int, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return uint8 images whose classes differ in their mean colours and patterns, and their labels."""
     patterns = np.random.default_rng(7).integers(40, 216, (classes, *shape))

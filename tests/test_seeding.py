@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from batchnorm.seeding import generator, seed_default_generators, stream_seed
@@ -21,3 +22,16 @@ def test_a_stream_does_not_depend_on_what_was_drawn_before() -> None:
     assert torch.equal(torch.rand(3, generator=generator(1, "a", 2)), first)
     seed_default_generators(1, "a", 2)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_seeding_each_step_seeds_cuda_where_it_runs_and_notes_nothing_where_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    seed_default_generators(1, "dropout", 1)
+    assert not seeded
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    seed_default_generators(1, "dropout", 2)
+    assert seeded == [stream_seed(1, "dropout", 2)] == [torch.initial_seed()]

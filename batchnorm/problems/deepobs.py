@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from batchnorm.problems.reordering import pool_before_relu_
@@ -42,7 +44,7 @@ def _networks() -> ModuleType:
 
     The packages around it would import DeepOBS's data sets, runners and with them torchvision and pandas, and it imports
     scipy.stats itself, for the initial weights of some networks: seconds at the start of each run. Bare modules stand in
-    for them while this one is imported, and leave no trace; scipy.stats is imported when it is used.
+    for them while this one is imported, and leave no trace but `_TruncatedNormal`.
     """
     present = "deepobs.pytorch.testproblems.testproblems_modules"
     if present in sys.modules:
@@ -52,25 +54,33 @@ def _networks() -> ModuleType:
     _register_bare("deepobs", folder)
     _register_bare("deepobs.pytorch", folder / "pytorch")
     _register_bare("deepobs.pytorch.testproblems", folder / "pytorch" / "testproblems")
-    stand_in = "scipy.stats" not in sys.modules
-    if stand_in:
-        sys.modules["scipy.stats"] = ModuleType("scipy.stats")
-        sys.modules["scipy.stats"].truncnorm = _TruncatedNormal()  # type: ignore[attr-defined]
+    scipy_stats = sys.modules.pop("scipy.stats", None)
+    sys.modules["scipy.stats"] = ModuleType("scipy.stats")
+    sys.modules["scipy.stats"].truncnorm = _TruncatedNormal()  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return importlib.import_module(present)
         finally:
             _forget_deepobs()
-            if stand_in:
-                del sys.modules["scipy.stats"]
+            del sys.modules["scipy.stats"]
+            if scipy_stats is not None:
+                sys.modules["scipy.stats"] = scipy_stats
 
 
 class _TruncatedNormal:
-    """scipy.stats.truncnorm, imported when something of it is asked for."""
+    """scipy.stats.truncnorm for DeepOBS: imported when it is used, and drawn from in parts, which gives the same numbers.
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module("scipy.stats").truncnorm, name)
+    At once, the 3.2 million weights of 2c2d's dense layer would take half a gigabyte, more than its training does.
+    """
+
+    def rvs(self, *, size: int, **keys: Any) -> NDArray[np.float64]:
+        """Draw `size` numbers; the other keys are scipy's."""
+        from scipy.stats import truncnorm
+
+        part = 2**18
+        parts = [truncnorm.rvs(size=min(part, size - start), **keys) for start in range(0, size, part)]
+        return np.concatenate(parts)
 
 
 def _deepobs_folder() -> Path:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import truncnorm
 from torch import nn
 
 from batchnorm.ablation import BATCHNORM, WEIGHT_LAYERS, find_slots
@@ -12,6 +14,7 @@ from batchnorm.data.sources import IMAGE_SETS
 from batchnorm.masks import Ablation
 from batchnorm.problems import build_problem, deepobs, problems
 from batchnorm.seeding import seed_default_generators
+from tests.images import image_shape
 
 REFERENCES = {  # what DeepOBS's test problems build
     "mnist_2c2d_bn": ("net_mnist_2c2d", {"num_outputs": 10}),
@@ -25,10 +28,6 @@ REFERENCES = {  # what DeepOBS's test problems build
     "cifar100_allcnnc_bn": ("net_cifar100_allcnnc", {}),
     "svhn_wrn164_bn": ("net_wrn", {"num_outputs": 10, "num_residual_blocks": 2, "widening_factor": 4}),
 }
-
-
-def image_shape(problem: str) -> tuple[int, int, int]:
-    return (1, 28, 28) if "mnist" in problem or "digits" in problem else (3, 32, 32)
 
 
 def reference(problem: str, seed: int) -> nn.Module:
@@ -66,6 +65,24 @@ def test_without_a_mask_it_is_deepobs_network_bit_for_bit(problem: str, configur
     ours.to(memory_format=torch.channels_last)
     channels_last = ours(images.contiguous(memory_format=torch.channels_last))
     assert torch.allclose(theirs(images), channels_last, rtol=1e-4, atol=1e-5)
+
+
+def test_initial_weights_drawn_in_parts_are_scipys_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: dict[str, float] = {"a": -2, "b": 2, "loc": 0, "scale": 0.05}
+    whole = truncnorm.rvs(**keys, size=600_000, random_state=np.random.RandomState(3))
+    sizes: list[int] = []
+    draw = truncnorm.rvs
+
+    def noting(*, size: int, **more: object) -> object:
+        sizes.append(size)
+        return draw(size=size, **more)
+
+    monkeypatch.setattr(truncnorm, "rvs", noting)
+    seed_default_generators(1, "initial weights")
+    net = deepobs.unfolded_network("net_mnist_2c2d", num_outputs=10)
+    assert max(sizes) <= 2**18 < net.get_parameter("dense1.weight").numel() <= sum(sizes)
+    parts = deepobs._TruncatedNormal().rvs(**keys, size=600_000, random_state=np.random.RandomState(3))
+    assert np.array_equal(parts, whole)
 
 
 @pytest.mark.parametrize(
