@@ -28,7 +28,6 @@ from batchnorm.machine import choose_memory_format, describe_versions, merge_ver
 from batchnorm.memory import keep_freed_memory
 from batchnorm.optim import build_optimizer, build_schedule
 from batchnorm.problems import build_problem, find_problem
-from batchnorm.problems.reordering import pool_before_batchnorm
 from batchnorm.recording import Diverged, Recorder
 from batchnorm.rundir import RunDirectory
 from batchnorm.seeding import seed_default_generators
@@ -135,13 +134,13 @@ def step(state: TrainingState, images: torch.Tensor, labels: torch.Tensor, recor
 @torch.no_grad()
 def evaluate(state: TrainingState, split: str, epoch: int, between_batches: Callable[[], None]) -> tuple[float, float]:
     """Return the mean loss per image and the accuracy on `train`, `valid` or `test`; the training is left as it was."""
-    net = pool_before_batchnorm(state.net.eval())
+    state.net.eval()
     total_loss = torch.zeros((), dtype=torch.float64, device=state.device)
     correct = torch.zeros((), dtype=torch.int64, device=state.device)
     images_seen = 0
     with state.autocast():  # around all batches: it casts the weights once
         for images, labels in state.batches.evaluation(split, epoch):
-            logits = net(images).float()
+            logits = state.net(images).float()
             total_loss += cross_entropy(logits, labels, reduction="none").sum(dtype=torch.float64)
             correct += (logits.argmax(dim=1) == labels).sum()
             images_seen += len(labels)
