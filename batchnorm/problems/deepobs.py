@@ -54,7 +54,7 @@ def _networks() -> ModuleType:
     _register_bare("deepobs", folder)
     _register_bare("deepobs.pytorch", folder / "pytorch")
     _register_bare("deepobs.pytorch.testproblems", folder / "pytorch" / "testproblems")
-    scipy_stats = sys.modules.pop("scipy.stats", None)
+    scipy_stats = sys.modules.get("scipy.stats")
     sys.modules["scipy.stats"] = ModuleType("scipy.stats")
     sys.modules["scipy.stats"].truncnorm = _TruncatedNormal()  # type: ignore[attr-defined]
     with warnings.catch_warnings():
@@ -71,7 +71,7 @@ def _networks() -> ModuleType:
 class _TruncatedNormal:
     """scipy.stats.truncnorm for DeepOBS: imported when it is used, and drawn from in parts, which gives the same numbers.
 
-    At once, the 3.2 million weights of 2c2d's dense layer would take half a gigabyte, more than its training does.
+    At once, the 3.2 million weights of 2c2d's dense layer would take half a gigabyte.
     """
 
     def rvs(self, *, size: int, **keys: Any) -> NDArray[np.float64]:
