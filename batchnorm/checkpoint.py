@@ -1,4 +1,4 @@
-"""The checkpoint of an unfinished run: saved atomically, loaded with `weights_only`, checked, restored exactly."""
+"""The checkpoint of an unfinished run: saved atomically, loaded with `weights_only`, checked."""
 
 from __future__ import annotations
 
@@ -6,43 +6,32 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
+from batchnorm.config import canonical_fingerprint
 from batchnorm.errors import RunError, one_line
 from batchnorm.store import Mark
 
-if TYPE_CHECKING:
-    from batchnorm.training import TrainingState
 
-
-def save_checkpoint(path: Path, state: TrainingState, *, record: Mark) -> None:
-    """Save all that decides how a run goes on: weights, optimizer, schedule, step, and how far its record goes.
-
-    No random state is among it: every random number is a function of seed, stream and step.
+def save_checkpoint(path: Path, state: Mapping[str, Any], *, record: Mark, fingerprint: Mapping[str, Any]) -> None:
+    """Save a training's state, and how far its record goes.
 
     Raises:
         OSError: the disk is full or cannot be written; an earlier checkpoint stays.
     """
-    content = {
-        "net": state.net.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "schedule": state.schedule.state_dict(),
-        "step": state.step,
-        "record": record,
-        "fingerprint": state.fingerprint,
-    }
+    content = {**state, "record": record, "fingerprint": dict(fingerprint)}
     save_atomically(path, {"content": content, "digest": _digest(content)})
 
 
-def restore_checkpoint_(path: Path, state: TrainingState) -> Mark:
-    """Bring a freshly built training to where the checkpoint stands, and return how far the record goes.
+def load_checkpoint(path: Path, *, fingerprint: Mapping[str, Any], load: Callable[[Mapping[str, Any]], None]) -> Mark:
+    """Hand a checkpoint's state to `load`, and return how far its run's record goes.
 
     Raises:
-        RunError: the checkpoint is damaged, or belongs to another run.
+        RunError: the checkpoint is damaged, belongs to another run, or `load` does not take it.
     """
     damaged = f"{path}: is damaged"
     try:
@@ -50,16 +39,13 @@ def restore_checkpoint_(path: Path, state: TrainingState) -> Mark:
         content = loaded["content"]
         if _digest(content) != loaded["digest"]:
             raise RunError(f"{damaged}; OVERWRITE=true starts the run afresh")
-        if content["fingerprint"] != state.fingerprint:
+        if canonical_fingerprint(content["fingerprint"]) != fingerprint:
             raise RunError(f"{path}: belongs to another run than run.h5 beside it; OVERWRITE=true starts the run afresh")
-        state.net.load_state_dict(content["net"])
-        state.optimizer.load_state_dict(content["optimizer"])
-        state.schedule.load_state_dict(content["schedule"])
-        state.step = int(content["step"])
-        mark: Mark = content["record"]
+        load(content)
+        record: Mark = content["record"]
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise RunError(f"{damaged} ({one_line(error)[:120]}); OVERWRITE=true starts the run afresh") from None
-    return mark
+    return record
 
 
 def save_atomically(path: Path, content: object) -> None:

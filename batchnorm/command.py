@@ -8,11 +8,10 @@ from dataclasses import fields
 
 from batchnorm.config import RunConfig, read_command_line
 from batchnorm.errors import ExitCode, UserError, one_line
-from batchnorm.masks import Ablation
+from batchnorm.modes import MODES
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Status, ended_status
+from batchnorm.store import Status, stand
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         print(help_text())
         return ExitCode.FINISHED
     try:
-        return train_or_skip(read_command_line(arguments))
+        return train_or_skip(read_command_line(arguments)).exit_code
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return ExitCode.BAD_INPUT
@@ -30,26 +29,26 @@ def main(arguments: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
 
 
-def train_or_skip(config: RunConfig) -> int:
+def train_or_skip(config: RunConfig) -> Status:
     """Train a run, unless it has ended already: that is answered at once, without torch and without images.
 
     Raises:
         UserError: the run cannot be trained as it is asked for.
     """
-    status = None if config.overwrite else ended_status(RunDirectory(config.directory), config.fingerprint())
-    if status is not None:
-        print(f"{status.name.lower()} already: {config.directory} (OVERWRITE=true starts it afresh)")
-    else:
-        from batchnorm.logs import log_to_console
-        from batchnorm.stop import Interrupted
-        from batchnorm.training import train
+    if not config.overwrite:
+        status = stand(config.directory, config.fingerprint()).usable().status
+        if status.has_ended:
+            print(f"{status.value} already: {config.directory} (OVERWRITE=true starts it afresh)")
+            return status
+    from batchnorm.logs import log_to_console
+    from batchnorm.stop import Interrupted
+    from batchnorm.training import train
 
-        log_to_console()
-        try:
-            status = train(config)
-        except Interrupted:
-            return ExitCode.INTERRUPTED
-    return ExitCode.DIVERGED if status == Status.DIVERGED else ExitCode.FINISHED
+    log_to_console()
+    try:
+        return train(config)
+    except Interrupted:
+        return Status.CUT_OFF
 
 
 def help_text() -> str:
@@ -63,17 +62,19 @@ def help_text() -> str:
         "keys (in any case), [default]:",
     ]
     for entry in fields(RunConfig):
-        default = entry.metadata["default"]
+        default = entry.metadata["shown"]
         if default is None:
             default = str(entry.default).lower() if isinstance(entry.default, bool) else str(entry.default)
         lines.append(f"  {entry.name.upper():<16} {entry.metadata['help']} [{default}]")
-    lines += ["", "problems and their slots (a mask has one digit for each):"]
+    lines += [
+        "",
+        "problems and their slots (a mask has one digit for each); path/to/file.py:function takes one from your file:",
+    ]
     lines += [f"  {name:<20} {', '.join(problem.slots)}" for name, problem in problems().items()]
-    lines += ["", "modes (BatchNorm normalises in each of them):"]
-    for mode in Ablation:
-        gamma = "trained" if mode.trains_gamma else "stays 1"
-        beta = "trained" if mode.trains_beta else "stays 0"
-        lines.append(f"  {mode.value:<12} gamma {gamma}, beta {beta}")
+    lines += ["", "modes, what becomes of a slot under the mask:"]
+    for mode in MODES.values():
+        treatment = mode.treatment
+        lines.append(f"  {mode.name:<12} {treatment.norm} norm, gamma {treatment.gamma}, beta {treatment.beta}")
     lines += ["", "optimizers and their hyperparameters:"]
     lines += [f"  {name:<9} {', '.join(['lr', *spec.hyperparameters])}" for name, spec in OPTIMIZERS.items()]
     lines += ["", "schedules (LR_SCHEDULE=...) and their settings, in epochs:"]

@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Union, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from batchnorm.errors import ConfigError, nearest_first, one_line
-from batchnorm.masks import Ablation, Mask, format_mask, parse_mask
-from batchnorm.optim import OPTIMIZERS, POSITIVE, SCHEDULES, check_hyperparameters, check_schedule
-from batchnorm.problems import find_problem
+from batchnorm.errors import ConfigError, nearest_first
+from batchnorm.modes import DEFAULT_MODE, Mask, Mode, canonical_mode, find_mode, format_mask, parse_mask
+from batchnorm.optim import OPTIMIZERS, POSITIVE, SCHEDULES, Range, check_hyperparameters, check_schedule
+from batchnorm.problems import find_problem, problem_name
+from batchnorm.tuning import Tuned, read_number, read_tuning, read_yaml, tuned_values
 
-PRECISIONS = ("fp32", "bf16")
-MEMORY_FORMATS = ("auto", "contiguous", "channels_last")
 TUNED = "from TUNING_CONF"
+MAX_NAME_BYTES = 200
+"""Of a run directory's last part; file systems allow 255, and some add to it."""
 
 
-def _key(text: str, *, needs: str, default: Any = MISSING, decides_result: bool = False, shown: str | None = None) -> Any:
-    """Declare one key: its meaning, the values it needs in a message's words, and whether the fingerprint covers it."""
-    about = {"help": text, "needs": needs, "decides_result": decides_result, "default": shown}
+def one_of(*names: str) -> Range:
+    """Return the range that is a list of words."""
+    return Range(
+        ", ".join(names[:-1]) + f" or {names[-1]}" if len(names) > 2 else " or ".join(names), lambda value: value in names
+    )
+
+
+def whole_from(least: int) -> Range:
+    """Return a range of integers."""
+    return Range(f"an integer >= {least}", lambda value: value >= least)
+
+
+def is_device(text: str) -> bool:
+    """Say whether DEVICE takes this text; whether the device is there, torch alone knows."""
+    return text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal() and text.isascii())
+
+
+def anything(words: str) -> Range:
+    """Return the range of a key whose value is looked up elsewhere."""
+    return Range(words, lambda _: True)
+
+
+BOOLEAN = anything("true or false")
+FOLDER = Range("a folder", lambda value: bool(str(value).strip()))
+FINITE_NOT_NEGATIVE = Range("a finite number >= 0", lambda value: 0 <= value < math.inf)
+
+
+def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = False, shown: str | None = None) -> Any:
+    """Declare one key.
+
+    Args:
+        text: its meaning.
+        valid: the values it takes, and how a message says so.
+        default: where neither the command line nor TUNING_CONF gives it. Of a key that decides the result it never
+            changes once it is released: a fingerprint leaves such a key out where it stands at its default.
+        decides: whether it decides the run's result, up to rounding.
+        shown: the default as `--help` shows it.
+    """
+    about = {"help": text, "valid": valid, "decides": decides, "shown": shown}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=about)
     return field(default=default, metadata=about)
 
 
@@ -37,83 +78,85 @@ class RunConfig:
     Make one with `read_command_line`, `resolve` or `RunConfig.load`, which check it.
     """
 
-    problem: str = _key("what is trained", needs="a problem's name", decides_result=True, shown="required")
+    problem: str = _key("what is trained", anything("a problem's name"), decides=True, shown="required")
     random_seed: int = _key(
-        "seed of all randomness", needs="an integer from 0 to 2**63 - 1", decides_result=True, shown="required"
+        "seed of all randomness",
+        Range("an integer from 0 to 2**63 - 1", lambda value: 0 <= value < 2**63),
+        decides=True,
+        shown="required",
     )
     position: str = _key(
         "mask, where BatchNorm stands: 0,0,1,1,1 | [0,0,1,1,1] | 00111 | all | none",
-        needs="a mask",
+        anything("a mask"),
         default="all",
-        decides_result=True,
+        decides=True,
     )
-    ablation: str = _key(
-        "mode, what of BatchNorm is trained", needs="a mode", default=Ablation.TRAINED_BN.value, decides_result=True
-    )
-    tuning_conf: str = _key("file of hyperparameters", needs="a file", default="configs/basic_config.yaml")
+    ablation: str = _key("mode, what of BatchNorm is trained", anything("a mode"), default=DEFAULT_MODE, decides=True)
+    tuning_conf: str = _key("file of hyperparameters", anything("a file"), default="configs/basic_config.yaml")
     optimizer: str = _key(
-        "an optimizer that the problem's entry in TUNING_CONF has",
-        needs="an optimizer's name",
-        default="SGD",
-        decides_result=True,
+        "an optimizer that the problem's entry in TUNING_CONF has", anything("an optimizer's name"), default="SGD", decides=True
     )
-    lr: float = _key("learning rate", needs=POSITIVE.words, decides_result=True, shown=TUNED)
-    opt_hpars: dict[str, float] = field(
-        default_factory=dict,
-        metadata={
-            "help": "OPT_HPARS.name=value: one of the optimizer's other hyperparameters",
-            "needs": "a number",
-            "decides_result": True,
-            "default": TUNED,
-        },
+    lr: float = _key("learning rate", POSITIVE, decides=True, shown=TUNED)
+    opt_hpars: dict[str, float] = _key(
+        "OPT_HPARS.name=value: one of the optimizer's other hyperparameters",
+        anything("a number"),
+        default={},
+        decides=True,
+        shown=TUNED,
     )
     lr_schedule: dict[str, Any] | None = _key(
         "LR_SCHEDULE=name, LR_SCHEDULE.setting=value, or null for a constant rate",
-        needs="a schedule's name, or null",
-        decides_result=True,
+        anything("a schedule's name, or null"),
         default=None,
+        decides=True,
         shown=TUNED,
     )
-    num_epochs: int = _key("epochs to train", needs="an integer >= 1", decides_result=True, shown=TUNED)
-    batch_size: int = _key("images in a training batch", needs="an integer >= 1", decides_result=True, shown=TUNED)
+    num_epochs: int = _key("epochs to train", whole_from(1), decides=True, shown=TUNED)
+    batch_size: int = _key("images in a training batch", whole_from(1), decides=True, shown=TUNED)
     max_steps: int | None = _key(
-        "stop after exactly this many updates", needs="an integer >= 1", default=None, decides_result=True, shown="none"
+        "stop after exactly this many updates",
+        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        default=None,
+        decides=True,
+        shown="none",
     )
-    l2_reg: float = _key(
-        "L2 factor on weights, never on biases, gamma or beta",
-        needs="a finite number >= 0",
-        default=0.0,
-        decides_result=True,
-    )
+    l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", FINITE_NOT_NEGATIVE, default=0.0, decides=True)
     bias_init: Union[float, str] = _key(  # noqa: UP007  (OmegaConf reads typing.Union only)
         "deepobs: the problem's own initial biases; a number: all biases start there",
-        needs="deepobs or a finite number",
+        Range("deepobs or a finite number", lambda value: value == "deepobs" or math.isfinite(float(value))),
         default="deepobs",
-        decides_result=True,
+        decides=True,
     )
-    precision: str = _key("fp32, or bf16 (autocast)", needs=" or ".join(PRECISIONS), default="fp32", decides_result=True)
+    precision: str = _key("fp32, or bf16 (autocast)", one_of("fp32", "bf16"), default="fp32", decides=True)
     compile: bool = _key(
         "torch.compile the training step: needs a C++ compiler; slower on a CPU, not measured on a GPU",
-        needs="true or false",
+        BOOLEAN,
         default=False,
-        decides_result=True,
+        decides=True,
     )
-    obs_datasets: str = _key("where image sets are kept, and downloaded to when absent", needs="a folder", default="data")
-    output_dir: str = _key("where runs are kept", needs="a folder", default="output")
-    device: str = _key("auto | cpu | cuda | cuda:1", needs="auto, cpu, cuda or cuda:N", default="auto")
+    obs_datasets: str = _key("where image sets are kept, and downloaded to when absent", FOLDER, default="data")
+    output_dir: str = _key("where runs are kept", FOLDER, default="output")
+    named_keys: str = _key(
+        "keys that stand in the run directory's name after the mode; auto: those that decide the result and are not as "
+        "TUNING_CONF and the defaults say",
+        anything("auto, or keys with commas"),
+        default="",
+        shown="auto",
+    )
+    device: str = _key("auto | cpu | cuda | cuda:1", Range("auto, cpu, cuda or cuda:N", is_device), default="auto")
     memory_format: str = _key(
         "auto (the faster for device and precision) | contiguous | channels_last",
-        needs=" or ".join(MEMORY_FORMATS),
+        one_of("auto", "contiguous", "channels_last"),
         default="auto",
     )
-    threads: int = _key("CPU threads of this run", needs="an integer >= 1", shown="all cores")
-    log_every_steps: int = _key(
-        "updates between two records of loss, gamma, beta and bias; 0: only the last",
-        needs="an integer >= 0",
-        default=5,
+    threads: int = _key(
+        "CPU threads of this run", Range("an integer >= 1", lambda value: 1 <= value <= 4096), shown="all cores"
     )
-    deterministic: bool = _key("bit-reproducible kernels", needs="true or false", default=True)
-    overwrite: bool = _key("start the run directory afresh", needs="true or false", default=False)
+    log_every_steps: int = _key(
+        "updates between two records of loss, gamma, beta and bias; 0: only the last", whole_from(0), default=5
+    )
+    deterministic: bool = _key("bit-reproducible kernels", BOOLEAN, default=True)
+    overwrite: bool = _key("start the run directory afresh", BOOLEAN, default=False)
 
     @property
     def mask(self) -> Mask:
@@ -121,26 +164,52 @@ class RunConfig:
         return tuple(int(digit) for digit in self.position.split(","))
 
     @property
-    def mode(self) -> Ablation:
-        """What of BatchNorm is trained."""
-        return Ablation(self.ablation)
+    def mode(self) -> Mode:
+        """What of BatchNorm is trained: a row of the table of modes."""
+        return find_mode(self.ablation)
 
     @property
     def directory(self) -> Path:
-        """Where the run lies: OUTPUT_DIR/SEED__PROBLEM__MASK/Lr_LR/Ep_EPOCHS/ABLATION."""
-        run = f"{self.random_seed}__{self.problem}__{self.position}"
-        return Path(self.output_dir) / run / f"Lr_{self.lr!r}" / f"Ep_{self.num_epochs}" / self.ablation
+        """Where the run lies: OUTPUT_DIR/SEED__PROBLEM__MASK/Lr_LR/Ep_EPOCHS/MODE, the keys of NAMED_KEYS after the mode."""
+        run = f"{self.random_seed}__{problem_name(self.problem)}__{self.position}"
+        return Path(self.output_dir) / run / f"Lr_{self.lr!r}" / f"Ep_{self.num_epochs}" / self._last_part()
+
+    def _last_part(self) -> str:
+        """Name mode and NAMED_KEYS, `trained_bn__PRECISION=bf16`, in at most `MAX_NAME_BYTES` bytes: a digest ends a longer name."""
+        arguments = [argument for name in self.named_keys.split(",") if name for argument in self._arguments_of(name)]
+        parts = [self.ablation, *(re.sub(r"[^A-Za-z0-9._,=+-]", "_", argument) for argument in arguments)]
+        whole = "__".join(parts)
+        if len(whole) <= MAX_NAME_BYTES:
+            return whole
+        digest = hashlib.sha256("__".join(arguments).encode()).hexdigest()[:12]
+        while len("__".join([*parts, digest])) > MAX_NAME_BYTES:
+            parts.pop()
+        return "__".join([*parts, digest])
+
+    def _arguments_of(self, name: str) -> list[str]:
+        """Return the `KEY=value` arguments that give one key its value."""
+        key, _, setting = name.partition(".")
+        value = getattr(self, key.lower())
+        if setting:
+            return [f"{name}={_as_argument(value[setting])}"]
+        if isinstance(value, dict):
+            named = [f"{name}={value['name']}"] if "name" in value else []
+            return named + [f"{name}.{part}={_as_argument(value[part])}" for part in sorted(value) if part != "name"]
+        return [f"{name}={_as_argument(value)}"]
+
+    def deciding_keys(self) -> dict[str, Any]:
+        """Return the keys that decide the result up to rounding, with their values, defaults too."""
+        values = {entry.name.upper(): getattr(self, entry.name) for entry in _deciding_fields()}
+        return {**values, "PROBLEM": problem_name(self.problem)}
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the keys that decide the result up to rounding; two runs that agree in them are the same run.
+        """Return what decides the result up to rounding; two runs that agree in it are the same run.
 
-        The images' digest belongs to it too; it is added when the images have been read. With an all-zero mask
-        the four modes are one run.
+        A key that stands at `RunConfig`'s own default is left out, so that a new key makes no other run of an old one. The
+        images' digest belongs to it too; it is added when the images have been read.
         """
-        decisive = {entry.name.upper(): getattr(self, entry.name) for entry in fields(self) if entry.metadata["decides_result"]}
-        if not any(self.mask):
-            decisive["ABLATION"] = Ablation.TRAINED_BN.value
-        return decisive
+        digest = find_problem(self.problem).source_digest
+        return canonical_fingerprint({**self.deciding_keys(), **({"PROBLEM_FILE": digest} if digest else {})})
 
     def to_dict(self) -> dict[str, Any]:
         """Return all keys in upper case with plain values, as `config.yaml` and the run's record hold them."""
@@ -153,10 +222,16 @@ class RunConfig:
         Raises:
             ConfigError: a key is unknown, missing or has a wrong type.
         """
-        typed = _blank()
+        values = {}
         for key, value in stored.items():
-            _set(typed, _field_name(str(key)), value, shown=f"{key}={value}")
-        return _frozen(typed)
+            entry = _field(str(key))
+            if not _is_plain(value, entry):
+                raise ConfigError(f"{key}={value}: must be {_valid(entry).words}")
+            values[entry.name] = float(value) if entry.type == "float" else value
+        missing = [entry.name.upper() for entry in fields(cls) if entry.name not in values and _default(entry) is MISSING]
+        if missing:
+            raise ConfigError(f"{', '.join(sorted(missing))}: missing")
+        return cls(**values)
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
@@ -165,7 +240,7 @@ class RunConfig:
         Raises:
             ConfigError: the file is missing, malformed or not a run's configuration.
         """
-        return cls.from_dict(_read_yaml(path, key="config"))
+        return cls.from_dict(read_yaml(path, key="config"))
 
     def save(self, path: Path) -> None:
         """Write `config.yaml`."""
@@ -196,15 +271,6 @@ def split_arguments(arguments: Iterable[str]) -> dict[str, str]:
     return overrides
 
 
-def read_tuning(path: Path) -> dict[str, Any]:
-    """Read a file of hyperparameters: problem -> its entry.
-
-    Raises:
-        ConfigError: it is missing or malformed.
-    """
-    return _read_yaml(path, key="TUNING_CONF")
-
-
 def override_name(key: str) -> str:
     """Return the name under which `resolve` takes a key that is given in any case, as `OPT_HPARS.momentum`.
 
@@ -212,7 +278,7 @@ def override_name(key: str) -> str:
         ConfigError: there is no such key.
     """
     group, dot, name = key.partition(".")
-    full_name = _field_name(group) + dot + _as_spelt(name)
+    full_name = _field(group).name + dot + _as_spelt(name)
     return "lr" if full_name == "opt_hpars.lr" else full_name
 
 
@@ -226,7 +292,8 @@ def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[
     Raises:
         ConfigError: a value or the tuning file is wrong.
     """
-    typed = _blank()
+    typed: DictConfig = OmegaConf.structured(RunConfig)
+    OmegaConf.set_readonly(typed, False)  # as a frozen dataclass is to OmegaConf
     for key, value in overrides.items():
         if "." not in key and key not in ("lr_schedule", "opt_hpars"):
             _set(typed, key, value, shown=f"{key.upper()}={value}")
@@ -235,23 +302,74 @@ def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[
     for required in ("problem", "random_seed"):
         if OmegaConf.is_missing(typed, required):
             raise ConfigError(f"{required.upper()} is required; give {required.upper()}=..., --help lists the keys")
-    _apply_tuning(typed, _tuning_entry(typed, read_tuning), overrides)
-    return _checked(typed)
+    if typed.optimizer not in OPTIMIZERS:
+        raise ConfigError(f"OPTIMIZER={typed.optimizer}: no such optimizer; {nearest_first(typed.optimizer, OPTIMIZERS)}")
+    path = Path(typed.tuning_conf)
+    tuned = tuned_values(read_tuning(path), path=path, problem=problem_name(typed.problem), optimizer=typed.optimizer)
+    _fill_(typed, tuned, overrides)
+    config = _checked(cast(RunConfig, OmegaConf.to_object(typed)))
+    named = str(overrides.get("named_keys", "auto"))
+    return replace(config, named_keys=",".join(_unusual(config, tuned) if named == "auto" else _deciding_names(named)))
 
 
-def _blank() -> DictConfig:
-    """Return the typed keys at their defaults; a frozen dataclass is read-only to OmegaConf, which is lifted here."""
-    typed: DictConfig = OmegaConf.structured(RunConfig)
-    OmegaConf.set_readonly(typed, False)
-    return typed
+def canonical_fingerprint(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the keys that stand at `RunConfig`'s default; records of format version 1 hold them."""
+    return {key: value for key, value in values.items() if value != _default_of(key)}
 
 
-def _field_name(key: str) -> str:
-    names = [entry.name for entry in fields(RunConfig)]
-    name = key.lower()
-    if name not in names:
-        raise ConfigError(f"{key}: unknown key; {nearest_first(key.upper(), [known.upper() for known in names])}")
-    return name
+def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Name the keys in which two fingerprints differ, with both values: `BATCH_SIZE (128 there, 64 here)`.
+
+    The images' digest is compared where both have it.
+    """
+    keys = [key for key in {**stored, **current} if key != "images" or (key in stored and key in current)]
+    pairs = {key: (stored.get(key, _default_of(key)), current.get(key, _default_of(key))) for key in sorted(keys)}
+    return [f"{key} ({_short(there)} there, {_short(here)} here)" for key, (there, here) in pairs.items() if there != here]
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use; a SLURM job has those it asked for, even where it is not bound to them."""
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, int(granted)) if granted.isdecimal() and int(granted) else cores
+
+
+def _field(key: str) -> Field[Any]:
+    """Return the field of a key in any case.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    known = {entry.name: entry for entry in fields(RunConfig)}
+    if key.lower() not in known:
+        raise ConfigError(f"{key}: unknown key; {nearest_first(key.upper(), [name.upper() for name in known])}")
+    return known[key.lower()]
+
+
+def _deciding_fields() -> list[Field[Any]]:
+    return [entry for entry in fields(RunConfig) if entry.metadata["decides"]]
+
+
+def _valid(entry: Field[Any]) -> Range:
+    return cast(Range, entry.metadata["valid"])
+
+
+def _default(entry: Field[Any]) -> Any:
+    return entry.default if entry.default_factory is NO_DEFAULT else entry.default_factory()
+
+
+def _default_of(key: str) -> Any:
+    """Return the default of a fingerprint's key; None where it is none of `RunConfig`'s."""
+    return next((_default(entry) for entry in fields(RunConfig) if entry.name.upper() == key), None)
+
+
+def _is_plain(value: Any, entry: Field[Any]) -> bool:
+    """Say whether a stored value has its field's type; a JSON file holds 1.0 as 1 where a program wrote it so."""
+    if isinstance(value, bool):
+        return entry.type == "bool"
+    types = {"int": int, "float": (int, float), "str": str, "bool": bool, "int | None": (int, type(None))}
+    more = {"dict[str, float]": dict, "dict[str, Any] | None": (dict, type(None)), "Union[float, str]": (int, float, str)}
+    return isinstance(value, cast(Any, {**types, **more}[cast(str, entry.type)]))
 
 
 def _as_spelt(name: str) -> str:
@@ -260,104 +378,37 @@ def _as_spelt(name: str) -> str:
     return next((spelling for spelling in spellings if spelling.lower() == name.lower()), name.lower())
 
 
-def _needs(name: str) -> str:
-    return next(str(entry.metadata["needs"]) for entry in fields(RunConfig) if entry.name == name)
-
-
 def _set(typed: DictConfig, name: str, value: Any, *, shown: str) -> None:
     """Assign one key, turning text into the field's type; OmegaConf's own messages take several lines."""
+    entry = _field(name)
+    needs = _valid(entry).words
     if isinstance(value, str):
         if "${" in value:
             raise ConfigError(f"{shown}: interpolations are not supported")
         if "\0" in value or "\n" in value:
             raise ConfigError(f"{shown!r}: must be on one line")
-        if value.lower() in ("null", "none") and name == "max_steps":
+        if value.lower() in ("null", "none") and entry.type == "int | None":
             value = None
         if name == "bias_init" and value != "deepobs":
-            value = _number(value, shown=shown, needs=_needs(name))
-    if isinstance(value, bool) and not isinstance(getattr(RunConfig, name, None), bool):
-        raise ConfigError(f"{shown}: must be {_needs(name)}")
+            value = read_number(value, shown=shown, needs=needs)
+    if isinstance(value, bool) and entry.type != "bool":
+        raise ConfigError(f"{shown}: must be {needs}")
     try:
         OmegaConf.update(typed, name, value, merge=False)
     except OmegaConfBaseException:
-        raise ConfigError(f"{shown}: must be {_needs(name)}") from None
-
-
-def _number(value: object, *, shown: str, needs: str) -> float:
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        return float(cast(Any, value))
-    except (TypeError, ValueError):
         raise ConfigError(f"{shown}: must be {needs}") from None
 
 
-def _read_yaml(path: Path, *, key: str) -> dict[str, Any]:
-    try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{key}={path}: no such file") from None
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{key}={path}: not valid YAML: {one_line(error)}") from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{key}={path}: cannot be read: {one_line(error)}") from None
-    except AssertionError:  # what OmegaConf says of a file that holds one number
-        loaded = None
-    if not isinstance(loaded, dict) or not loaded:
-        raise ConfigError(f"{key}={path}: holds no entries")
-    return cast("dict[str, Any]", loaded)
-
-
-def _tuning_entry(typed: DictConfig, read_tuning: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Return the problem's entry of the tuning file: batch_size, num_epochs, and the optimizer's block under its name."""
-    problem, optimizer, path = typed.problem, typed.optimizer, Path(typed.tuning_conf)
-    if optimizer not in OPTIMIZERS:
-        raise ConfigError(f"OPTIMIZER={optimizer}: no such optimizer; {nearest_first(optimizer, OPTIMIZERS)}")
-    entries = read_tuning(path)
-    where = f"TUNING_CONF={path}: {problem}"
-    if problem not in entries:
-        raise ConfigError(f"TUNING_CONF={path}: has no entry for {problem}; it has {', '.join(map(str, entries))}")
-    entry = entries[problem]
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: must hold batch_size, num_epochs and optimizers")
-    known = ["batch_size", "num_epochs", *OPTIMIZERS]
-    for name in entry:
-        if name not in known:
-            raise ConfigError(f"{where}.{name}: unknown; {nearest_first(str(name), known)}")
-    if optimizer not in entry:
-        has = ", ".join(name for name in entry if name in OPTIMIZERS) or "none"
-        raise ConfigError(f"OPTIMIZER={optimizer}: {problem} in {path} has no entry for it; it has {has}")
-    block = entry[optimizer]
-    if not isinstance(block, dict) or not isinstance(block.get("opt_hpars"), dict):
-        raise ConfigError(f"{where}.{optimizer}: must hold opt_hpars and lr_schedule")
-    for name in block:
-        if name not in ("opt_hpars", "lr_schedule"):
-            raise ConfigError(f"{where}.{optimizer}.{name}: unknown; {nearest_first(str(name), ['opt_hpars', 'lr_schedule'])}")
-    return entry
-
-
-def _apply_tuning(typed: DictConfig, entry: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> None:
     """Fill what the tuning file gives and the overrides do not, and lay the nested overrides over it."""
-    where = f"TUNING_CONF={typed.tuning_conf}: {typed.problem}"
     for name in ("batch_size", "num_epochs"):
         if not OmegaConf.is_missing(typed, name):
             continue
-        if name not in entry:
-            raise ConfigError(f"{where}: lacks {name}; give {name.upper()}=... or add it")
-        _set(typed, name, entry[name], shown=f"{where}.{name}={entry[name]}")
-    block = entry[typed.optimizer]
-    tuned = {
-        str(name): _number(value, shown=f"{where}.{typed.optimizer}.opt_hpars.{name}={value}", needs="a number")
-        for name, value in block["opt_hpars"].items()
-    }
-    schedule: Any = block.get("lr_schedule")
-    if schedule is not None and not isinstance(schedule, dict):
-        raise ConfigError(f"{where}.{typed.optimizer}.lr_schedule={schedule}: must be null or {{name: ..., settings}}")
-    check_hyperparameters(
-        typed.optimizer,
-        {name: value for name, value in tuned.items() if name != "lr"},
-        where=f"{where}.{typed.optimizer}.opt_hpars",
-    )
+        value = getattr(tuned, name)
+        if value is None:
+            raise ConfigError(f"{tuned.where}: lacks {name}; give {name.upper()}=... or add it")
+        _set(typed, name, value, shown=f"{tuned.where}.{name}={value}")
+    hyperparameters, schedule = {**tuned.opt_hpars, "lr": tuned.lr}, tuned.lr_schedule
     for key, value in overrides.items():
         group, _, name = key.partition(".")
         shown = f"{group.upper()}{'.' + name if name else ''}={value}"
@@ -366,17 +417,19 @@ def _apply_tuning(typed: DictConfig, entry: Mapping[str, Any], overrides: Mappin
             for hyperparameter, number in given.items():
                 if not hyperparameter:
                     raise ConfigError(f"{shown}: give OPT_HPARS.name=value")
-                tuned[str(hyperparameter)] = _number(number, shown=shown, needs="a number")
+                hyperparameters[str(hyperparameter)] = read_number(number, shown=shown)
         elif group == "lr_schedule":
             schedule = _override_schedule(schedule, name, value, shown=shown)
         elif name:
             raise ConfigError(f"{shown}: {group.upper()} takes a plain value")
+    lr = hyperparameters.pop("lr")
     if OmegaConf.is_missing(typed, "lr"):
-        if "lr" not in tuned:
-            raise ConfigError(f"{where}.{typed.optimizer}.opt_hpars: lacks lr; give LR=... or add it")
-        typed.lr = tuned["lr"]
-    tuned.pop("lr", None)
-    typed.opt_hpars = tuned
+        if lr is None:
+            raise ConfigError(f"{tuned.where}.{typed.optimizer}.opt_hpars: lacks lr; give LR=... or add it")
+        typed.lr = lr
+    if OmegaConf.is_missing(typed, "threads"):
+        typed.threads = available_cores()
+    typed.opt_hpars = hyperparameters
     typed.lr_schedule = schedule
 
 
@@ -388,65 +441,26 @@ def _override_schedule(schedule: dict[str, Any] | None, setting: str, value: Any
     if setting == "name":
         return {**(schedule or {}), "name": str(value)}
     if isinstance(value, str):
-        items = [_number(item, shown=shown, needs="a number") for item in value.strip("[]").split(",")]
+        items = [read_number(item, shown=shown) for item in value.strip("[]").split(",")]
         value = items if setting == "milestones" else items[0]
     return {**(schedule or {}), setting: value}
 
 
-def _checked(typed: DictConfig) -> RunConfig:
-    """Check ranges, put values into their one canonical form, and freeze the whole."""
-    if OmegaConf.is_missing(typed, "threads"):
-        typed.threads = available_cores()
-    config = _frozen(typed)
-    slots = find_problem(config.problem).slots
-    mask = parse_mask(config.position, slots)
-    Ablation.parse(config.ablation)
-    if config.optimizer not in OPTIMIZERS:
-        raise ConfigError(f"OPTIMIZER={config.optimizer}: no such optimizer; {nearest_first(config.optimizer, OPTIMIZERS)}")
-    for name, valid in (
-        ("random_seed", 0 <= config.random_seed < 2**63),
-        ("lr", 0 < config.lr < math.inf),
-        ("num_epochs", config.num_epochs >= 1),
-        ("batch_size", config.batch_size >= 1),
-        ("max_steps", config.max_steps is None or config.max_steps >= 1),
-        ("l2_reg", 0 <= config.l2_reg < math.inf),
-        ("bias_init", config.bias_init == "deepobs" or math.isfinite(float(config.bias_init))),
-        ("precision", config.precision in PRECISIONS),
-        ("memory_format", config.memory_format in MEMORY_FORMATS),
-        ("device", is_device(config.device)),
-        ("threads", 1 <= config.threads <= 4096),
-        ("log_every_steps", config.log_every_steps >= 0),
-    ):
-        if not valid:
-            raise ConfigError(f"{name.upper()}={getattr(config, name)}: must be {_needs(name)}")
-    for name in ("obs_datasets", "output_dir"):
-        if not getattr(config, name).strip():
-            raise ConfigError(f"{name.upper()}: is empty; must be {_needs(name)}")
+def _checked(config: RunConfig) -> RunConfig:
+    """Check each key and what keys ask of each other, and put values into their one canonical form."""
+    mask = parse_mask(config.position, find_problem(config.problem).slots)
+    mode = canonical_mode(mask, find_mode(config.ablation).name)
+    for entry in fields(config):
+        value, valid = getattr(config, entry.name), _valid(entry)
+        if not valid.allows(value):
+            wrong = f"={value}:" if str(value).strip() else ": is empty;"
+            raise ConfigError(f"{entry.name.upper()}{wrong} must be {valid.words}")
     if config.optimizer == "AdamW" and config.l2_reg:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
     check_schedule(config.lr_schedule, epochs=config.num_epochs, where="LR_SCHEDULE")
     overwrite = config.overwrite and not _is_requeued()
-    return replace(config, position=format_mask(mask), lr=float(config.lr), overwrite=overwrite)
-
-
-def _frozen(typed: DictConfig) -> RunConfig:
-    missing = sorted(str(key).upper() for key in OmegaConf.missing_keys(typed))
-    if missing:
-        raise ConfigError(f"{', '.join(missing)}: missing")
-    return cast(RunConfig, OmegaConf.to_object(typed))
-
-
-def is_device(text: str) -> bool:
-    """Say whether DEVICE takes this text; whether the device is there, torch alone knows."""
-    return text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal() and text.isascii())
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use; a SLURM job has those it asked for, even where it is not bound to them."""
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, int(granted)) if granted.isdecimal() and int(granted) else cores
+    return replace(config, position=format_mask(mask), ablation=mode, lr=float(config.lr), overwrite=overwrite)
 
 
 def _is_requeued() -> bool:
@@ -454,10 +468,41 @@ def _is_requeued() -> bool:
     return os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
-def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Name the keys in which two fingerprints differ, with both values: `BATCH_SIZE (128 there, 64 here)`."""
-    keys = [key for key in {**stored, **current} if stored.get(key) != current.get(key)]
-    return [f"{key} ({_short(stored.get(key))} there, {_short(current.get(key))} here)" for key in sorted(keys)]
+_IN_PATH = ("problem", "random_seed", "position", "ablation", "lr", "num_epochs")
+"""The deciding keys that always stand in the run directory's path."""
+
+
+def _unusual(config: RunConfig, tuned: Tuned) -> list[str]:
+    """Name the deciding keys outside the path that do not stand at what the tuning file and the defaults say."""
+    usual = {entry.name: _default(entry) for entry in _deciding_fields()}
+    usual |= {"batch_size": tuned.batch_size, "opt_hpars": tuned.opt_hpars, "lr_schedule": tuned.lr_schedule}
+    names: list[str] = []
+    for name in (entry.name for entry in _deciding_fields() if entry.name not in _IN_PATH):
+        value = getattr(config, name)
+        if name == "opt_hpars":
+            names += [f"OPT_HPARS.{each}" for each in sorted(value) if value[each] != tuned.opt_hpars.get(each)]
+        elif value != usual[name]:
+            names.append(name.upper())
+    return names
+
+
+def _deciding_names(text: str) -> list[str]:
+    """Read a list of deciding keys, and put it into the one order in which they stand in a directory's name."""
+    known = [entry.name for entry in _deciding_fields() if entry.name not in _IN_PATH]
+    names = set()
+    for given in (part.strip() for part in text.split(",") if part.strip()):
+        group, dot, setting = override_name(given).partition(".")
+        if group not in known:
+            raise ConfigError(f"NAMED_KEYS={text}: {given} is not one of {', '.join(name.upper() for name in known)}")
+        names.add(group.upper() + dot + setting)
+    return sorted(names, key=lambda name: (known.index(name.partition(".")[0].lower()), name))
+
+
+def _as_argument(value: Any) -> str:
+    """Write a value as the command line takes it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _short(value: object) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ import torch
 from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.logs import logger
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+"""Parameters of mallopt, from malloc.h."""
 
 
 def prepare_torch(config: RunConfig) -> torch.device:
@@ -104,6 +109,22 @@ def merge_versions(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
     changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
     logger.warning("the run goes on under other conditions, its last bits may differ: %s", "; ".join(changed))
     return {**now, "earlier_parts": [*parts, before]}
+
+
+def keep_freed_memory() -> bool:
+    """Let freed memory stay with the process, for its next allocation; say whether the C library took that (glibc does).
+
+    It changes no result. glibc maps a buffer of an activation's size anew at each allocation and unmaps it when it is
+    freed, so that every step touches fresh pages: on virtual machines this costs as much as the convolutions (benchmarks/).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 64 * 2**20}
+    return all(mallopt(parameter, value) == 1 for parameter, value in settings.items())
 
 
 def _git_commit() -> str | None:

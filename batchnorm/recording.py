@@ -1,25 +1,21 @@
-"""What a run records while it trains: rows gather on the device and go to the record by block; checkpoints; stopping.
+"""What a run records while it trains: rows gather on the device and go to the record by block.
 
 The training loop calls it and knows nothing of files. A step makes the host wait for the device only where a block is full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from batchnorm.ablation import SlotParameters
-from batchnorm.checkpoint import save_checkpoint
-from batchnorm.logs import logger
-from batchnorm.rundir import RunDirectory
-from batchnorm.stop import Interrupted, StopRequest
+from batchnorm.probing import Probe
+from batchnorm.quantities import Quantity, of_axis
+from batchnorm.slots import Slot, SlotUpdate, begin_update
 from batchnorm.store import Mark, RunWriter, Status
-
-if TYPE_CHECKING:
-    from batchnorm.training import TrainingState
 
 BLOCK_ROWS = 64
 
@@ -29,151 +25,187 @@ class Diverged(Exception):
 
 
 class Recorder:
-    """Records one run.
+    """Records one run, on the axes of `batchnorm.quantities`.
 
     Args:
         writer: the record.
-        directory: where checkpoints go.
-        state: the training that is recorded.
-        parameters: what of its network is recorded.
-        stop: whether the run is to stop.
+        slots: what stands in the network's slots.
+        quantities: what is recorded.
+        device: where the network is.
+        every: record each so many steps; 0: only the last snapshot.
     """
 
     def __init__(
-        self,
-        writer: RunWriter,
-        directory: RunDirectory,
-        *,
-        state: TrainingState,
-        parameters: SlotParameters,
-        stop: StopRequest,
+        self, writer: RunWriter, slots: Sequence[Slot], quantities: Sequence[Quantity], *, device: torch.device, every: int
     ) -> None:
-        self.directory = directory
         self._writer = writer
-        self._state = state
-        self._stop = stop
-        self._every = state.config.log_every_steps
-        tracked = {"gamma": parameters.gamma, "beta": parameters.beta, "bias": parameters.bias}
-        self._snapshots = {
-            f"snapshots/{name}/{slot}": value for name, group in tracked.items() for slot, value in group.items()
-        }
-        statistics = {"mean": parameters.running_mean, "var": parameters.running_var}
-        self._statistics = {
-            f"running/{name}/{slot}": value for name, group in statistics.items() for slot, value in group.items()
-        }
-        width = 1 + sum(len(value) for value in self._snapshots.values())
-        self._block = torch.empty(BLOCK_ROWS, width, device=state.device)
-        self._rows: list[tuple[int, float]] = []
+        self._every = every
+        self._slots = {slot.name: slot for slot in slots}
+        parts = {axis: _parts(of_axis(axis, quantities), slots) for axis in ("epochs", "snapshots", "updates", "probes")}
+        self._epoch_end, self._probes = parts["epochs"], parts["probes"]
+        self._snapshots = _Block(parts["snapshots"], device, more=1)  # and the loss
+        self._updates = _Block(parts["updates"], device)
+        self._begun: dict[str, SlotUpdate] = {}
 
     @property
     def epochs(self) -> int:
         """How many epochs are recorded, epoch 0 among them."""
-        return self._writer.rows("epochs/epoch")
+        return self._writer.rows("epochs")
 
-    def step(self, loss: torch.Tensor) -> None:
-        """Note the loss of the step and the parameters before its update, if it is a step to record."""
-        if self._every and self._state.step % self._every == 0:
-            if len(self._rows) == BLOCK_ROWS:
-                self._write_block()
-            self._note_row(loss)
+    def before_update(self, step: int, lr: float, loss: torch.Tensor) -> None:
+        """Note the loss of the step, and what stands before its update, if it is a step to record."""
+        if self._every and step % self._every == 0:
+            if self._snapshots.is_full:
+                self.write_block()
+            self._snapshots.note((step, lr), [loss, *self._read_slots()])
+            if self._updates.parts:
+                self._begun = {part.slot: begin_update(self._slots[part.slot], lr) for part in self._updates.parts}
 
-    def stop_if_asked(self) -> None:
-        """Write a checkpoint and end the training, if somebody asked for it.
+    def after_update(self) -> None:
+        """Note what both sides of the update tell, if `before_update` noted the one side."""
+        if self._begun:
+            step, lr = self._snapshots.index[-1]
+            self._updates.note((step, lr), [part.read(self._begun[part.slot]) for part in self._updates.parts])
+            self._begun = {}
 
-        Raises:
-            Interrupted: somebody did.
-        """
-        if self._stop:
-            self._write_block()
-            self._save_checkpoint()
-            raise Interrupted(self._stop.signal.name if self._stop.signal else "a request")
-
-    def training_done(self, epoch: int) -> None:
-        """Bring an epoch's rows to the record, and add the snapshot after the last update where it was the last epoch.
+    def training_ended(self, step: int, lr: float) -> None:
+        """Add the snapshot after the last update, once.
 
         Raises:
             Diverged: a recorded loss is not finite.
         """
-        self._write_block()
-        if epoch and self._state.step == self._state.total_steps and not self._has_last_snapshot():
-            self._note_row(torch.zeros((), device=self._state.device))
-            self._write_snapshots(self._fetch_block())
+        self.write_block()
+        if self._writer.rows("snapshots") == self._writer.rows("batches"):
+            self._snapshots.note((step, lr), [torch.zeros((), device=self._snapshots.rows.device), *self._read_slots()])
+            index, rows = self._snapshots.take()
+            self._write_snapshots(index, rows)
 
-    def epoch(self, epoch: int, metrics: Mapping[str, float], *, train_seconds: float, eval_seconds: float) -> None:
-        """Record an epoch's metrics and running statistics, and save a checkpoint.
+    def probe(self, epoch: int, step: int, probe: Probe) -> None:
+        """Measure the network beside the evaluation."""
+        if self._probes:
+            slots = self._slots
+            values = [part.read(probe, slots[part.slot]) if part.slot else part.read(probe) for part in self._probes]
+            rows = {"probes/epoch": [epoch], "probes/step": [step]}
+            self._writer.append("probes", rows | _split(_fetch(values)[None], self._probes))
+
+    def epoch(self, epoch: int, step: int, lr: float, metrics: Mapping[str, float]) -> None:
+        """Record an epoch's metrics and times, and what stands at its end.
 
         Raises:
             Diverged: the training loss is not finite.
         """
-        state = self._state
-        row = {"epoch": epoch, "step": state.step, "lr": state.lr, **metrics}
-        row |= {"train_seconds": train_seconds, "eval_seconds": eval_seconds}
-        rows = {f"epochs/{name}": np.array([value]) for name, value in row.items()}
-        self._writer.append(rows | self._split(_flat(self._statistics)[None], self._statistics))
+        given = {"epoch": epoch, "step": step, "lr": lr, **metrics}
+        rows = {f"epochs/{name}": np.array([value]) for name, value in given.items()}
+        values = _fetch([part.read(self._slots[part.slot]) for part in self._epoch_end])
+        self._writer.append("epochs", rows | _split(values[None], self._epoch_end))
         if not np.isfinite(metrics["train_loss"]):
-            raise Diverged(f"train loss {metrics['train_loss']} after epoch {epoch}, step {state.step}")
-        self._save_checkpoint()
+            raise Diverged(f"train loss {metrics['train_loss']} after epoch {epoch}, step {step}")
+
+    def write_block(self) -> None:
+        """Bring the noted rows to the record.
+
+        Raises:
+            Diverged: a loss is not finite; the rows after it are dropped.
+        """
+        index, rows = self._snapshots.take()
+        finite = np.isfinite(rows[:, 0])
+        kept = len(rows) if finite.all() else int(np.argmin(finite)) + 1
+        index, rows = index[:kept], rows[:kept]
+        if kept:
+            steps, rates = zip(*index, strict=True)
+            self._writer.append("batches", {"batches/step": steps, "batches/loss": rows[:, 0], "batches/lr": rates})
+            self._write_snapshots(index, rows)
+        if self._updates.parts:
+            index, updates = self._updates.take()
+            steps_of = {"updates/step": [step for step, _ in index[:kept]]}
+            self._writer.append("updates", steps_of | _split(updates[:kept], self._updates.parts))
+        if not finite.all():
+            raise Diverged(f"loss {rows[-1, 0]} at step {steps[-1]}")
+
+    def flush(self) -> Mark:
+        """Bring all to the disk, and return how far the record goes."""
+        self.write_block()
+        return self._writer.flush()
 
     def finish(self, status: Status) -> None:
-        """Record how the run ended; it needs no checkpoint any more."""
+        """Record how the run ended."""
         self._writer.finish(status)
-        self.directory.checkpoint.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the record of a run that goes on another time."""
+        """Close the record of a run that is resumed another time."""
         self._writer.close()
 
-    def _note_row(self, loss: torch.Tensor) -> None:
-        row = self._block[len(self._rows)]
-        with torch.no_grad():
-            torch.cat([loss.detach().view(1), *self._snapshots.values()], out=row)
-        self._rows.append((self._state.step, self._state.lr))
+    def _read_slots(self) -> list[torch.Tensor]:
+        return [part.read(self._slots[part.slot]) for part in self._snapshots.parts]
 
-    def _fetch_block(self) -> np.ndarray:
-        """Bring the block's rows over from the device: the one place where the host waits for it."""
-        fetched: np.ndarray = self._block[: len(self._rows)].cpu().numpy()
-        return fetched
-
-    def _write_block(self) -> None:
-        block = self._fetch_block()
-        finite = np.isfinite(block[:, 0])
-        if not finite.all():
-            first_bad = int(np.argmin(finite))
-            del self._rows[first_bad + 1 :]
-            block = block[: first_bad + 1]
-        if len(block):
-            steps, rates = zip(*self._rows, strict=True)
-            self._writer.append({"batches/step": steps, "batches/loss": block[:, 0], "batches/lr": rates})
-            last = self._rows[-1]
-            self._write_snapshots(block)
-        if not finite.all():
-            raise Diverged(f"loss {block[-1, 0]} at step {last[0]}")
-
-    def _write_snapshots(self, block: np.ndarray) -> None:
-        self._writer.append({"snapshots/step": [step for step, _ in self._rows]})
-        self._writer.append(self._split(block[:, 1:], self._snapshots))
-        self._rows.clear()
-
-    def _has_last_snapshot(self) -> bool:
-        return self._writer.rows("snapshots/step") > self._writer.rows("batches/step")
-
-    @staticmethod
-    def _split(rows: np.ndarray | torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-        """Cut rows of concatenated parameters into one array each."""
-        ends = np.cumsum([len(value) for value in tensors.values()], dtype=int)
-        parts = np.split(np.asarray(rows), ends[:-1], axis=1) if tensors else []
-        return dict(zip(tensors, parts, strict=True))
-
-    def _save_checkpoint(self) -> Mark:
-        mark = self._writer.flush()
-        save_checkpoint(self.directory.checkpoint, self._state, record=mark)
-        logger.debug("checkpoint at step %d", self._state.step)
-        return mark
+    def _write_snapshots(self, index: Sequence[tuple[int, float]], rows: np.ndarray) -> None:
+        steps = {"snapshots/step": [step for step, _ in index]}
+        self._writer.append("snapshots", steps | _split(rows[:, 1:], self._snapshots.parts))
 
 
-def _flat(tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
-    """Fetch all tensors, each of shape (C,), in one transfer."""
-    if not tensors:
-        return np.empty(0, dtype=np.float32)
-    fetched: np.ndarray = torch.cat([value.detach() for value in tensors.values()]).cpu().numpy()
+@dataclass(frozen=True)
+class _Part:
+    """One dataset's share of a row: how it is read, of which slot if of one, and its shape."""
+
+    dataset: str
+    read: Callable[..., Any]
+    slot: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=int))
+
+
+class _Block:
+    """Rows that gather on the device: of each its step and rate, and its parts' values in one row; `more` values before them."""
+
+    def __init__(self, parts: Sequence[_Part], device: torch.device, *, more: int = 0) -> None:
+        self.parts = parts
+        self.rows = torch.empty(BLOCK_ROWS, more + sum(part.size for part in parts), device=device)
+        self.index: list[tuple[int, float]] = []
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.index) == BLOCK_ROWS
+
+    @torch.no_grad()
+    def note(self, index: tuple[int, float], values: Sequence[torch.Tensor]) -> None:
+        torch.cat([value.detach().view(-1) for value in values], out=self.rows[len(self.index)])
+        self.index.append(index)
+
+    def take(self) -> tuple[list[tuple[int, float]], np.ndarray]:
+        """Bring the rows over from the device, where the host waits for it, and begin anew."""
+        rows: np.ndarray = self.rows[: len(self.index)].cpu().numpy()
+        index, self.index = self.index, []
+        return index, rows.copy()
+
+
+def _parts(quantities: Sequence[Quantity], slots: Sequence[Slot]) -> list[_Part]:
+    """Return how the quantities of one axis are read, and where they go; not those that the loop hands over."""
+    parts = []
+    for quantity in quantities:
+        if quantity.read is None:
+            continue
+        if quantity.per == "run":
+            parts.append(_Part(quantity.dataset, quantity.read, "", ()))
+            continue
+        for slot in slots:
+            if quantity.is_in(slot.parts):
+                shape = (slot.channels,) if quantity.per == "channel" else ()
+                parts.append(_Part(quantity.dataset_of(slot.name), quantity.read, slot.name, shape))
+    return parts
+
+
+def _fetch(values: Sequence[torch.Tensor]) -> np.ndarray:
+    """Bring values over from the device in one transfer, as one row."""
+    flat = [torch.as_tensor(value).detach().view(-1) for value in values]
+    fetched: np.ndarray = torch.cat(flat).cpu().numpy() if flat else np.empty(0, dtype=np.float32)
     return fetched
+
+
+def _split(rows: np.ndarray, parts: Sequence[_Part]) -> dict[str, np.ndarray]:
+    """Cut rows of concatenated values into one array for each dataset."""
+    ends = np.cumsum([part.size for part in parts], dtype=int)
+    pieces = np.split(rows, ends[:-1], axis=1) if parts else []
+    return {part.dataset: piece.reshape(len(rows), *part.shape) for part, piece in zip(parts, pieces, strict=True)}

@@ -5,99 +5,63 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from batchnorm.ablation import read_slots
-from batchnorm.checkpoint import restore_checkpoint_, save_atomically
+from batchnorm.assembly import Training, assemble
+from batchnorm.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from batchnorm.config import RunConfig
-from batchnorm.data.batches import Batches
-from batchnorm.data.sources import IMAGE_SETS, ImageSet, load_image_set
 from batchnorm.errors import RunError, one_line
 from batchnorm.logs import log_to_file, logger, progress
-from batchnorm.machine import choose_memory_format, describe_versions, merge_versions, prepare_torch
-from batchnorm.memory import keep_freed_memory
-from batchnorm.optim import build_optimizer, build_schedule
-from batchnorm.problems import build_problem, find_problem
+from batchnorm.machine import describe_versions, merge_versions
+from batchnorm.quantities import QUANTITIES, SPLITS
 from batchnorm.recording import Diverged, Recorder
-from batchnorm.rundir import RunDirectory
 from batchnorm.seeding import seed_default_generators
 from batchnorm.stop import Interrupted, StopRequest, stop_on_signals
-from batchnorm.store import SPLITS, Mark, Run, RunWriter, Status, check_same_run, ended_status
+from batchnorm.store import RunDirectory, RunWriter, SlotParts, Standing, Status, stand
 
 
-@dataclass
-class TrainingState:
-    """A training as it stands: all that a step changes, and what it needs.
+@dataclass(frozen=True)
+class Keeper:
+    """Saves a training's checkpoint beside its record, and stops the training where somebody asked for it."""
 
-    Attributes:
-        loss: from images and labels, the training loss; compiled where the run asks for it.
-        autocast: opens the context in which the network computes.
-        step: counts the updates made.
-    """
+    training: Training
+    recorder: Recorder
+    directory: RunDirectory
+    stop: StopRequest
 
-    config: RunConfig
-    net: nn.Module
-    optimizer: Optimizer
-    schedule: LRScheduler
-    batches: Batches
-    device: torch.device
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    autocast: Callable[[], AbstractContextManager[Any]]
-    step: int = 0
+    def save(self) -> None:
+        """Save a checkpoint; the record goes as far."""
+        training = self.training
+        mark = self.recorder.flush()
+        save_checkpoint(self.directory.checkpoint, training.state_dict(), record=mark, fingerprint=training.fingerprint)
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """What decides the run's result, its images among it."""
-        return {**self.config.fingerprint(), "images": self.batches.digest}
+    def stop_if_asked(self) -> None:
+        """Save a checkpoint and end the training, if somebody asked for it.
 
-    @property
-    def total_steps(self) -> int:
-        """Updates in the whole run."""
-        whole = self.config.num_epochs * self.batches.steps_per_epoch
-        return whole if self.config.max_steps is None else min(whole, self.config.max_steps)
-
-    @property
-    def total_epochs(self) -> int:
-        """Epochs in the whole run, the last one partial where MAX_STEPS ends it."""
-        return -(-self.total_steps // self.batches.steps_per_epoch)
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next update."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def training_batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Serve what is left of an epoch's batches."""
-        first_step = (epoch - 1) * self.batches.steps_per_epoch
-        left = min(self.batches.steps_per_epoch, self.total_steps - first_step) if epoch else 0
-        done = self.step - first_step if epoch else 0
-        steps = zip(range(left - done), self.batches.training(epoch, skip=done), strict=False)
-        title = f"epoch {epoch}/{self.total_epochs}"
-        return (batch for _, batch in progress(steps, total=left, done=done, title=title))
+        Raises:
+            Interrupted: somebody did.
+        """
+        if self.stop:
+            self.save()
+            raise Interrupted(self.stop.signal.name if self.stop.signal else "a request")
 
 
-def fit(state: TrainingState, recorder: Recorder) -> None:
-    """Train to the end, from wherever the state and its record stand; epoch 0 is the evaluation before training.
+def fit(training: Training, recorder: Recorder, keeper: Keeper) -> None:
+    """Train to the end, from wherever the training and its record stand; epoch 0 is the evaluation before training.
 
     Raises:
         Interrupted: somebody asked for it.
         Diverged: a loss is not finite.
     """
-    for epoch in range(recorder.epochs, state.total_epochs + 1):
-        run_epoch(state, recorder, epoch)
+    for epoch in range(recorder.epochs, training.length.epochs + 1):
+        run_epoch(training, epoch, recorder, keeper)
 
 
-def run_epoch(state: TrainingState, recorder: Recorder, epoch: int) -> None:
+def run_epoch(training: Training, epoch: int, recorder: Recorder, keeper: Keeper) -> None:
     """Train for one epoch, evaluate, and record both.
 
     Raises:
@@ -105,42 +69,48 @@ def run_epoch(state: TrainingState, recorder: Recorder, epoch: int) -> None:
         Diverged: a loss is not finite.
     """
     started = time.perf_counter()
-    state.net.train()
-    for images, labels in state.training_batches(epoch):
-        step(state, images, labels, recorder)
-        recorder.stop_if_asked()
-    recorder.training_done(epoch)
+    training.net.train()
+    for images, labels in with_progress(training, epoch):
+        step(training, images, labels, recorder)
+        keeper.stop_if_asked()
+    recorder.write_block()
+    if training.step == training.length.steps:
+        recorder.training_ended(training.step, training.lr)
     trained = time.perf_counter()
     metrics = {}
     for split in SPLITS:
-        metrics[f"{split}_loss"], metrics[f"{split}_acc"] = evaluate(state, split, epoch, recorder.stop_if_asked)
+        metrics[f"{split}_loss"], metrics[f"{split}_acc"] = evaluate(training, split, epoch, keeper.stop_if_asked)
+    recorder.probe(epoch, training.step, training.probe())
     evaluated = time.perf_counter()
-    log_epoch(state, epoch, metrics, seconds=evaluated - started)
-    recorder.epoch(epoch, metrics, train_seconds=trained - started, eval_seconds=evaluated - trained)
+    log_epoch(training, epoch, metrics, seconds=evaluated - started)
+    metrics |= {"train_seconds": trained - started, "eval_seconds": evaluated - trained}
+    recorder.epoch(epoch, training.step, training.lr, metrics)
+    keeper.save()
 
 
-def step(state: TrainingState, images: torch.Tensor, labels: torch.Tensor, recorder: Recorder) -> None:
+def step(training: Training, images: torch.Tensor, labels: torch.Tensor, recorder: Recorder) -> None:
     """Make one update; the host waits for the device nowhere in it, but where the recorder's block of rows is full."""
-    seed_default_generators(state.config.random_seed, "dropout", state.step)
-    state.optimizer.zero_grad()
-    loss = state.loss(images, labels)
+    seed_default_generators(training.config.random_seed, "dropout", training.step)
+    training.optimizer.zero_grad()
+    loss = training.loss(images, labels)
     loss.backward()
-    recorder.step(loss)
-    state.optimizer.step()
-    state.schedule.step()
-    state.step += 1
+    recorder.before_update(training.step, training.lr, loss)
+    training.optimizer.step()
+    recorder.after_update()
+    training.schedule.step()
+    training.step += 1
 
 
 @torch.no_grad()
-def evaluate(state: TrainingState, split: str, epoch: int, between_batches: Callable[[], None]) -> tuple[float, float]:
+def evaluate(training: Training, split: str, epoch: int, between_batches: Callable[[], None]) -> tuple[float, float]:
     """Return the mean loss per image and the accuracy on `train`, `valid` or `test`; the training is left as it was."""
-    state.net.eval()
-    total_loss = torch.zeros((), dtype=torch.float64, device=state.device)
-    correct = torch.zeros((), dtype=torch.int64, device=state.device)
+    training.net.eval()
+    total_loss = torch.zeros((), dtype=torch.float64, device=training.device)
+    correct = torch.zeros((), dtype=torch.int64, device=training.device)
     images_seen = 0
-    with state.autocast():  # around all batches: it casts the weights once
-        for images, labels in state.batches.evaluation(split, epoch):
-            logits = state.net(images).float()
+    with training.autocast():  # around all batches: it casts the weights once
+        for images, labels in training.batches.evaluation(split, epoch):
+            logits = training.net(images).float()
             total_loss += cross_entropy(logits, labels, reduction="none").sum(dtype=torch.float64)
             correct += (logits.argmax(dim=1) == labels).sum()
             images_seen += len(labels)
@@ -153,110 +123,91 @@ def train(config: RunConfig) -> Status:
 
     Raises:
         UserError: the run cannot be trained as it is asked for.
-        Interrupted: it was asked to stop, and can go on from its checkpoint.
+        Interrupted: it was asked to stop, and can be resumed from its checkpoint.
     """
     with stop_on_signals() as stop:
-        state = set_up_training(config)
+        training = assemble(config)
         directory = RunDirectory(config.directory)
         with directory.claim(), log_to_file(directory.log), one_line_if_disk_fails(directory):
-            if not config.overwrite and (ended := ended_status(directory, state.fingerprint)):
-                logger.info("%s already: %s", ended.name.lower(), directory.path)
-                return ended
-            return run_to_end(state, open_record(state, directory, stop))
+            standing = decide(directory, training)
+            if standing.status.has_ended:
+                logger.info("%s already: %s", standing.status.value, directory.path)
+                return standing.status
+            recorder = open_record(training, directory, standing)
+            return run_to_end(training, recorder, Keeper(training, recorder, directory, stop))
 
 
-def run_to_end(state: TrainingState, recorder: Recorder) -> Status:
+def decide(directory: RunDirectory, training: Training) -> Standing:
+    """Say whose run lies in a claimed directory, and how far it is: nobody's, where OVERWRITE=true starts it afresh.
+
+    Raises:
+        RunError: another run, or a damaged one.
+    """
+    if training.config.overwrite:
+        return Standing(Status.MISSING)
+    return stand(directory.path, training.fingerprint, claimed_here=True).usable()
+
+
+def run_to_end(training: Training, recorder: Recorder, keeper: Keeper) -> Status:
     """Fit, and leave the directory as the outcome asks: the final weights of a finished run, or a checkpoint."""
+    directory = keeper.directory
     try:
-        fit(state, recorder)
-    except Diverged as divergence:
-        recorder.finish(Status.DIVERGED)
-        logger.error("diverged: %s; what was recorded stays in %s", divergence, recorder.directory.path)
-        return Status.DIVERGED
+        fit(training, recorder, keeper)
     except Interrupted as interrupted:
         recorder.close()
-        logger.warning("stopped by %s at step %d of %d; the same command goes on", interrupted, state.step, state.total_steps)
+        steps = training.length.steps
+        logger.warning("stopped by %s at step %d of %d; the same command goes on", interrupted, training.step, steps)
         raise
-    save_atomically(recorder.directory.final_model, state.net.state_dict())
-    recorder.finish(Status.FINISHED)
-    logger.info("finished: %s", recorder.directory.path)
-    return Status.FINISHED
+    except Diverged as divergence:
+        recorder.finish(Status.DIVERGED)
+        logger.error("diverged: %s; what was recorded stays in %s", divergence, directory.path)
+        status = Status.DIVERGED
+    else:
+        save_atomically(directory.final_model, training.net.state_dict())
+        recorder.finish(Status.FINISHED)
+        logger.info("finished: %s", directory.path)
+        status = Status.FINISHED
+    directory.checkpoint.unlink(missing_ok=True)
+    return status
 
 
-def set_up_training(config: RunConfig, *, facts: ImageSet | None = None) -> TrainingState:
-    """Read a run's images and build its network; the training stands before its first step.
-
-    Args:
-        config: the run.
-        facts: in place of what is known of the problem's image set.
-
-    Raises:
-        UserError: there are no such images, or no such device.
-    """
-    problem = find_problem(config.problem)
-    device = prepare_torch(config)
-    batches = Batches(
-        facts or IMAGE_SETS[problem.image_set],
-        load_image_set(problem.image_set, Path(config.obs_datasets)),
-        random_seed=config.random_seed,
-        batch_size=config.batch_size,
-        device=device,
-        memory_format=choose_memory_format(config, device),
-    )
-    net = build_problem(config)
-    keep_freed_memory()  # from here on: what images and initial weights took while they were made has gone back
-    return new_training(config, net, batches, device=device)
-
-
-def new_training(config: RunConfig, net: nn.Module, batches: Batches, *, device: torch.device) -> TrainingState:
-    """Bring a network to the device, and give it all that it is trained with."""
-    net.to(device=device, memory_format=batches.memory_format)  # type: ignore[call-overload]
-    optimizer = build_optimizer(net, config.optimizer, lr=config.lr, hyperparameters=config.opt_hpars, l2_reg=config.l2_reg)
-    schedule = build_schedule(optimizer, config.lr_schedule, epochs=config.num_epochs, steps_per_epoch=batches.steps_per_epoch)
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
-    if config.precision == "bf16":
-        autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16)
-
-    def loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with autocast():
-            return cross_entropy(net(images), labels)
-
-    if config.compile:
-        loss = torch.compile(loss, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
-    return TrainingState(config, net, optimizer, schedule, batches, device, loss, autocast)
-
-
-def open_record(state: TrainingState, directory: RunDirectory, stop: StopRequest) -> Recorder:
-    """Go on with the directory's record and bring the state to its checkpoint, or start a new record.
+def open_record(training: Training, directory: RunDirectory, standing: Standing) -> Recorder:
+    """Go on with the directory's record and bring the training to its checkpoint, or start a new record.
 
     Raises:
-        RunError: the directory holds another run, or a damaged one.
+        RunError: the checkpoint or the record is damaged.
     """
-    config, slots = state.config, find_problem(state.config.problem).slots
-    parameters = read_slots(state.net, slots)
-    versions = describe_versions(config, state.device, state.batches.memory_format)
-    if directory.record.exists() and not config.overwrite:
-        run = Run(directory.path)
-        check_same_run(run, state.fingerprint)
-        if directory.checkpoint.exists():
-            mark: Mark = restore_checkpoint_(directory.checkpoint, state)
-            writer = RunWriter.resume(directory.record, mark, versions=merge_versions(run.versions, versions))
-            logger.info("resumed at step %d of %d: %s", state.step, state.total_steps, directory.path)
-            return Recorder(writer, directory, state=state, parameters=parameters, stop=stop)
-    directory.clear()
-    config.save(directory.config)
-    widths = {slot: len(value) for slot, value in {**parameters.gamma, **parameters.bias}.items()}
-    writer = RunWriter.create(
-        directory.record, config, fingerprint=state.fingerprint, layers=slots, widths=widths, versions=versions
-    )
-    logger.info("started: %s", directory.path)
-    return Recorder(writer, directory, state=state, parameters=parameters, stop=stop)
+    config = training.config
+    quantities = tuple(QUANTITIES.values())
+    versions = describe_versions(config, training.device, training.batches.memory_format)
+    slots = [SlotParts(slot.name, slot.channels, slot.parts) for slot in training.slots]
+    facts = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length, "quantities": quantities}
+    if standing.run is not None and directory.checkpoint.exists():
+        mark = load_checkpoint(directory.checkpoint, fingerprint=training.fingerprint, load=training.load_state_dict)
+        versions = merge_versions(standing.run.versions, versions)
+        writer = RunWriter.resume(directory.record, config, mark, versions=versions, **facts)
+        logger.info("resumed at step %d of %d: %s", training.step, training.length.steps, directory.path)
+    else:
+        directory.clear()
+        config.save(directory.config)
+        writer = RunWriter.create(directory.record, config, versions=versions, **facts)
+        logger.info("started: %s", directory.path)
+    return Recorder(writer, training.slots, quantities, device=training.device, every=config.log_every_steps)
 
 
-def log_epoch(state: TrainingState, epoch: int, metrics: Mapping[str, float], *, seconds: float) -> None:
+def with_progress(training: Training, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Serve what is left of an epoch's batches, with a progress bar."""
+    left = training.steps_left(epoch)
+    per_epoch = training.length.steps_per_epoch
+    total = min(per_epoch, training.length.steps - (epoch - 1) * per_epoch) if epoch else 0
+    title = f"epoch {epoch}/{training.length.epochs}"
+    return progress(training.training_batches(epoch), total=total, done=total - left, title=title)
+
+
+def log_epoch(training: Training, epoch: int, metrics: Mapping[str, float], *, seconds: float) -> None:
     """Tell how an epoch went."""
     parts = [f"{split} {metrics[f'{split}_loss']:.4f} {metrics[f'{split}_acc']:6.2%}" for split in SPLITS]
-    logger.info("epoch %d/%d  %s  %.1f s", epoch, state.total_epochs, "  ".join(parts), seconds)
+    logger.info("epoch %d/%d  %s  %.1f s", epoch, training.length.epochs, "  ".join(parts), seconds)
 
 
 @contextmanager

@@ -1,100 +1,72 @@
 """The problems that come with the package: their facts, and the functions that build their networks.
 
-A new problem is one more function here, and an entry in configs/basic_config.yaml. Its body imports torch, not this
-module, so that the facts can be read without.
+A new problem is one more line of `_DEEPOBS`, or a function decorated with `register_problem`, and an entry in
+configs/basic_config.yaml. A function's body imports torch, not this module, so that the facts can be read without.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from batchnorm.problems import register_problem
+from batchnorm.problems.registry import register_problem
 
 if TYPE_CHECKING:
     from torch import nn
 
-SLOTS_2C2D = ("conv1", "conv2", "dense1")
-SLOTS_3C3D = ("conv1", "conv2", "conv3", "dense1", "dense2")
-SLOTS_MLP = ("dense1", "dense2", "dense3")
-SLOTS_ALLCNNC = tuple(f"conv{number}" for number in range(1, 10))
-SLOTS_WRN164 = (*(f"res_unit{group}{block}.bn{number}" for group in (1, 2, 3) for block in (1, 2) for number in (1, 2)), "bn")
+
+@dataclass(frozen=True)
+class _DeepobsNetwork:
+    """One of DeepOBS's networks: its class, its images' shape, its slots, what its class takes, the number of classes too."""
+
+    name: str
+    input_shape: tuple[int, int, int]
+    slots: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    takes_classes: bool = True
+
+    def build(self, classes: int) -> nn.Module:
+        from batchnorm.problems import deepobs
+
+        outputs = {"num_outputs": classes} if self.takes_classes else {}
+        return deepobs.network(self.name, input_shape=self.input_shape, **outputs, **self.options)
 
 
-@register_problem(image_set="mnist", classes=10, slots=SLOTS_2C2D)
-def mnist_2c2d_bn() -> nn.Module:
-    """2c2d on MNIST."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_mnist_2c2d", input_shape=(1, 28, 28), num_outputs=10)
-
-
-@register_problem(image_set="fmnist", classes=10, slots=SLOTS_2C2D)
-def fmnist_2c2d_bn() -> nn.Module:
-    """2c2d on Fashion-MNIST."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_mnist_2c2d", input_shape=(1, 28, 28), num_outputs=10)
-
-
-@register_problem(image_set="digits", classes=10, slots=SLOTS_2C2D)
-def digits_2c2d_bn() -> nn.Module:
-    """2c2d on scikit-learn's digits: small enough to try things out, and in no need of a download."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_mnist_2c2d", input_shape=(1, 28, 28), num_outputs=10)
-
-
-@register_problem(image_set="mnist", classes=10, slots=SLOTS_MLP)
-def mnist_mlp_bn() -> nn.Module:
-    """The MLP on MNIST."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_mlp", input_shape=(1, 28, 28), num_outputs=10)
+_GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
+_2C2D = _DeepobsNetwork("net_mnist_2c2d", _GREY, ("conv1", "conv2", "dense1"))
+_MLP = _DeepobsNetwork("net_mlp", _GREY, ("dense1", "dense2", "dense3"))
+_3C3D = _DeepobsNetwork("net_cifar10_3c3d", _COLOUR, ("conv1", "conv2", "conv3", "dense1", "dense2"))
+_ALLCNNC = _DeepobsNetwork(
+    "net_cifar100_allcnnc", _COLOUR, tuple(f"conv{number}" for number in range(1, 10)), takes_classes=False
+)
+_WRN164 = _DeepobsNetwork(
+    "net_wrn",
+    _COLOUR,
+    (*(f"res_unit{group}{block}.bn{number}" for group in (1, 2, 3) for block in (1, 2) for number in (1, 2)), "bn"),
+    {"num_residual_blocks": 2, "widening_factor": 4},
+)
+_DEEPOBS = {
+    "mnist_2c2d_bn": ("mnist", 10, _2C2D),
+    "fmnist_2c2d_bn": ("fmnist", 10, _2C2D),
+    "digits_2c2d_bn": ("digits", 10, _2C2D),
+    "mnist_mlp_bn": ("mnist", 10, _MLP),
+    "fmnist_mlp_bn": ("fmnist", 10, _MLP),
+    "cifar10_3c3d_bn": ("cifar10", 10, _3C3D),
+    "cifar100_3c3d_bn": ("cifar100", 100, _3C3D),
+    "cifar100_allcnnc_bn": ("cifar100", 100, _ALLCNNC),
+    "svhn_3c3d_bn": ("svhn", 10, _3C3D),
+    "svhn_wrn164_bn": ("svhn", 10, _WRN164),
+}
+"""Problem -> its image set, its classes and its network. A Wide ResNet brings BatchNorm of its own, whose layers are its slots."""
 
 
-@register_problem(image_set="fmnist", classes=10, slots=SLOTS_MLP)
-def fmnist_mlp_bn() -> nn.Module:
-    """The MLP on Fashion-MNIST."""
-    from batchnorm.problems import deepobs
+def _register(name: str, image_set: str, classes: int, network: _DeepobsNetwork) -> None:
+    def make_network() -> nn.Module:
+        return network.build(classes)
 
-    return deepobs.network("net_mlp", input_shape=(1, 28, 28), num_outputs=10)
-
-
-@register_problem(image_set="cifar10", classes=10, slots=SLOTS_3C3D)
-def cifar10_3c3d_bn() -> nn.Module:
-    """3c3d on CIFAR-10."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_cifar10_3c3d", input_shape=(3, 32, 32), num_outputs=10)
+    make_network.__name__ = name
+    register_problem(image_set=image_set, classes=classes, slots=network.slots)(make_network)
 
 
-@register_problem(image_set="cifar100", classes=100, slots=SLOTS_3C3D)
-def cifar100_3c3d_bn() -> nn.Module:
-    """3c3d on CIFAR-100."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_cifar10_3c3d", input_shape=(3, 32, 32), num_outputs=100)
-
-
-@register_problem(image_set="cifar100", classes=100, slots=SLOTS_ALLCNNC)
-def cifar100_allcnnc_bn() -> nn.Module:
-    """All-CNN-C on CIFAR-100; its last conv feeds a ReLU too."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_cifar100_allcnnc", input_shape=(3, 32, 32))
-
-
-@register_problem(image_set="svhn", classes=10, slots=SLOTS_3C3D)
-def svhn_3c3d_bn() -> nn.Module:
-    """3c3d on SVHN."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_cifar10_3c3d", input_shape=(3, 32, 32), num_outputs=10)
-
-
-@register_problem(image_set="svhn", classes=10, slots=SLOTS_WRN164)
-def svhn_wrn164_bn() -> nn.Module:
-    """Wide ResNet 16-4 on SVHN: it brings BatchNorm of its own, whose layers are its slots."""
-    from batchnorm.problems import deepobs
-
-    return deepobs.network("net_wrn", input_shape=(3, 32, 32), num_outputs=10, num_residual_blocks=2, widening_factor=4)
+for _name, _facts in _DEEPOBS.items():
+    _register(_name, *_facts)

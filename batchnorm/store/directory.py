@@ -1,4 +1,4 @@
-"""The run directory: the names of its files, and the claim that keeps a second process out."""
+"""A run's directory: the names of its files, and the claim that keeps a second process out."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""BatchNorm in a network: finding its slots, inserting it by mask, freezing by mode, reading gamma, beta and bias.
+"""A network's slots: finding them, putting treatments into them, freezing, and reading what stands there.
 
-Plain functions on any `nn.Module`; masks and modes as values are in `batchnorm.masks`.
+Plain functions on any `nn.Module`; masks, modes and treatments as values are in `batchnorm.modes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.masks import Ablation, Mask
+from batchnorm.modes import Affine, Treatment
 
 BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -67,42 +67,38 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
     return tuple(_slot_name(net, str(node.target)) for node in weight_layers if _feeds_activation(node, modules))
 
 
-def insert_batchnorm_(net: nn.Module, mask: Mask) -> None:
-    """Put BatchNorm behind the weight layers that the mask names, and take their biases away.
+def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
+    """Put a norm after the weight layers whose treatment has one, take their biases away, and freeze what is not trained.
 
     A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name. In a network that brings
-    BatchNorm of its own, the layers that the mask leaves out become a `ChannelBias`. No random number is drawn.
+    BatchNorm of its own, the layers without a treatment become a `ChannelBias`. No random number is drawn.
+
+    What is frozen requires no gradient and is not handed to an optimizer, so that neither momentum nor weight decay can
+    move it.
 
     Args:
         net: changed in place.
-        mask: one digit for each of `find_slots(net)`.
+        treatments: one for each of `find_slots(net)`.
 
     Raises:
-        ValueError: the mask has another length than there are slots.
+        ValueError: there are more or fewer treatments than slots.
     """
     slots = find_slots(net)
-    if len(mask) != len(slots):
-        raise ValueError(f"the mask has {len(mask)} digits, the network {len(slots)} slots: {', '.join(slots)}")
-    for slot, normalised in zip(slots, mask, strict=True):
+    if len(treatments) != len(slots):
+        raise ValueError(f"the mask has {len(treatments)} digits, the network {len(slots)} slots: {', '.join(slots)}")
+    for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
         if isinstance(place, BATCHNORM):
-            if not normalised:
+            if treatment.norm is None:
                 net.set_submodule(slot, ChannelBias(place.num_features))
-        elif normalised:
+        elif treatment.norm is not None:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
             net.set_submodule(slot, _with_batchnorm(place, layer))
-
-
-def apply_mode_(net: nn.Module, mode: Ablation) -> None:
-    """Freeze what the mode does not train: gamma at 1, beta at 0, no gradient.
-
-    What is frozen is not handed to an optimizer, so that neither momentum nor weight decay can move it.
-    """
-    for module in net.modules():
-        if isinstance(module, BATCHNORM) and module.affine:
-            _train_or_fix_(module.weight, trained=mode.trains_gamma, value=1.0)
-            _train_or_fix_(module.bias, trained=mode.trains_beta, value=0.0)
+        norm = _norm(net.get_submodule(slot))
+        if norm is not None and norm.affine:
+            _start_(norm.weight, treatment.gamma)
+            _start_(norm.bias, treatment.beta)
 
 
 def fill_biases_(net: nn.Module, value: float) -> None:
@@ -113,35 +109,80 @@ def fill_biases_(net: nn.Module, value: float) -> None:
 
 
 @dataclass(frozen=True)
-class SlotParameters:
-    """The live parameters and statistics of a network by slot, each of shape (C,); nothing is copied.
+class Slot:
+    """What stands in a slot of a live network; nothing is copied. Parts that the slot does not have are None.
 
-    A slot under the mask has `gamma`, `beta`, `running_mean` and `running_var`; one outside has `bias`, if its layer has.
+    Attributes:
+        name: the slot.
+        channels: how many there are.
+        layer: the weight layer; None in a network that brings its own norms.
+        norm: what normalises, if anything does.
+        gamma, beta, running_mean, running_var: of the norm, each of shape (channels,).
+        bias: of a slot without a norm, shape (channels,).
     """
 
-    gamma: Mapping[str, torch.Tensor]
-    beta: Mapping[str, torch.Tensor]
-    bias: Mapping[str, torch.Tensor]
-    running_mean: Mapping[str, torch.Tensor]
-    running_var: Mapping[str, torch.Tensor]
+    name: str
+    channels: int
+    layer: nn.Module | None
+    norm: nn.Module | None
+    gamma: torch.Tensor | None = None
+    beta: torch.Tensor | None = None
+    running_mean: torch.Tensor | None = None
+    running_var: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The names of the parts that it has."""
+        return frozenset(each.name for each in fields(self) if getattr(self, each.name) is not None)
 
 
-def read_slots(net: nn.Module, slots: tuple[str, ...]) -> SlotParameters:
-    """Find gamma, beta or bias of each slot, after `insert_batchnorm_`."""
-    found: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ("gamma", "beta", "bias", "running_mean", "running_var")}
-    for slot in slots:
-        place = net.get_submodule(slot)
-        batchnorm = next((module for module in place.modules() if isinstance(module, BATCHNORM)), None)
-        if batchnorm is not None:
-            found["gamma"][slot], found["beta"][slot] = batchnorm.weight, batchnorm.bias
-            assert batchnorm.running_mean is not None
-            assert batchnorm.running_var is not None
-            found["running_mean"][slot], found["running_var"][slot] = batchnorm.running_mean, batchnorm.running_var
-            continue
-        bias = place.bias if isinstance(place, ChannelBias) else _weight_layer(place).bias
-        if isinstance(bias, torch.Tensor):
-            found["bias"][slot] = bias
-    return SlotParameters(**found)
+@dataclass(frozen=True)
+class SlotUpdate:
+    """One update of a slot's weight layer, seen from both sides.
+
+    Attributes:
+        slot: the slot; its parts are those after the update.
+        weight_before: the weights before the update.
+        gradient: what the optimizer was given.
+        lr: the learning rate of the update.
+    """
+
+    slot: Slot
+    weight_before: torch.Tensor
+    gradient: torch.Tensor
+    lr: float
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights after the update."""
+        assert self.slot.layer is not None
+        return self.slot.layer.weight  # type: ignore[return-value]
+
+
+def begin_update(slot: Slot, lr: float) -> SlotUpdate:
+    """Note what an update of a slot with a weight layer changes, between the backward pass and the update."""
+    weight = slot.layer.weight  # type: ignore[union-attr]
+    assert isinstance(weight, torch.Tensor)
+    assert weight.grad is not None
+    return SlotUpdate(slot, weight.detach().clone(), weight.grad, lr)
+
+
+def read_slots(net: nn.Module, slots: Sequence[str]) -> tuple[Slot, ...]:
+    """Find what stands in each slot, after `treat_`."""
+    return tuple(_read_slot(slot, net.get_submodule(slot)) for slot in slots)
+
+
+def _read_slot(name: str, place: nn.Module) -> Slot:
+    layer = next((module for module in place.modules() if isinstance(module, WEIGHT_LAYERS)), None)
+    norm = _norm(place)
+    if norm is not None:
+        statistics = {"running_mean": norm.running_mean, "running_var": norm.running_var}
+        return Slot(name, norm.num_features, layer, norm, gamma=norm.weight, beta=norm.bias, **statistics)
+    if isinstance(place, ChannelBias):
+        return Slot(name, len(place.bias), layer, norm, bias=place.bias)
+    layer = _weight_layer(place)
+    return Slot(name, layer.weight.shape[0], layer, norm, bias=layer.bias)
 
 
 class _Tracer(torch.fx.Tracer):
@@ -183,13 +224,14 @@ def _slot_name(net: nn.Module, path: str) -> str:
     return path
 
 
-def _weight_layers(place: nn.Module) -> Iterator[nn.Linear | nn.Conv2d]:
-    return (module for module in place.modules() if isinstance(module, WEIGHT_LAYERS))  # type: ignore[misc]
-
-
 def _weight_layer(place: nn.Module) -> nn.Linear | nn.Conv2d:
     """Return the weight layer of a slot, inside the `Sequential` around it too."""
-    return next(_weight_layers(place))
+    return next(module for module in place.modules() if isinstance(module, WEIGHT_LAYERS))  # type: ignore[return-value]
+
+
+def _norm(place: nn.Module) -> nn.BatchNorm2d | None:
+    """Return what normalises in a slot, if anything does."""
+    return next((module for module in place.modules() if isinstance(module, BATCHNORM)), None)  # type: ignore[return-value]
 
 
 def _with_batchnorm(place: nn.Module, layer: nn.Module) -> nn.Sequential:
@@ -204,7 +246,9 @@ def _with_batchnorm(place: nn.Module, layer: nn.Module) -> nn.Sequential:
     return chained
 
 
-def _train_or_fix_(parameter: torch.Tensor, *, trained: bool, value: float) -> None:
+def _start_(parameter: torch.Tensor, affine: Affine | None) -> None:
+    """Let a parameter be trained from where it stands, or stay at the treatment's value; one that nothing trains stays too."""
+    trained = affine is not None and affine.trained
     parameter.requires_grad_(trained)
-    if not trained:
-        nn.init.constant_(parameter, value)
+    if affine is not None and not trained:
+        nn.init.constant_(parameter, affine.value)

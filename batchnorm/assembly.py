@@ -1,0 +1,188 @@
+"""From a `RunConfig` to a training before its first step: images, network, optimizer, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from batchnorm.config import RunConfig
+from batchnorm.data.batches import Batches
+from batchnorm.data.sources import IMAGE_SETS, ImageSet, load_image_set
+from batchnorm.errors import ConfigError, nearest_first
+from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
+from batchnorm.modes import treatments
+from batchnorm.optim import build_optimizer, build_schedule
+from batchnorm.probing import Probe
+from batchnorm.problems import Problem, find_problem
+from batchnorm.seeding import seed_default_generators
+from batchnorm.slots import Slot, fill_biases_, find_slots, read_slots, treat_
+from batchnorm.store import RunLength
+
+
+@dataclass
+class Training:
+    """A training as it stands: all that a step changes, and what it needs.
+
+    Attributes:
+        config: the run.
+        net: the network with its treatments.
+        slots: what stands in its slots.
+        optimizer, schedule: of its trained parameters.
+        batches: its images.
+        device: where it all lies.
+        loss: from images and labels, the training loss; compiled where the run asks for it.
+        autocast: opens the context in which the network computes.
+        step: counts the updates made.
+    """
+
+    config: RunConfig
+    net: nn.Module
+    slots: tuple[Slot, ...]
+    optimizer: Optimizer
+    schedule: LRScheduler
+    batches: Batches
+    device: torch.device
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    autocast: Callable[[], AbstractContextManager[Any]]
+    step: int = 0
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the run's result, its images among it."""
+        return {**self.config.fingerprint(), "images": self.batches.digest}
+
+    @property
+    def length(self) -> RunLength:
+        """How long the whole run is."""
+        per_epoch = self.batches.steps_per_epoch
+        steps = self.config.num_epochs * per_epoch
+        if self.config.max_steps is not None:
+            steps = min(steps, self.config.max_steps)
+        return RunLength(steps, -(-steps // per_epoch), per_epoch)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def steps_left(self, epoch: int) -> int:
+        """Return how many of an epoch's updates are still to be made; epoch 0, before training, has none."""
+        return min(epoch * self.length.steps_per_epoch, self.length.steps) - self.step if epoch else 0
+
+    def training_batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Serve what is left of an epoch's batches."""
+        left = self.steps_left(epoch)
+        served = self.batches.training(epoch, skip=self.step - (epoch - 1) * self.length.steps_per_epoch) if left else iter(())
+        return (batch for _, batch in zip(range(left), served, strict=False))
+
+    def probe(self) -> Probe:
+        """Return what measurements at this moment may look at."""
+        return Probe(self.net, self.slots, self.batches, random_seed=self.config.random_seed, lr=self.lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides how the training goes on; random numbers are functions of seed, stream and step."""
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = int(state["step"])
+
+
+def assemble(config: RunConfig, *, facts: ImageSet | None = None) -> Training:
+    """Read a run's images and build its network; the training stands before its first step.
+
+    Args:
+        config: the run.
+        facts: in place of what is known of the problem's image set.
+
+    Raises:
+        UserError: there are no such images, no such device, or the problem does not fit its network or images.
+    """
+    problem = find_problem(config.problem)
+    if problem.image_set not in IMAGE_SETS:
+        wrong = nearest_first(problem.image_set, IMAGE_SETS)
+        raise ConfigError(f"PROBLEM={config.problem}: image_set={problem.image_set}: no such image set; {wrong}")
+    device = prepare_torch(config)
+    batches = Batches(
+        facts or IMAGE_SETS[problem.image_set],
+        load_image_set(problem.image_set, Path(config.obs_datasets)),
+        random_seed=config.random_seed,
+        batch_size=config.batch_size,
+        device=device,
+        memory_format=choose_memory_format(config, device),
+    )
+    net = build_network(config)
+    keep_freed_memory()  # from here on: what images and initial weights took while they were made has gone back
+    return assemble_with(config, net, batches, device=device)
+
+
+def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device: torch.device) -> Training:
+    """Bring a network to the device, and give it all that it is trained with."""
+    net.to(device=device, memory_format=batches.memory_format)  # type: ignore[call-overload]
+    optimizer = build_optimizer(net, config.optimizer, lr=config.lr, hyperparameters=config.opt_hpars, l2_reg=config.l2_reg)
+    schedule = build_schedule(optimizer, config.lr_schedule, epochs=config.num_epochs, steps_per_epoch=batches.steps_per_epoch)
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    if config.precision == "bf16":
+        autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16)
+
+    def loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with autocast():
+            return cross_entropy(net(images), labels)
+
+    if config.compile:
+        loss = torch.compile(loss, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
+    slots = read_slots(net, find_problem(config.problem).slots)
+    return Training(config, net, slots, optimizer, schedule, batches, device, loss, autocast)
+
+
+def build_network(config: RunConfig) -> nn.Module:
+    """Build a run's network on the CPU: the problem's initial weights, and the mask's and mode's treatments in its slots.
+
+    The weights are a function of the seed alone: every mask and mode starts from the same ones, bit for bit.
+
+    Raises:
+        ConfigError: the problem is registered with other slots than its network has.
+    """
+    problem = find_problem(config.problem)
+    seed_default_generators(config.random_seed, "initial weights")
+    net = problem.make_network()
+    check_slots(problem, net)
+    if config.bias_init != "deepobs":
+        fill_biases_(net, float(config.bias_init))
+    treat_(net, treatments(config.mask, config.ablation))
+    return net
+
+
+def check_slots(problem: Problem, net: nn.Module) -> None:
+    """Hold the slots that a problem is registered with against those of its network.
+
+    Raises:
+        ConfigError: they differ, or the network cannot be traced.
+    """
+    try:
+        found = find_slots(net)
+    except ValueError as error:
+        raise ConfigError(f"PROBLEM={problem.name}: {error}") from None
+    if found != problem.slots:
+        raise ConfigError(
+            f"PROBLEM={problem.name}: is registered with slots={problem.slots}, its network has {found}; "
+            "register it with those, in this order"
+        )

@@ -1,0 +1,95 @@
+"""What lies where in `run.h5`: datasets from quantities, and the attributes of the whole file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from batchnorm.config import RunConfig
+from batchnorm.modes import format_mask
+from batchnorm.quantities import AXES, QUANTITIES, Quantity
+
+FORMAT_VERSION = 2
+"""Version 1 has no `length`."""
+STATUS = "status"
+
+
+@dataclass(frozen=True)
+class SlotParts:
+    """What a slot of a run has.
+
+    Attributes:
+        name: the slot.
+        channels: how many there are.
+        parts: what it has: of `gamma`, `beta`, `running_mean`, `running_var`, `bias`, ... (`Quantity.needs`).
+    """
+
+    name: str
+    channels: int
+    parts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long the whole run is; the last epoch is partial where MAX_STEPS ends it."""
+
+    steps: int
+    epochs: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """One growing dataset: its rows' type and shape, () for plain numbers."""
+
+    dtype: str
+    row_shape: tuple[int, ...] = ()
+
+
+def columns(slots: Sequence[SlotParts], quantities: Iterable[Quantity] = QUANTITIES.values()) -> dict[str, dict[str, Column]]:
+    """Return the datasets of each axis on which something is recorded, by axis and by name."""
+    found: dict[str, dict[str, Column]] = {}
+    for quantity in quantities:
+        on_axis = found.setdefault(quantity.axis, {name: Column("i8") for name in index_datasets(quantity.axis)})
+        if quantity.per == "run":
+            on_axis[quantity.dataset] = Column(quantity.dtype)
+            continue
+        for slot in slots:
+            if quantity.is_in(slot.parts):
+                shape = (slot.channels,) if quantity.per == "channel" else ()
+                on_axis[quantity.dataset_of(slot.name)] = Column(quantity.dtype, shape)
+    return found
+
+
+def index_datasets(axis: str) -> list[str]:
+    """Return where the columns lie that say when each row of an axis was recorded."""
+    return [f"{axis}/{name}" for name in AXES[axis].index]
+
+
+def attributes(
+    config: RunConfig,
+    *,
+    fingerprint: Mapping[str, Any],
+    slots: Sequence[SlotParts],
+    length: RunLength,
+    versions: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the attributes of a record's file."""
+    return {
+        "format_version": np.int64(FORMAT_VERSION),
+        "config": text(config.to_dict()),
+        "fingerprint": text(fingerprint),
+        "layers": np.array([slot.name.encode() for slot in slots], dtype="S"),
+        "mask": np.bytes_(format_mask(config.mask).encode()),
+        "length": text(asdict(length)),
+        "versions": text(versions),
+    }
+
+
+def text(value: Mapping[str, Any]) -> np.bytes_:
+    """Encode as JSON in a fixed-size string: SWMR knows no variable-length ones."""
+    return np.bytes_(json.dumps(value, sort_keys=True).encode())

@@ -1,0 +1,285 @@
+"""Reads a run's record, finished or not, and finds how the run of a directory stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from batchnorm.config import RunConfig, canonical_fingerprint, differing_keys
+from batchnorm.errors import ConfigError, RunError, nearest_first, one_line
+from batchnorm.modes import Mask, parse_mask, variant_name
+from batchnorm.quantities import QUANTITIES, Quantity, of_axis
+from batchnorm.store.directory import RunDirectory
+from batchnorm.store.hdf5 import damaged, open_for_reading
+from batchnorm.store.layout import FORMAT_VERSION, STATUS, RunLength, index_datasets
+from batchnorm.store.status import Status
+
+
+class Run:
+    """A recorded run, read-only: finished, cut off, or running while it is read.
+
+    What is recorded is read when asked for; an instance keeps no file open. A run that is running is read as far as it
+    has come at that call.
+
+    Args:
+        path: a run directory, or its `run.h5`.
+
+    Raises:
+        RunError: there is no run, it is damaged, or a newer version of this package wrote it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Read what the run is."""
+        given = Path(path)
+        self.path = given if given.suffix == ".h5" else RunDirectory(given).record
+        self.directory = self.path.parent
+        if not given.exists():
+            raise RunError(f"{given}: no such run")
+        if not self.path.exists():
+            raise RunError(f"{given}: is no run: it holds no {self.path.name}")
+        with self._open() as file:
+            version = int(file.attrs["format_version"])
+            if version > FORMAT_VERSION:
+                raise RunError(
+                    f"{self.path}: has format version {version}, this package reads up to {FORMAT_VERSION}; update the package"
+                )
+            try:
+                self.config = RunConfig.from_dict(json.loads(file.attrs["config"]))
+            except ConfigError as error:
+                raise RunError(f"{self.path}: holds a configuration that cannot be read: {error}") from None
+            self.fingerprint: dict[str, Any] = canonical_fingerprint(json.loads(file.attrs["fingerprint"]))
+            self.versions: dict[str, Any] = json.loads(file.attrs["versions"])
+            self.layers = tuple(name.decode() for name in file.attrs["layers"])
+            self.mask: Mask = parse_mask(file.attrs["mask"].decode(), self.layers)
+            self._length = RunLength(**json.loads(file.attrs["length"])) if "length" in file.attrs else None
+
+    def __repr__(self) -> str:
+        """Name the run by its directory."""
+        return f"Run({str(self.directory)!r})"
+
+    @contextmanager
+    def _open(self) -> Iterator[h5py.File]:
+        with open_for_reading(self.path) as file:
+            try:
+                yield file
+            except (KeyError, OSError, ValueError, RuntimeError) as error:
+                raise damaged(self.path, one_line(error)) from None
+
+    @property
+    def ended(self) -> Status | None:
+        """How the run ended; None where it has not."""
+        with self._open() as file:
+            return Status.recorded(int(file[STATUS][()]))
+
+    @property
+    def status(self) -> Status:
+        """How the run stands now."""
+        return self.ended or (Status.RUNNING if RunDirectory(self.directory).is_claimed() else Status.CUT_OFF)
+
+    @property
+    def mode(self) -> str:
+        """Its mode's name; `vanilla` where no slot has a norm."""
+        return variant_name(self.mask, self.config.ablation)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides its result, defaults too, apart from seed, mask and mode."""
+        deciding = {**self.config.deciding_keys(), **self.fingerprint}
+        return {key: value for key, value in deciding.items() if key not in ("RANDOM_SEED", "POSITION", "ABLATION")}
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that is recorded: 0 stands before training, -1 says that there is none yet."""
+        with self._open() as file:
+            rows = _rows(file["epochs"])
+            return int(file["epochs/epoch"][rows - 1]) if rows else -1
+
+    @cached_property
+    def length(self) -> RunLength:
+        """How long the whole run is. Records of format version 1 do not say; there it is found from what they hold."""
+        if self._length is not None:
+            return self._length
+        epochs, steps = self.config.num_epochs, self.epochs["step"]
+        if len(steps) < 2:
+            return RunLength(self.config.max_steps or 0, epochs, 0)
+        per_epoch = int(steps[1] - steps[0])
+        total = epochs * per_epoch
+        if self.config.max_steps is not None:
+            total = min(total, self.config.max_steps)
+        return RunLength(total, -(-total // per_epoch) if per_epoch else epochs, per_epoch)
+
+    @property
+    def epochs(self) -> dict[str, NDArray[Any]]:
+        """Metrics by name, each of shape (E,): epoch, step, {train,valid,test}_{loss,acc}, lr, train_seconds, eval_seconds.
+
+        Losses are means per image, accuracies lie in [0, 1]; row 0 stands before training.
+        """
+        return self._axis("epochs")
+
+    @property
+    def batches(self) -> dict[str, NDArray[Any]]:
+        """Training batches by name, each of shape (B,): step, loss, lr."""
+        return self._axis("batches")
+
+    @property
+    def snapshot_steps(self) -> NDArray[np.int64]:
+        """Steps of the snapshots, shape (T,): each stands before the update of its step, the last of a whole run after it."""
+        return self.index("snapshots")["step"]
+
+    def index(self, axis: str) -> dict[str, NDArray[np.int64]]:
+        """Return when the rows of an axis were recorded: its `step`, and its `epoch` where it has one, each of shape (T,)."""
+        with self._open() as file:
+            if axis not in file:
+                return {name.rpartition("/")[2]: np.empty(0, np.int64) for name in index_datasets(axis)}
+            rows = _rows(file[axis])
+            return {name.rpartition("/")[2]: np.asarray(file[name][:rows]) for name in index_datasets(axis)}
+
+    def read(self, name: str, slot: str | None = None) -> NDArray[Any]:
+        """Return a recorded quantity over the rows of its axis.
+
+        Args:
+            name: a key of `batchnorm.quantities.QUANTITIES`.
+            slot: which slot's; none for a quantity of the whole run.
+
+        Returns:
+            Shape (T,), or (T, C) for a quantity that is recorded per channel; `index` tells the rows' steps.
+
+        Raises:
+            RunError: there is no such quantity, or this run has not recorded it.
+        """
+        quantity = _find_quantity(name)
+        with self._open() as file:
+            dataset = quantity.dataset_of(slot)
+            if dataset not in file:
+                there = ", ".join(other for other in self.layers if quantity.dataset_of(other) in file) or "no slot"
+                whose = f" of {slot}; {there} has one" if slot is not None else ""
+                raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
+            rows = _rows(file[quantity.axis])
+            return np.asarray(file[dataset][: min(rows, len(file[dataset]))])
+
+    def gamma(self, slot: str) -> NDArray[np.float32]:
+        """Return a slot's scale over the snapshots, shape (T, C).
+
+        Raises:
+            RunError: the slot has no gamma in this run.
+        """
+        return self.read("gamma", slot)
+
+    def beta(self, slot: str) -> NDArray[np.float32]:
+        """Return a slot's shift over the snapshots, shape (T, C).
+
+        Raises:
+            RunError: the slot has no beta in this run.
+        """
+        return self.read("beta", slot)
+
+    def bias(self, slot: str) -> NDArray[np.float32]:
+        """Return a slot's bias over the snapshots, shape (T, C).
+
+        Raises:
+            RunError: the slot has a norm in this run, or no bias.
+        """
+        return self.read("bias", slot)
+
+    def running_mean(self, slot: str) -> NDArray[np.float32]:
+        """Return a slot's running mean per epoch, shape (E, C)."""
+        return self.read("running_mean", slot)
+
+    def running_var(self, slot: str) -> NDArray[np.float32]:
+        """Return a slot's running variance per epoch, shape (E, C)."""
+        return self.read("running_var", slot)
+
+    def slots_with(self, name: str) -> tuple[str, ...]:
+        """Return the slots that have a quantity in this run, as `gamma` or `bias`, in the network's order."""
+        quantity = _find_quantity(name)
+        with self._open() as file:
+            return tuple(slot for slot in self.layers if quantity.dataset_of(slot) in file)
+
+    def _axis(self, axis: str) -> dict[str, NDArray[Any]]:
+        """Return the index of an axis and its quantities of the whole run, by the last part of their datasets' names."""
+        names = [*index_datasets(axis), *(each.dataset for each in of_axis(axis) if each.per == "run")]
+        with self._open() as file:
+            rows = _rows(file[axis])
+            return {name.rpartition("/")[2]: np.asarray(file[name][:rows]) for name in names if name in file}
+
+
+def _find_quantity(name: str) -> Quantity:
+    if name not in QUANTITIES:
+        raise RunError(f"{name}: no such quantity; {nearest_first(name, QUANTITIES)}")
+    return QUANTITIES[name]
+
+
+def _rows(group: h5py.Group) -> int:
+    """Return the rows that all datasets of a time axis have: while a block is written, some are ahead of others."""
+    lengths: list[int] = []
+    group.visititems(lambda _, item: lengths.append(len(item)) if isinstance(item, h5py.Dataset) else None)
+    return min(lengths)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the run of a directory stands.
+
+    Attributes:
+        status: in one word.
+        run: its record, if there is one that can be read and is this run's.
+        reason: why it is unusable.
+    """
+
+    status: Status
+    run: Run | None = None
+    reason: str = ""
+
+    def usable(self) -> Standing:
+        """Return it.
+
+        Raises:
+            RunError: the directory holds another run, or a damaged one.
+        """
+        if self.status == Status.UNUSABLE:
+            raise RunError(self.reason)
+        return self
+
+
+def stand(path: Path, fingerprint: Mapping[str, Any], *, claimed_here: bool = False) -> Standing:
+    """Look how the run of a directory stands; nothing in it is changed.
+
+    Args:
+        path: the run directory.
+        fingerprint: of the run that is meant; without images' digest these are not compared.
+        claimed_here: this process has claimed the directory, so that no other is at it.
+    """
+    directory = RunDirectory(path)
+
+    def unless_running(status: Status, *, run: Run | None = None, reason: str = "") -> Standing:
+        running = not claimed_here and directory.is_claimed()
+        return Standing(Status.RUNNING if running else status, run, reason)
+
+    if not directory.record.exists():
+        return unless_running(Status.MISSING)
+    try:
+        run = Run(path)
+        check_same_run(run, fingerprint)
+        ended = run.ended
+    except RunError as error:  # one that is claimed may be on its way to a new record
+        return unless_running(Status.UNUSABLE, reason=str(error))
+    return Standing(ended, run) if ended else unless_running(Status.CUT_OFF, run=run)
+
+
+def check_same_run(run: Run, fingerprint: Mapping[str, Any]) -> None:
+    """Hold a recorded run against the one that is asked for.
+
+    Raises:
+        RunError: they differ.
+    """
+    if differing := differing_keys(run.fingerprint, fingerprint):
+        raise RunError(f"{run.directory}: holds another run: {'; '.join(differing)}; OVERWRITE=true starts it afresh")
