@@ -175,7 +175,7 @@ class RunConfig:
         return Path(self.output_dir) / run / f"Lr_{self.lr!r}" / f"Ep_{self.num_epochs}" / self._last_part()
 
     def _last_part(self) -> str:
-        """Name mode and NAMED_KEYS, `trained_bn__PRECISION=bf16`, in at most `MAX_NAME_BYTES` bytes: a digest ends a longer name."""
+        """Name mode and NAMED_KEYS, as `trained_bn__PRECISION=bf16`; a digest ends a name that would be too long."""
         arguments = [argument for name in self.named_keys.split(",") if name for argument in self._arguments_of(name)]
         parts = [self.ablation, *(re.sub(r"[^A-Za-z0-9._,=+-]", "_", argument) for argument in arguments)]
         whole = "__".join(parts)
@@ -222,7 +222,7 @@ class RunConfig:
         Raises:
             ConfigError: a key is unknown, missing or has a wrong type.
         """
-        values = {}
+        values: dict[str, Any] = {}
         for key, value in stored.items():
             entry = _field(str(key))
             if not _is_plain(value, entry):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a hyperparameter may take, and how a message says so."""
+    """The values that a key or a hyperparameter may take, and how a message says so."""
 
     words: str
-    allows: Callable[[float], bool]
+    allows: Callable[[Any], bool]
 
 
 POSITIVE = Range("a finite number > 0", lambda value: 0 < value < math.inf)

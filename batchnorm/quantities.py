@@ -1,4 +1,4 @@
-"""What a run records, declared once: the file's layout, the recorder, `Run.read` and the figures follow from it. No torch here."""
+"""What a run records, declared once: the file's layout, the recorder, `Run.read` and figures follow from it. No torch."""
 
 from __future__ import annotations
 

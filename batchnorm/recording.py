@@ -158,7 +158,7 @@ class _Part:
 
 
 class _Block:
-    """Rows that gather on the device: of each its step and rate, and its parts' values in one row; `more` values before them."""
+    """Rows that gather on the device: step and rate of each, and in one row its parts' values after `more` others."""
 
     def __init__(self, parts: Sequence[_Part], device: torch.device, *, more: int = 0) -> None:
         self.parts = parts

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -181,7 +182,12 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
     quantities = tuple(QUANTITIES.values())
     versions = describe_versions(config, training.device, training.batches.memory_format)
     slots = [SlotParts(slot.name, slot.channels, slot.parts) for slot in training.slots]
-    facts = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length, "quantities": quantities}
+    facts: dict[str, Any] = {
+        "fingerprint": training.fingerprint,
+        "slots": slots,
+        "length": training.length,
+        "quantities": quantities,
+    }
     if standing.run is not None and directory.checkpoint.exists():
         mark = load_checkpoint(directory.checkpoint, fingerprint=training.fingerprint, load=training.load_state_dict)
         versions = merge_versions(standing.run.versions, versions)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from batchnorm.masks import Ablation
+from batchnorm.modes import MODES
 from benchmarks.measuring import peak_memory_mb, spread, table
 
 _Result = TypeVar("_Result")
@@ -97,7 +97,7 @@ def _record_runs(output: Path) -> None:
     from tests.recorded import record_run
 
     mask = "1,1,1,1,1,1,1,1,1"
-    for position, modes in (("none", [Ablation.TRAINED_BN]), (mask, list(Ablation))):
+    for position, modes in (("none", ["trained_bn"]), (mask, list(MODES))):
         for mode in modes:
             record_run(
                 output,
@@ -106,7 +106,7 @@ def _record_runs(output: Path) -> None:
                 problem="cifar100_allcnnc_bn",
                 random_seed=4842821,
                 position=position,
-                ablation=mode.value,
+                ablation=mode,
             )
 
 

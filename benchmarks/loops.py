@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.images import accept_invented_cifar
 
 if TYPE_CHECKING:
+    from batchnorm.assembly import Training
     from batchnorm.config import RunConfig
-    from batchnorm.recording import Recorder
-    from batchnorm.training import TrainingState
+    from batchnorm.training import Keeper
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ def deepobs_problem(task: Task) -> Any:
     """Set up DeepOBS's test problem with BatchNorm in each slot."""
     import torch
 
-    from batchnorm.ablation import find_slots, insert_batchnorm_
+    from batchnorm.modes import treatments
     from batchnorm.problems.deepobs import import_deepobs
+    from batchnorm.slots import find_slots, treat_
 
     torch.set_num_threads(task.threads)
     pytorch = import_deepobs()
@@ -70,7 +71,7 @@ def deepobs_problem(task: Task) -> Any:
     problem.set_up()
     data_set = getattr(pytorch.datasets, name.partition("_")[0])
     problem.data = data_set(problem._batch_size, train_eval_size=task.evaluation_images)
-    insert_batchnorm_(problem.net, (1,) * len(find_slots(problem.net)))
+    treat_(problem.net, treatments((1,) * len(find_slots(problem.net)), "trained_bn"))
     problem.net.to(problem._device)
     problem.regularization_groups = problem.get_regularization_groups()
     return problem
@@ -130,21 +131,23 @@ def _deepobs_evaluate(problem: Any, phase: str) -> None:
     import_deepobs().runners.runner.PTRunner.evaluate(problem, phase)
 
 
-def our_training(task: Task, folder: Path) -> tuple[TrainingState, Recorder]:
+def our_training(task: Task, folder: Path) -> tuple[Training, Keeper]:
     """Set a run up to its first step, with its record under a folder."""
+    from batchnorm.assembly import assemble
     from batchnorm.data.sources import IMAGE_SETS
     from batchnorm.problems import find_problem
-    from batchnorm.rundir import RunDirectory
     from batchnorm.stop import StopRequest
-    from batchnorm.training import open_record, set_up_training
+    from batchnorm.store import RunDirectory, Standing, Status
+    from batchnorm.training import Keeper, open_record
 
     accept_invented_cifar()
     config = task.config(num_epochs=10_000, output_dir=str(folder))
     facts = replace(IMAGE_SETS[find_problem(task.problem).image_set], evaluation_images=task.evaluation_images)
-    state = set_up_training(config, facts=facts)
+    training = assemble(config, facts=facts)
     directory = RunDirectory(config.directory)
     directory.path.mkdir(parents=True)
-    return state, open_record(state, directory, StopRequest())
+    recorder = open_record(training, directory, Standing(Status.MISSING))
+    return training, Keeper(training, recorder, directory, StopRequest())
 
 
 def our_epochs(task: Task) -> Generator[float]:
@@ -152,10 +155,10 @@ def our_epochs(task: Task) -> Generator[float]:
     from batchnorm.training import run_epoch
 
     with tempfile.TemporaryDirectory() as folder:
-        state, recorder = our_training(task, Path(folder))
-        for epoch in range(1, state.config.num_epochs + 1):
+        training, keeper = our_training(task, Path(folder))
+        for epoch in range(1, training.config.num_epochs + 1):
             started = time.perf_counter()
-            run_epoch(state, recorder, epoch)
+            run_epoch(training, epoch, keeper.recorder, keeper)
             yield time.perf_counter() - started
 
 
@@ -164,19 +167,19 @@ def our_steps(task: Task, steps: int) -> Generator[float]:
     from batchnorm.training import step
 
     with tempfile.TemporaryDirectory() as folder:
-        state, recorder = our_training(task, Path(folder))
-        state.net.train()
+        training, keeper = our_training(task, Path(folder))
+        training.net.train()
         epoch = 1
-        batches = state.batches.training(epoch)
+        batches = training.batches.training(epoch)
         while True:
             started = time.perf_counter()
             for _ in range(steps):
                 if (batch := next(batches, None)) is None:
                     epoch += 1
-                    batches = state.batches.training(epoch)
+                    batches = training.batches.training(epoch)
                     batch = next(batches)
-                step(state, *batch, recorder)
-            synchronize(state)
+                step(training, *batch, keeper.recorder)
+            synchronize(training)
             yield time.perf_counter() - started
 
 
@@ -185,30 +188,30 @@ def our_evaluations(task: Task) -> Generator[float]:
     from batchnorm.training import evaluate
 
     with tempfile.TemporaryDirectory() as folder:
-        state, _ = our_training(task, Path(folder))
+        training, _ = our_training(task, Path(folder))
         while True:
             started = time.perf_counter()
-            evaluate(state, "test", 1, lambda: None)
+            evaluate(training, "test", 1, lambda: None)
             yield time.perf_counter() - started
 
 
 def our_batches(task: Task) -> Generator[float]:
     """Make training batches, and nothing else; an epoch of them, its random draws too. Yields seconds a batch."""
     with tempfile.TemporaryDirectory() as folder:
-        state, _ = our_training(task, Path(folder))
+        training, _ = our_training(task, Path(folder))
         epoch = 0
         while True:
             epoch += 1
             started = time.perf_counter()
-            for _ in state.batches.training(epoch):
+            for _ in training.batches.training(epoch):
                 pass
-            synchronize(state)
-            yield (time.perf_counter() - started) / state.batches.steps_per_epoch
+            synchronize(training)
+            yield (time.perf_counter() - started) / training.batches.steps_per_epoch
 
 
-def synchronize(state: TrainingState) -> None:
+def synchronize(training: Training) -> None:
     """Wait for an accelerator."""
     import torch
 
-    if state.device.type == "cuda":
-        torch.cuda.synchronize(state.device)
+    if training.device.type == "cuda":
+        torch.cuda.synchronize(training.device)

@@ -10,7 +10,7 @@ import sys
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from batchnorm.rundir import RunDirectory
+from batchnorm.store import RunDirectory
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["batchnorm.training", "torchvision", "torch._dynamo", "scipy.stats", "tests.command"])

@@ -17,15 +17,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from batchnorm.ablation import read_slots
+from batchnorm.assembly import Training, assemble_with, build_network
 from batchnorm.config import RunConfig, resolve
 from batchnorm.data.batches import Batches, LabelledImages
 from batchnorm.data.sources import IMAGE_SETS, ImageArrays
-from batchnorm.problems import build_problem, find_problem, problems
+from batchnorm.problems import find_problem, problems
+from batchnorm.quantities import QUANTITIES
 from batchnorm.recording import Recorder
-from batchnorm.rundir import RunDirectory
-from batchnorm.stop import StopRequest
-from batchnorm.training import TrainingState, new_training, step
+from batchnorm.training import step
 
 NAME = "fakeacc"
 aten = torch.ops.aten
@@ -79,7 +78,7 @@ def fake_accelerator() -> Iterator[torch.device]:
 class Rows:
     """Stands where the record would."""
 
-    def append(self, rows: dict[str, Any]) -> None:
+    def append(self, axis: str, rows: dict[str, Any]) -> None:
         raise AssertionError("no block is full yet")
 
 
@@ -91,7 +90,7 @@ def invented(image_set: str) -> ImageArrays:
 
 def check(
     config: RunConfig,
-    fault: Callable[[TrainingState, torch.Tensor], torch.Tensor] = lambda _, images: images,
+    fault: Callable[[Training, torch.Tensor], torch.Tensor] = lambda _, images: images,
 ) -> None:
     """Make three recorded steps. Network and images are made on the host, and brought over as shapes."""
     problem = find_problem(config.problem)
@@ -99,16 +98,14 @@ def check(
     layout = torch.channels_last if config.precision == "bf16" else torch.contiguous_format
     options: dict[str, Any] = {"random_seed": 1, "batch_size": config.batch_size, "memory_format": layout}
     batches = Batches(IMAGE_SETS[problem.image_set], arrays, device=torch.device("cpu"), **options)
-    net = build_problem(config)
+    net = build_network(config)
     with fake_accelerator() as device:
         bring_over_(batches, device)
-        state = new_training(config, net, batches, device=device)
-        parameters = read_slots(state.net, problem.slots)
-        recorder = Recorder(Rows(), RunDirectory(Path()), state=state, parameters=parameters, stop=StopRequest())  # type: ignore[arg-type]
+        state = assemble_with(config, net, batches, device=device)
+        recorder = Recorder(Rows(), state.slots, list(QUANTITIES.values()), device=device, every=1)  # type: ignore[arg-type]
         for images, labels in state.batches.training(1):
             assert images.device.type == labels.device.type == NAME
             step(state, fault(state, images), labels, recorder)
-            recorder.stop_if_asked()
         assert state.step == 3
         for parameter in state.net.parameters():
             assert parameter.device.type == NAME
@@ -124,27 +121,27 @@ def bring_over_(batches: Batches, device: torch.device) -> None:
             setattr(batches, name, value.to(device))
 
 
-def faults() -> dict[str, Callable[[TrainingState, torch.Tensor], torch.Tensor]]:
+def faults() -> dict[str, Callable[[Training, torch.Tensor], torch.Tensor]]:
     """Return what a step must not do, by name."""
 
-    def reads_a_value(state: TrainingState, images: torch.Tensor) -> torch.Tensor:
+    def reads_a_value(state: Training, images: torch.Tensor) -> torch.Tensor:
         return images * images.mean().item()
 
-    def asks_for_nan(state: TrainingState, images: torch.Tensor) -> torch.Tensor:
+    def asks_for_nan(state: Training, images: torch.Tensor) -> torch.Tensor:
         assert torch.isfinite(images).all()
         return images
 
-    def copies_to_the_host(state: TrainingState, images: torch.Tensor) -> torch.Tensor:
+    def copies_to_the_host(state: Training, images: torch.Tensor) -> torch.Tensor:
         images.detach().cpu()
         return images
 
-    def selects_by_values(state: TrainingState, images: torch.Tensor) -> torch.Tensor:
+    def selects_by_values(state: Training, images: torch.Tensor) -> torch.Tensor:
         return images[images[:, 0, 0, 0] >= 0]
 
-    def indexes_from_the_host(state: TrainingState, images: torch.Tensor) -> torch.Tensor:
+    def indexes_from_the_host(state: Training, images: torch.Tensor) -> torch.Tensor:
         return images[torch.arange(len(images), device="cpu")]
 
-    def leaves_a_buffer_behind(state: TrainingState, images: torch.Tensor) -> torch.Tensor:
+    def leaves_a_buffer_behind(state: Training, images: torch.Tensor) -> torch.Tensor:
         for module in state.net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean = torch.zeros(module.num_features, device="cpu")

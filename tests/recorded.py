@@ -11,8 +11,7 @@ import numpy as np
 
 from batchnorm.config import RunConfig, resolve
 from batchnorm.problems import find_problem
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import RunWriter, Status
+from batchnorm.store import RunDirectory, RunWriter, Status
 
 WIDTHS = {
     "digits_2c2d_bn": {"conv1": 32, "conv2": 64, "dense1": 1024},

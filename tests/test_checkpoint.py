@@ -6,27 +6,35 @@ from pathlib import Path
 import pytest
 import torch
 
-from batchnorm.checkpoint import restore_checkpoint_, save_atomically, save_checkpoint
+from batchnorm.assembly import Training, assemble_with, build_network
+from batchnorm.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from batchnorm.config import RunConfig
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, load_image_set
 from batchnorm.errors import RunError
-from batchnorm.problems import build_problem
-from batchnorm.training import TrainingState, new_training
+from batchnorm.store import Mark
 
 CPU = torch.device("cpu")
 MARK = {"epochs/epoch": [3, 12345]}
 
 
 @pytest.fixture
-def state(configure: Callable[..., RunConfig], unchecked_images: None) -> TrainingState:
+def state(configure: Callable[..., RunConfig], unchecked_images: None) -> Training:
     return training(configure(problem="cifar10_3c3d_bn"))
 
 
-def training(config: RunConfig) -> TrainingState:
+def training(config: RunConfig) -> Training:
     arrays = load_image_set("cifar10", Path(config.obs_datasets))
     batches = Batches(IMAGE_SETS["cifar10"], arrays, random_seed=1, batch_size=32, device=CPU)
-    return new_training(config, build_problem(config), batches, device=CPU)
+    return assemble_with(config, build_network(config), batches, device=CPU)
+
+
+def save(path: Path, state: Training) -> None:
+    save_checkpoint(path, state.state_dict(), record=MARK, fingerprint=state.fingerprint)
+
+
+def restore(path: Path, state: Training) -> Mark:
+    return load_checkpoint(path, fingerprint=state.fingerprint, load=state.load_state_dict)
 
 
 def test_a_checkpoint_restores_every_bit(configure: Callable[..., RunConfig], tmp_path: Path, unchecked_images: None) -> None:
@@ -40,8 +48,8 @@ def test_a_checkpoint_restores_every_bit(configure: Callable[..., RunConfig], tm
             state.schedule.step()
             state.step += 1
         path = tmp_path / "checkpoint.pt"
-        save_checkpoint(path, state, record=MARK)
-        assert restore_checkpoint_(path, fresh) == MARK
+        save(path, state)
+        assert restore(path, fresh) == MARK
         assert fresh.step == 3
         for name, value in state.net.state_dict().items():
             assert torch.equal(fresh.net.state_dict()[name], value)
@@ -50,10 +58,10 @@ def test_a_checkpoint_restores_every_bit(configure: Callable[..., RunConfig], tm
 
 
 def test_every_damaged_byte_is_noticed_or_harmless(
-    state: TrainingState, configure: Callable[..., RunConfig], tmp_path: Path
+    state: Training, configure: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, state, record=MARK)
+    save(path, state)
     whole = path.read_bytes()
     fresh = training(configure(problem="cifar10_3c3d_bn"))
     noticed = 0
@@ -62,7 +70,7 @@ def test_every_damaged_byte_is_noticed_or_harmless(
         damaged[place] ^= 0x10
         path.write_bytes(damaged)
         try:
-            restore_checkpoint_(path, fresh)
+            restore(path, fresh)
         except RunError as error:
             noticed += 1
             assert "checkpoint.pt: is damaged" in str(error) or "belongs to another run" in str(error)
@@ -74,19 +82,19 @@ def test_every_damaged_byte_is_noticed_or_harmless(
 
 
 @pytest.mark.parametrize("kept", [0, 10, 5000])
-def test_a_truncated_checkpoint_is_one_line(state: TrainingState, tmp_path: Path, kept: int) -> None:
+def test_a_truncated_checkpoint_is_one_line(state: Training, tmp_path: Path, kept: int) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, state, record=MARK)
+    save(path, state)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(RunError, match=r"checkpoint.pt: is damaged .*; OVERWRITE=true starts the run afresh"):
-        restore_checkpoint_(path, state)
+        restore(path, state)
 
 
-def test_another_runs_checkpoint_is_refused(state: TrainingState, configure: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_another_runs_checkpoint_is_refused(state: Training, configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, state, record=MARK)
+    save(path, state)
     with pytest.raises(RunError, match="belongs to another run"):
-        restore_checkpoint_(path, training(configure(problem="cifar10_3c3d_bn", l2_reg=0.5)))
+        restore(path, training(configure(problem="cifar10_3c3d_bn", l2_reg=0.5)))
 
 
 def test_saving_fails_without_harm_to_what_was_there(tmp_path: Path) -> None:

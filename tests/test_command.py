@@ -10,10 +10,9 @@ import pytest
 
 from batchnorm.command import main
 from batchnorm.config import RunConfig
-from batchnorm.masks import Ablation
+from batchnorm.modes import MODES
 from batchnorm.problems import problems
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Run, Status
+from batchnorm.store import Run, RunDirectory, Status
 from tests import command
 from tests.conftest import arguments_of
 from tests.recorded import record_run
@@ -28,7 +27,7 @@ def test_help_tells_every_key_problem_and_mode_without_torch() -> None:
         assert f"  {entry.name.upper()} " in text
     for name, problem in problems().items():
         assert any(line.split()[:1] == [name] and line.endswith(", ".join(problem.slots)) for line in text.splitlines())
-    assert all(mode.value in text for mode in Ablation)
+    assert all(mode in text for mode in MODES)
 
 
 @pytest.mark.parametrize("arguments", [["RANDOM_SED=1"], ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1", "LR=0"], []])

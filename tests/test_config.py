@@ -74,7 +74,8 @@ def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else() -> No
 
 def test_the_modes_of_the_vanilla_network_are_one_run() -> None:
     vanilla = [read_command_line([*DIGITS, "POSITION=none", f"ABLATION={mode}"]) for mode in ("trained_bn", "fixed_beta")]
-    assert vanilla[0].fingerprint() == vanilla[1].fingerprint()
+    assert vanilla[0] == vanilla[1]
+    assert vanilla[1].directory.name == "trained_bn"
 
 
 def test_differing_keys_are_named_with_both_values() -> None:
@@ -194,11 +195,11 @@ def test_any_text_as_a_value_is_taken_or_refused_in_one_line(overrides: list[tup
 
 
 def test_every_shipped_entry_resolves() -> None:
-    from batchnorm.config import _read_yaml
     from batchnorm.optim import OPTIMIZERS
     from batchnorm.problems import problems
+    from batchnorm.tuning import read_tuning
 
-    entries = _read_yaml(Path("configs/basic_config.yaml"), key="TUNING_CONF")
+    entries = read_tuning(Path("configs/basic_config.yaml"))
     assert set(entries) == set(problems())
     for problem, entry in entries.items():
         for optimizer in set(entry) & set(OPTIMIZERS):

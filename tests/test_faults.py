@@ -22,10 +22,9 @@ import torch
 from batchnorm import training
 from batchnorm.config import RunConfig
 from batchnorm.errors import ExitCode
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Run, Status
+from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.study.grid import read_study
-from batchnorm.study.status import State, standings
+from batchnorm.study.status import standings
 from tests import command
 from tests.conftest import arguments_of
 from tests.study.commands import Started
@@ -279,7 +278,7 @@ def test_a_study_whose_file_changes_while_it_runs(tmp_path: Path, small_images: 
     started.wait_until(lambda: "started 0" in started.text)
     path.write_text(text + "RANDOM_SEED: [7, 3]\nNUM_EPOCHS: 1\n")
     assert started.process.wait() == ExitCode.FINISHED, started.text
-    assert [each.state for each in standings(study)] == [State.FINISHED] * 3
+    assert [each.status for each in standings(study)] == [Status.FINISHED] * 3
     path.write_text("PROBLEM: [")
     done = run_study("run", str(path))
     assert (done.returncode, done.stderr.count("\n")) == (ExitCode.BAD_INPUT, 1)

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from batchnorm import command
 from batchnorm.config import RunConfig
 from batchnorm.errors import ExitCode
-from batchnorm.masks import MASK_SETS, Ablation
+from batchnorm.modes import MASK_SETS, MODES
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
+from batchnorm.store import Status
 from batchnorm.study.__main__ import main as study_main
 
 EXAMPLES = int(os.environ.get("FUZZ", "700"))
@@ -37,9 +38,7 @@ nested += [f"LR_SCHEDULE.{name}" for spec in SCHEDULES.values() for name in (*sp
 keys = st.sampled_from([*names, *nested, "opt_hpars.lr", "Lr", "", "POSITION.x", "NOBODY"]) | st.text(max_size=12)
 TEXTS = ("all", "none", "null", "true", "auto", "0,1,1", "[0,1,1]", "011", "cuda:0", "bf16", "deepobs", "${LR}", "~", "\0")
 NUMBERS = ("1e-3", "nan", "inf", "-1", "0", "1", "1e400")
-words = st.sampled_from(
-    [*problems(), *OPTIMIZERS, *SCHEDULES, *MASK_SETS, *(mode.value for mode in Ablation), *TEXTS, *NUMBERS]
-)
+words = st.sampled_from([*problems(), *OPTIMIZERS, *SCHEDULES, *MASK_SETS, *MODES, *TEXTS, *NUMBERS])
 values = words | st.integers().map(str) | st.floats().map(str) | st.text(max_size=20)
 arguments = st.lists(st.builds("{}={}".format, keys, values) | st.text(max_size=20), max_size=5)
 required = st.sampled_from([[], ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"], ["PROBLEM=cifar100_allcnnc_bn", "RANDOM_SEED=0"]])
@@ -53,7 +52,7 @@ trees = st.recursive(
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], None]:
     """Return a function that calls an entry point, which trains nothing, and looks at its answer."""
-    monkeypatch.setattr(command, "train_or_skip", lambda config: ExitCode.FINISHED)
+    monkeypatch.setattr(command, "train_or_skip", lambda config: Status.FINISHED)
 
     def call(entry: Callable[[], int]) -> None:
         code = entry()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from batchnorm.masks import Ablation
+from batchnorm.modes import MODES
 from batchnorm.study.grid import read_study
 from tests import images
 from tests.recorded import record_run
@@ -86,7 +86,7 @@ def test_reading_a_run(tmp_path: Path) -> None:
 
 def test_figures_and_tables_from_the_shell(tmp_path: Path) -> None:
     for seed in (1, 2):
-        for position, mode in (("none", "trained_bn"), *(("all", mode.value) for mode in Ablation)):
+        for position, mode in (("none", "trained_bn"), *(("all", mode) for mode in MODES)):
             record_run(tmp_path / "output", problem="fmnist_2c2d_bn", random_seed=seed, position=position, ablation=mode)
     for command in commands():
         if command.startswith("python -m batchnorm.analysis"):
@@ -97,7 +97,7 @@ def test_figures_and_tables_from_the_shell(tmp_path: Path) -> None:
 
 def test_figures_in_python(tmp_path: Path) -> None:
     seed: dict[str, Any] = {"random_seed": 4842821, "lr": 0.16579130972807002, "epochs": 350, "recorded_epochs": 3}
-    for position, mode in (("none", "trained_bn"), *(("00111", mode.value) for mode in Ablation)):
+    for position, mode in (("none", "trained_bn"), *(("00111", mode) for mode in MODES)):
         record_run(tmp_path / "output", problem="cifar100_3c3d_bn", position=position, ablation=mode, **seed)
     for mode in ("trained_bn", "fixed_gamma"):
         record_run(tmp_path / "output", problem="cifar100_allcnnc_bn", position="100000000", ablation=mode, **seed)

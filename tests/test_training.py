@@ -15,16 +15,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from batchnorm import machine, training
+from batchnorm import assembly, machine, training
+from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, load_image_set
 from batchnorm.errors import ConfigError, DataError, RunError
-from batchnorm.problems import build_problem, deepobs
-from batchnorm.rundir import RunDirectory
+from batchnorm.problems import deepobs
 from batchnorm.seeding import seed_default_generators
 from batchnorm.stop import Interrupted
-from batchnorm.store import Run, Status
+from batchnorm.store import Run, RunDirectory, Status
 from tests import command
 from tests.conftest import arguments_of
 
@@ -94,8 +94,8 @@ def test_frozen_is_frozen(configure: Configure, optimizer: str, mode: str) -> No
     for slot in run.layers:
         gamma, beta = run.gamma(slot), run.beta(slot)
         assert len(gamma) == 7
-        assert bool((gamma == 1).all()) != config.mode.trains_gamma
-        assert bool((beta == 0).all()) != config.mode.trains_beta
+        assert bool((gamma == 1).all()) != (mode == "fixed_beta")
+        assert bool((beta == 0).all()) != (mode == "fixed_gamma")
 
 
 def first_steps(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
@@ -104,7 +104,7 @@ def first_steps(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
     initial: dict[str, torch.Tensor] = {}
 
     def spy(config: RunConfig) -> torch.nn.Module:
-        net = build_problem(config)
+        net = build_network(config)
         initial.update({name.replace(".layer", ""): value.clone() for name, value in net.named_parameters() if value.ndim > 1})
         net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()) if module.training else None)
         for module in net.modules():
@@ -112,7 +112,7 @@ def first_steps(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
                 module.register_forward_hook(lambda module, _, output: seen.append(output == 0) if module.training else None)
         return net
 
-    monkeypatch.setattr(training, "build_problem", spy)
+    monkeypatch.setattr(assembly, "build_network", spy)
     training.train(config)
     monkeypatch.undo()
     return seen, initial
@@ -157,7 +157,7 @@ def test_metrics_against_a_naive_evaluation(configure: Configure, position: str)
     training.train(config)
     run = Run(config.directory)
     arrays = load_image_set("mnist", Path(config.obs_datasets))
-    net = build_problem(config)
+    net = build_network(config)
     net.load_state_dict(torch.load(config.directory / "final_model.pth", weights_only=True))
     net.eval()
     images = torch.from_numpy(arrays.test_images).float() / 255
@@ -179,7 +179,7 @@ def test_l2_is_in_the_gradient_and_not_in_the_metrics(configure: Configure) -> N
     runs = [Run(config.directory) for config in (plain, decayed)]
     assert runs[0].batches["loss"][0] == runs[1].batches["loss"][0]
     weights = [torch.load(config.directory / "final_model.pth", weights_only=True) for config in (plain, decayed)]
-    start = build_problem(plain).state_dict()
+    start = build_network(plain).state_dict()
     for name, first in start.items():
         if first.ndim > 1:
             difference = weights[0][name] - weights[1][name]
@@ -360,7 +360,7 @@ def test_a_run_that_is_stopped_by_signals_and_resumed_has_the_same_bits(
     ):
         interrupted_at(config, number, step, monkeypatch)
         assert command.checkpoint_steps(config.directory) == step + 1
-        assert Run(config.directory).status == Status.RUNNING
+        assert Run(config.directory).status == Status.CUT_OFF
     assert training.train(config) == Status.FINISHED
     assert_same_run(config.directory, unbroken.directory)
 
@@ -490,7 +490,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_left_alone(
         record = (config.directory / "run.h5").read_bytes()
         caplog.clear()
         assert training.train(config) == status
-        assert f"{status.name.lower()} already: {config.directory}" in caplog.text
+        assert f"{status.value} already: {config.directory}" in caplog.text
         assert (config.directory / "run.h5").read_bytes() == record
         assert training.train(configure(num_epochs=1, overwrite=True, **keys)) == status
         assert "started" in caplog.text
@@ -511,12 +511,20 @@ def test_bad_input_leaves_no_run_directory(configure: Configure, tmp_path: Path)
 
 
 def test_another_run_in_the_directory_is_refused_until_overwritten(configure: Configure) -> None:
-    training.train(configure(max_steps=2))
+    """Where NAMED_KEYS does not tell the two apart."""
+    keys = {"named_keys": "BATCH_SIZE"}
+    training.train(configure(max_steps=2, **keys))
     with pytest.raises(RunError, match=r"holds another run: MAX_STEPS \(2 there, 3 here\); OVERWRITE=true"):
-        training.train(configure(max_steps=3))
-    assert Run(configure().directory).epochs["step"][-1] == 2
-    assert training.train(configure(max_steps=3, overwrite=True)) == Status.FINISHED
-    assert Run(configure().directory).epochs["step"][-1] == 3
+        training.train(configure(max_steps=3, **keys))
+    assert Run(configure(**keys).directory).epochs["step"][-1] == 2
+    assert training.train(configure(max_steps=3, overwrite=True, **keys)) == Status.FINISHED
+    assert Run(configure(**keys).directory).epochs["step"][-1] == 3
+
+
+def test_runs_that_differ_in_any_key_lie_in_directories_of_their_own(configure: Configure) -> None:
+    for max_steps in (2, 3):
+        training.train(configure(max_steps=max_steps))
+    assert [Run(configure(max_steps=steps).directory).epochs["step"][-1] for steps in (2, 3)] == [2, 3]
 
 
 def test_other_images_are_another_run(

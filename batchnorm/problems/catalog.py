@@ -57,7 +57,7 @@ _DEEPOBS = {
     "svhn_3c3d_bn": ("svhn", 10, _3C3D),
     "svhn_wrn164_bn": ("svhn", 10, _WRN164),
 }
-"""Problem -> its image set, its classes and its network. A Wide ResNet brings BatchNorm of its own, whose layers are its slots."""
+"""Problem -> its image set, its classes and its network. A Wide ResNet's own BatchNorm layers are its slots."""
 
 
 def _register(name: str, image_set: str, classes: int, network: _DeepobsNetwork) -> None:

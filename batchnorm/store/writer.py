@@ -15,7 +15,7 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import one_line
 from batchnorm.quantities import QUANTITIES, Quantity
 from batchnorm.store.hdf5 import damaged, new_file, open_for_reading, writing
-from batchnorm.store.layout import STATUS, Column, RunLength, SlotParts, attributes, columns, text
+from batchnorm.store.layout import STATUS, Column, RunLength, SlotParts, attributes, columns
 from batchnorm.store.status import Status
 
 Mark = dict[str, list[int]]

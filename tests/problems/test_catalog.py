@@ -8,12 +8,13 @@ import torch
 from scipy.stats import truncnorm
 from torch import nn
 
-from batchnorm.ablation import BATCHNORM, WEIGHT_LAYERS, find_slots
+from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
 from batchnorm.data.sources import IMAGE_SETS
-from batchnorm.masks import Ablation
-from batchnorm.problems import build_problem, deepobs, problems
+from batchnorm.modes import MODES
+from batchnorm.problems import deepobs, problems
 from batchnorm.seeding import seed_default_generators
+from batchnorm.slots import BATCHNORM, WEIGHT_LAYERS, find_slots
 from tests.images import image_shape
 
 REFERENCES = {  # what DeepOBS's test problems build
@@ -51,7 +52,7 @@ def test_all_problems_are_there() -> None:
 
 @pytest.mark.parametrize("problem", REFERENCES)
 def test_without_a_mask_it_is_deepobs_network_bit_for_bit(problem: str, configure: Callable[..., RunConfig]) -> None:
-    theirs, ours = reference(problem, 3), build_problem(parity_config(configure, problem))
+    theirs, ours = reference(problem, 3), build_network(parity_config(configure, problem))
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
     images = torch.rand(4, *image_shape(problem), generator=torch.Generator().manual_seed(0))
@@ -61,7 +62,7 @@ def test_without_a_mask_it_is_deepobs_network_bit_for_bit(problem: str, configur
             torch.manual_seed(8)  # the same dropout noise
             logits.append(net.train(training)(images))
         assert torch.equal(logits[0], logits[1])
-    theirs, ours = reference(problem, 3).eval(), build_problem(parity_config(configure, problem)).eval()
+    theirs, ours = reference(problem, 3).eval(), build_network(parity_config(configure, problem)).eval()
     ours.to(memory_format=torch.channels_last)
     channels_last = ours(images.contiguous(memory_format=torch.channels_last))
     assert torch.allclose(theirs(images), channels_last, rtol=1e-4, atol=1e-5)
@@ -92,7 +93,7 @@ def test_gradients_are_deepobs_too(problem: str, configure: Callable[..., RunCon
     images = torch.rand(4, *image_shape(problem), generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 3])
     gradients = []
-    for net in (reference(problem, 3), build_problem(parity_config(configure, problem))):
+    for net in (reference(problem, 3), build_network(parity_config(configure, problem))):
         torch.manual_seed(8)
         nn.functional.cross_entropy(net.train()(images), labels).backward()
         gradients.append([parameter.grad for parameter in net.parameters()])
@@ -105,7 +106,7 @@ def test_gradients_are_deepobs_too(problem: str, configure: Callable[..., RunCon
 @pytest.mark.parametrize("problem", REFERENCES)
 def test_slots_are_those_of_the_network(problem: str, configure: Callable[..., RunConfig]) -> None:
     assert find_slots(reference(problem, 1)) == problems()[problem].slots
-    full = build_problem(configure(problem=problem, position="all"))
+    full = build_network(configure(problem=problem, position="all"))
     batchnorms = [module for module in full.modules() if isinstance(module, BATCHNORM)]
     assert len(batchnorms) == len(problems()[problem].slots)
     normalised = [layer for layer in full.modules() if isinstance(layer, WEIGHT_LAYERS) and layer.bias is not None]
@@ -114,9 +115,9 @@ def test_slots_are_those_of_the_network(problem: str, configure: Callable[..., R
 
 def test_every_mask_and_mode_starts_from_the_same_weights(configure: Callable[..., RunConfig]) -> None:
     nets = [
-        build_problem(configure(problem="cifar10_3c3d_bn", position=position, ablation=mode.value))
+        build_network(configure(problem="cifar10_3c3d_bn", position=position, ablation=mode))
         for position in ("none", "00111", "all")
-        for mode in Ablation
+        for mode in MODES
     ]
     weights = [[parameter for parameter in net.parameters() if parameter.ndim > 1] for net in nets]
     for others in weights[1:]:
@@ -124,13 +125,13 @@ def test_every_mask_and_mode_starts_from_the_same_weights(configure: Callable[..
 
 
 def test_another_seed_starts_from_other_weights(configure: Callable[..., RunConfig]) -> None:
-    nets = [build_problem(configure(problem="cifar10_3c3d_bn", random_seed=seed)) for seed in (1, 2)]
+    nets = [build_network(configure(problem="cifar10_3c3d_bn", random_seed=seed)) for seed in (1, 2)]
     assert not torch.equal(next(nets[0].parameters()), next(nets[1].parameters()))
 
 
 def test_biases_start_where_asked(configure: Callable[..., RunConfig]) -> None:
     for bias_init, value in (("deepobs", 0.05), (0.0, 0.0), (0.3, 0.3)):
-        net = build_problem(configure(problem="digits_2c2d_bn", position="011", bias_init=bias_init))
+        net = build_network(configure(problem="digits_2c2d_bn", position="011", bias_init=bias_init))
         biases = [layer.bias for layer in net.modules() if isinstance(layer, WEIGHT_LAYERS) and layer.bias is not None]
         assert len(biases) == 2  # conv1, dense2
         assert all((bias == torch.tensor(value)).all() for bias in biases)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from batchnorm.ablation import find_slots, insert_batchnorm_
+from batchnorm.modes import treatments
 from batchnorm.problems import problems
 from batchnorm.problems.reordering import pool_before_relu_
+from batchnorm.slots import find_slots, treat_
 
 
 def chain() -> nn.Sequential:
@@ -45,7 +46,7 @@ def test_outputs_and_gradients_keep_their_bits(
     images[0] = -1.0  # windows without a positive value
     results = []
     for net in (plain, reordered):
-        insert_batchnorm_(net, mask)
+        treat_(net, treatments(mask, "trained_bn"))
         net.to(memory_format=layout)
         inputs = images.contiguous(memory_format=layout).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):

@@ -12,7 +12,7 @@ import pytest
 
 from batchnorm.config import RunConfig, resolve
 from batchnorm.errors import RunError
-from batchnorm.rundir import RunDirectory
+from batchnorm.store import RunDirectory
 from batchnorm.store import EPOCH_COLUMNS, FORMAT_VERSION, Run, RunWriter, Status, check_same_run
 from tests.recorded import WIDTHS, record_run
 

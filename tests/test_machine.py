@@ -10,16 +10,16 @@ from tests.test_training import assert_same_run
 
 TRAIN = """\
 import sys
-from batchnorm import memory, training
+from batchnorm import assembly, machine
 from batchnorm.command import main
 
 def plain():
     return False
 
 def kept():
-    assert memory.keep_freed_memory() or not sys.platform.startswith("linux")
+    assert machine.keep_freed_memory() or not sys.platform.startswith("linux")
 
-training.keep_freed_memory = {way}
+assembly.keep_freed_memory = {way}
 sys.exit(main(sys.argv[1:]))
 """
 

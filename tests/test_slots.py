@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.ablation import ChannelBias, apply_mode_, fill_biases_, find_slots, insert_batchnorm_, read_slots
-from batchnorm.masks import Ablation, all_masks
+from batchnorm.modes import MODES, Mode, Treatment, all_masks, treatments
+from batchnorm.slots import ChannelBias, fill_biases_, find_slots, read_slots, treat_
 
 
 class Functional(nn.Module):
@@ -76,14 +76,15 @@ def test_batchnorm_stands_where_the_mask_says_and_nowhere_else(build: type[nn.Mo
     for mask in all_masks(len(slots)):
         net = build()
         weights = [parameter.clone() for parameter in net.parameters() if parameter.ndim > 1]
-        insert_batchnorm_(net, mask)
+        treat_(net, treatments(mask, "trained_bn"))
         batchnorms = [name for name, module in net.named_modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
         assert batchnorms == [f"{slot}.batchnorm" for slot, digit in zip(slots, mask, strict=True) if digit]
-        parameters = read_slots(net, slots)
+        parameters = {slot.name: slot for slot in read_slots(net, slots)}
         for slot, digit in zip(slots, mask, strict=True):
             layer = next(module for module in net.get_submodule(slot).modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
             assert (layer.bias is None) == bool(digit)
-            assert (slot in parameters.gamma, slot in parameters.beta, slot in parameters.bias) == (digit, digit, not digit)
+            assert parameters[slot].parts >= ({"gamma", "beta", "running_mean", "norm"} if digit else {"bias"})
+            assert not parameters[slot].parts & ({"bias"} if digit else {"gamma", "beta", "running_mean", "norm"})
         after = [parameter for parameter in net.parameters() if parameter.ndim > 1]
         assert all(torch.equal(mine, before) for mine, before in zip(after, weights, strict=True))
         assert net(torch.rand(4, 3, 8, 8)).shape == (4, 2)
@@ -92,7 +93,7 @@ def test_batchnorm_stands_where_the_mask_says_and_nowhere_else(build: type[nn.Mo
 def test_batchnorm_acts_between_layer_and_activation() -> None:
     net, images = small().train(), torch.rand(16, 3, 8, 8)
     plain = small()
-    insert_batchnorm_(net, (1, 0))
+    treat_(net, treatments((1, 0), "trained_bn"))
     conv = plain.get_submodule("conv1")
     assert isinstance(conv, nn.Conv2d)
     features = functional.conv2d(images, conv.weight)
@@ -105,7 +106,7 @@ def test_batchnorm_acts_between_layer_and_activation() -> None:
 def test_inserting_draws_no_random_number() -> None:
     net = small()
     torch.manual_seed(5)
-    insert_batchnorm_(net, (1, 1))
+    treat_(net, treatments((1, 1), "trained_bn"))
     drawn = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(torch.rand(1), drawn)
@@ -113,7 +114,7 @@ def test_inserting_draws_no_random_number() -> None:
 
 def test_a_mask_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match=r"3 digits, the network 2 slots: conv1, dense1"):
-        insert_batchnorm_(small(), (1, 0, 1))
+        treat_(small(), treatments((1, 0, 1), "trained_bn"))
 
 
 def test_a_networks_own_batchnorm_becomes_a_bias_where_the_mask_leaves_it_out() -> None:
@@ -121,36 +122,48 @@ def test_a_networks_own_batchnorm_becomes_a_bias_where_the_mask_leaves_it_out() 
         nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5), nn.BatchNorm1d(5)
     )
     assert find_slots(net) == ("1", "5")
-    insert_batchnorm_(net, (0, 1))
+    treat_(net, treatments((0, 1), "trained_bn"))
     bias = net[1]
     assert isinstance(bias, ChannelBias)
     features = torch.rand(2, 4, 6, 6)
     assert torch.equal(bias(features), features)
     nn.init.constant_(bias.bias, 2.0)
     assert torch.equal(bias(features), features + 2)
-    assert list(read_slots(net, ("1", "5")).bias) == ["1"]
+    assert [slot.bias is not None for slot in read_slots(net, ("1", "5"))] == [True, False]
+    assert [slot.channels for slot in read_slots(net, ("1", "5"))] == [4, 5]
 
 
-@pytest.mark.parametrize("mode", Ablation)
-def test_modes_freeze_what_they_do_not_train(mode: Ablation) -> None:
+@pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
+def test_modes_freeze_what_they_do_not_train(mode: Mode) -> None:
+    own = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    nn.init.constant_(own.get_submodule("1").weight, 3.0)  # type: ignore[arg-type]
+    nn.init.constant_(own.get_submodule("1").bias, 2.0)  # type: ignore[arg-type]
+    for net, starts in ((small(), (1.0, 0.0)), (own, (3.0, 2.0))):
+        slots = find_slots(net)
+        treat_(net, treatments((1,) * len(slots), mode.name))
+        for slot in read_slots(net, slots):
+            parts = ((slot.gamma, mode.treatment.gamma), (slot.beta, mode.treatment.beta))
+            for (parameter, affine), start in zip(parts, starts, strict=True):
+                assert parameter is not None
+                assert affine is not None
+                assert parameter.requires_grad == affine.trained
+                assert (parameter == (start if affine.trained else affine.value)).all()
+
+
+def test_what_the_table_does_not_name_is_not_trained() -> None:
+    """A treatment that says nothing of gamma and beta leaves both frozen."""
     net = small()
-    insert_batchnorm_(net, (1, 1))
-    parameters = read_slots(net, ("conv1", "dense1"))
-    nn.init.constant_(parameters.gamma["conv1"], 3.0)
-    apply_mode_(net, mode)
-    for slot in ("conv1", "dense1"):
-        assert parameters.gamma[slot].requires_grad == mode.trains_gamma
-        assert parameters.beta[slot].requires_grad == mode.trains_beta
-    assert (parameters.gamma["conv1"] == (3 if mode.trains_gamma else 1)).all()
+    treat_(net, (Treatment("batch"), Treatment("batch")))
+    assert not any(slot.gamma.requires_grad or slot.beta.requires_grad for slot in read_slots(net, find_slots(net)))  # type: ignore[union-attr]
 
 
 def test_filling_biases_leaves_beta_alone() -> None:
     net = small()
-    insert_batchnorm_(net, (1, 0))
+    treat_(net, treatments((1, 0), "trained_bn"))
     fill_biases_(net, 0.25)
-    parameters = read_slots(net, ("conv1", "dense1"))
-    assert (parameters.bias["dense1"] == 0.25).all()
-    assert (parameters.beta["conv1"] == 0).all()
+    conv1, dense1 = read_slots(net, ("conv1", "dense1"))
+    assert (dense1.bias == 0.25).all()  # type: ignore[union-attr]
+    assert (conv1.beta == 0).all()  # type: ignore[union-attr]
 
 
 def test_a_layer_without_children_is_not_looked_into() -> None:
