@@ -11,7 +11,7 @@ import numpy as np
 
 from batchnorm.config import RunConfig, resolve
 from batchnorm.problems import find_problem
-from batchnorm.store import RunDirectory, RunWriter, Status
+from batchnorm.store import RunDirectory, RunLength, RunWriter, SlotParts, Status
 
 WIDTHS = {
     "digits_2c2d_bn": {"conv1": 32, "conv2": 64, "dense1": 1024},
@@ -57,17 +57,21 @@ def record_run(
     config.save(directory.config)
     layers, widths = find_problem(config.problem).slots, WIDTHS[config.problem]
     rng = np.random.default_rng([config.random_seed, *config.mask, *config.ablation.encode(), int(1e6 * config.lr)])
+    normalised, plain = frozenset({"gamma", "beta", "running_mean", "running_var"}), frozenset({"bias"})
+    slots = [
+        SlotParts(slot, widths[slot], normalised if digit else plain) for slot, digit in zip(layers, config.mask, strict=True)
+    ]
     writer = RunWriter.create(
         directory.record,
         config,
         fingerprint=config.fingerprint(),
-        layers=layers,
-        widths=widths,
+        slots=slots,
+        length=RunLength(epochs * steps_per_epoch, epochs, steps_per_epoch),
         versions={"device": "cpu"},
     )
     done = epochs if recorded_epochs is None else recorded_epochs
     epoch = np.arange(done + 1)
-    columns: dict[str, Any] = {}
+    columns: dict[str, Any] = {"epoch": epoch, "step": epoch * steps_per_epoch}
     pace = rng.uniform(2, 5)
     for split, noise in (("train", 0.01), ("valid", 0.03), ("test", 0.03)):
         floor = rng.uniform(0.1, 0.3) + 3 * noise
@@ -76,27 +80,31 @@ def record_run(
             falling[-1] = last_loss
         columns |= {f"{split}_loss": falling, f"{split}_acc": 1 - falling / 2.6}
     columns |= {"lr": np.full(done + 1, config.lr), "train_seconds": (epoch > 0) * 9.0, "eval_seconds": np.ones(done + 1)}
-    writer.append({f"epochs/{name}": values for name, values in columns.items()})
-    writer.append({"epochs/epoch": epoch, "epochs/step": epoch * steps_per_epoch})
     last = done * steps_per_epoch
     batch_steps = np.arange(0, last, config.log_every_steps or last)[int(config.log_every_steps == 0) :]
     loss = 2.3 * np.exp(-batch_steps / (3 * steps_per_epoch)) + 0.1 * rng.random(len(batch_steps))
-    writer.append({"batches/step": batch_steps, "batches/loss": loss, "batches/lr": np.full(len(batch_steps), config.lr)})
+    rates = np.full(len(batch_steps), config.lr)
+    writer.append("batches", {"batches/step": batch_steps, "batches/loss": loss, "batches/lr": rates})
     snapshot_steps = np.append(batch_steps, last) if done >= 0 else batch_steps
-    writer.append({"snapshots/step": snapshot_steps})
-    for slot, normalised in zip(layers, config.mask, strict=True):
-        for parameter, start in (("gamma", 1.0), ("beta", 0.0)) if normalised else (("bias", 0.05),):
-            trained = parameter == "bias" or getattr(config.mode, f"trains_{parameter}")
+    snapshots: dict[str, Any] = {"snapshots/step": snapshot_steps}
+    at_epoch_end = {f"epochs/{name}": values for name, values in columns.items()}
+    affine = {"gamma": config.mode.treatment.gamma, "beta": config.mode.treatment.beta}
+    for slot, digit in zip(layers, config.mask, strict=True):
+        for parameter, start in (("gamma", 1.0), ("beta", 0.0)) if digit else (("bias", 0.05),):
+            part = affine.get(parameter)
+            trained = part is None or part.trained
             goals, noise = rng.normal(0, 0.3 * trained, widths[slot]), rng.normal(0, 0.01 * trained)
             grown = 1 - np.exp(-snapshot_steps[:, None] / (2 * steps_per_epoch))
             values = start + goals * grown + noise * rng.standard_normal((len(snapshot_steps), widths[slot]))
             for planted in spikes:
                 if (planted.parameter, planted.slot) == (parameter, slot):
                     values[planted.first : planted.first + planted.rows, planted.channel] = planted.value
-            writer.append({f"snapshots/{parameter}/{slot}": values})
-        if normalised:
+            snapshots[f"snapshots/{parameter}/{slot}"] = values
+        if digit:
             ones = np.ones((done + 1, widths[slot]))
-            writer.append({f"running/mean/{slot}": 0 * ones, f"running/var/{slot}": ones})
+            at_epoch_end |= {f"running/mean/{slot}": 0 * ones, f"running/var/{slot}": ones}
+    writer.append("epochs", at_epoch_end)
+    writer.append("snapshots", snapshots)
     writer.flush()
-    writer.finish(status) if status != Status.RUNNING else writer.close()
+    writer.finish(status) if status.has_ended else writer.close()
     return config

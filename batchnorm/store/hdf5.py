@@ -8,8 +8,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from batchnorm.errors import RunError, one_line
 
@@ -93,6 +96,21 @@ def _reading_properties() -> h5py.h5p.PropFAID:
     set_read_attempts.argtypes = [ctypes.c_int64, ctypes.c_uint]
     set_read_attempts(properties.id, 25)
     return properties
+
+
+def read_rows(dataset: h5py.Dataset, rows: int) -> NDArray[Any]:
+    """Read the first rows of a growing dataset.
+
+    Raises:
+        OSError: they cannot be read, or the file ends before them; HDF5 itself would read zeros there.
+    """
+    size = os.fstat(dataset.file.id.get_vfd_handle()).st_size
+    ends: list[int] = []
+    if dataset.chunks:
+        dataset.id.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
+    if max(ends, default=0) > size:
+        raise OSError(f"{dataset.name}: the file ends at byte {size}, before rows that it should hold")
+    return np.asarray(dataset[:rows])
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from batchnorm.errors import ConfigError, RunError, nearest_first, one_line
 from batchnorm.modes import Mask, parse_mask, variant_name
 from batchnorm.quantities import QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
-from batchnorm.store.hdf5 import damaged, open_for_reading
+from batchnorm.store.hdf5 import damaged, open_for_reading, read_rows
 from batchnorm.store.layout import FORMAT_VERSION, STATUS, RunLength, index_datasets
 from batchnorm.store.status import Status
 
@@ -101,7 +101,7 @@ class Run:
         """The last epoch that is recorded: 0 stands before training, -1 says that there is none yet."""
         with self._open() as file:
             rows = _rows(file["epochs"])
-            return int(file["epochs/epoch"][rows - 1]) if rows else -1
+            return int(read_rows(file["epochs/epoch"], rows)[-1]) if rows else -1
 
     @cached_property
     def length(self) -> RunLength:
@@ -141,7 +141,7 @@ class Run:
             if axis not in file:
                 return {name.rpartition("/")[2]: np.empty(0, np.int64) for name in index_datasets(axis)}
             rows = _rows(file[axis])
-            return {name.rpartition("/")[2]: np.asarray(file[name][:rows]) for name in index_datasets(axis)}
+            return {name.rpartition("/")[2]: read_rows(file[name], rows) for name in index_datasets(axis)}
 
     def read(self, name: str, slot: str | None = None) -> NDArray[Any]:
         """Return a recorded quantity over the rows of its axis.
@@ -164,7 +164,7 @@ class Run:
                 whose = f" of {slot}; {there} has one" if slot is not None else ""
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
             rows = _rows(file[quantity.axis])
-            return np.asarray(file[dataset][: min(rows, len(file[dataset]))])
+            return read_rows(file[dataset], rows)
 
     def gamma(self, slot: str) -> NDArray[np.float32]:
         """Return a slot's scale over the snapshots, shape (T, C).
@@ -209,7 +209,7 @@ class Run:
         names = [*index_datasets(axis), *(each.dataset for each in of_axis(axis) if each.per == "run")]
         with self._open() as file:
             rows = _rows(file[axis])
-            return {name.rpartition("/")[2]: np.asarray(file[name][:rows]) for name in names if name in file}
+            return {name.rpartition("/")[2]: read_rows(file[name], rows) for name in names if name in file}
 
 
 def _find_quantity(name: str) -> Quantity:
