@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from omegaconf import OmegaConf
 
@@ -22,6 +23,10 @@ TUNING = {
     "AdamW": {"opt_hpars": {**_ADAM, "weight_decay": 0.01}},
     "RMSprop": {"opt_hpars": {"lr": 0.001, "alpha": 0.9, "eps": 1e-8}},
 }
+
+
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchnorm.config import RunConfig, available_cores, differing_keys, read_command_line, resolve
+from batchnorm.config import (
+    RunConfig,
+    available_cores,
+    canonical_fingerprint,
+    differing_keys,
+    read_command_line,
+    resolve,
+    split_arguments,
+)
 from batchnorm.errors import ConfigError
+from batchnorm.tuning import read_tuning
 
 SEED_COMMAND = [
     "TUNING_CONF=configs/basic_config.yaml", "PROBLEM=cifar100_allcnnc_bn", "OPTIMIZER=SGD", "RANDOM_SEED=4842821",
@@ -70,6 +80,90 @@ def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else() -> No
     ]  # fmt: skip
     for change in decisive:
         assert read_command_line([*DIGITS, change]).fingerprint() != config.fingerprint(), change
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ([], "trained_bn"),
+        (["OPTIMIZER=SGD", "PRECISION=fp32", "BATCH_SIZE=64", "L2_REG=0"], "trained_bn"),
+        (["PRECISION=bf16", "OPTIMIZER=Adam"], "trained_bn__OPTIMIZER=Adam__PRECISION=bf16"),
+        (["ABLATION=fixed_bn", "MAX_STEPS=5"], "fixed_bn__MAX_STEPS=5"),
+        (["OPTIMIZER=Adam", "OPT_HPARS.beta1=0.5"], "trained_bn__OPTIMIZER=Adam__OPT_HPARS.beta1=0.5"),
+        (
+            ["LR_SCHEDULE=multistep", "LR_SCHEDULE.milestones=2,4", "LR_SCHEDULE.gamma=0.1"],
+            "trained_bn__LR_SCHEDULE=multistep__LR_SCHEDULE.gamma=0.1__LR_SCHEDULE.milestones=2.0,4.0",
+        ),
+        (["POSITION=none", "ABLATION=fixed_beta", "COMPILE=true"], "trained_bn__COMPILE=true"),
+        (["BIAS_INIT=0", "BATCH_SIZE=32", "NAMED_KEYS=auto"], "trained_bn__BATCH_SIZE=32__BIAS_INIT=0.0"),
+        (["PRECISION=bf16", "NAMED_KEYS="], "trained_bn"),
+        (["NAMED_KEYS=precision,BATCH_SIZE"], "trained_bn__BATCH_SIZE=64__PRECISION=fp32"),
+    ],
+)
+def test_keys_that_are_not_as_usual_stand_in_the_directorys_name(more: list[str], name: str) -> None:
+    config = read_command_line([*DIGITS, *more])
+    assert config.directory == Path(f"output/1__digits_2c2d_bn__{config.position}/Lr_{config.lr!r}/Ep_10/{name}")
+    assert RunConfig.from_dict(config.to_dict()).directory == config.directory
+
+
+def test_a_schedule_of_the_tuning_file_that_is_switched_off_is_named() -> None:
+    momentum = ["PROBLEM=svhn_wrn164_bn", "RANDOM_SEED=1", "OPTIMIZER=Momentum"]
+    assert read_command_line(momentum).directory.name == "trained_bn__OPTIMIZER=Momentum"
+    constant = read_command_line([*momentum, "LR_SCHEDULE=null"])
+    assert constant.directory.name == "trained_bn__OPTIMIZER=Momentum__LR_SCHEDULE=null"
+
+
+@pytest.mark.parametrize("named", ["LR", "DEVICE", "nonsense"])
+def test_only_keys_that_decide_the_result_can_be_named(named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        read_command_line([*DIGITS, f"NAMED_KEYS={named}"])
+
+
+read_once = cache(read_tuning)
+deciding = st.fixed_dictionaries(
+    {},
+    optional={
+        "L2_REG": st.floats(0, 1e300),
+        "BIAS_INIT": st.floats(-1e300, 1e300),
+        "PRECISION": st.sampled_from(["fp32", "bf16"]),
+        "MAX_STEPS": st.integers(1, 2**62),
+        "BATCH_SIZE": st.integers(1, 2**62),
+        "LR_SCHEDULE": st.sampled_from(["null", "cosine", "constant"]),
+        "OPTIMIZER": st.sampled_from(["SGD", "Adam", "RMSprop"]),
+        "COMPILE": st.sampled_from(["true", "false"]),
+    },
+)
+
+
+@given(deciding, deciding)
+def test_other_runs_lie_in_other_directories(one: dict[str, object], other: dict[str, object]) -> None:
+    arguments = [[*DIGITS, *(f"{key}={value}" for key, value in keys.items())] for keys in (one, other)]
+    configs = [resolve(split_arguments(given), read_tuning=read_once) for given in arguments]
+    same = configs[0].fingerprint() == configs[1].fingerprint()
+    assert (configs[0].directory == configs[1].directory) == same
+    for config in configs:
+        assert len(config.directory.name.encode()) <= 200
+        assert set(config.directory.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._,=+-")
+
+
+def test_a_long_name_ends_in_a_digest() -> None:
+    milestones = ",".join(str(epoch) for epoch in range(1, 90))
+    steps = ["LR_SCHEDULE=multistep", "LR_SCHEDULE.gamma=0.1", "NUM_EPOCHS=100", "PRECISION=bf16"]
+    names = [
+        read_command_line([*DIGITS, *steps, f"LR_SCHEDULE.milestones={milestones},{last}"]).directory.name for last in (95, 96)
+    ]
+    assert all(len(name) <= 200 and name.startswith("trained_bn__LR_SCHEDULE=multistep__") for name in names)
+    assert names[0] != names[1]
+
+
+def test_a_fingerprint_leaves_out_what_stands_at_its_default() -> None:
+    plain = read_command_line(DIGITS)
+    assert plain.fingerprint() == {
+        "PROBLEM": "digits_2c2d_bn", "RANDOM_SEED": 1, "POSITION": "1,1,1", "LR": 0.15849, "NUM_EPOCHS": 10, "BATCH_SIZE": 64,
+    }  # fmt: skip
+    assert canonical_fingerprint({**plain.deciding_keys(), "images": "abc"}) == {**plain.fingerprint(), "images": "abc"}
+    assert differing_keys({"images": "abc"}, {}) == []
+    assert differing_keys({}, {"MAX_STEPS": 5}) == ["MAX_STEPS (null there, 5 here)"]
 
 
 def test_the_modes_of_the_vanilla_network_are_one_run() -> None:
@@ -137,51 +231,6 @@ def test_bad_values_are_one_line_that_names_them(arguments: list[str], message: 
     assert "\n" not in str(error.value)
 
 
-GOOD_ENTRY = "{batch_size: 8, num_epochs: 2, SGD: {lr_schedule: null, opt_hpars: {lr: 0.1}}}"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "holds no entries"),
-        ("- 1\n- 2\n", "holds no entries"),
-        ("'-1'\n", "holds no entries"),  # OmegaConf asserts
-        ("just text", "has no entry for digits_2c2d_bn; it has just text"),
-        ("{unclosed: [", "not valid YAML"),
-        ("a: b: c", "not valid YAML"),
-        ("\x00\x01", "not valid YAML"),
-        ("digits_2c2d_bn: ${nowhere}", "not valid YAML"),
-        ("fmnist_2c2d_bn: 1", "has no entry for digits_2c2d_bn; it has fmnist_2c2d_bn"),
-        ("digits_2c2d_bn: 3", "must hold batch_size, num_epochs and optimizers"),
-        ("digits_2c2d_bn: {SGD: {opt_hpars: {lr: 1}}}", "lacks batch_size"),
-        ("digits_2c2d_bn: {batch_size: x, num_epochs: 2, SGD: {opt_hpars: {lr: 1}}}", "must be an integer"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, Adam: {}}", "no entry for it; it has Adam"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: 3}", "must hold opt_hpars"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {}}}", "lacks lr"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: abc}}}", "opt_hpars.lr=abc: must be a number"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1, momentum: 1}}}", "no such hyperparameter"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1}, schedul: 1}}", "did you mean lr_schedule?"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1}, lr_schedule: 5}}", "must be null or"),
-        ("digits_2c2d_bn: {batchsize: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1}}}", "did you mean batch_size?"),
-    ],
-)  # fmt: skip
-def test_bad_tuning_files_are_one_line_that_names_them(tmp_path: Path, content: str, message: str) -> None:
-    tuning = tmp_path / "tuning.yaml"
-    tuning.write_text(content)
-    with pytest.raises(ConfigError) as error:
-        read_command_line([*DIGITS, f"TUNING_CONF={tuning}"])
-    assert message in str(error.value)
-    assert str(tuning) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_an_entry_that_lacks_a_hyperparameter(tmp_path: Path) -> None:
-    tuning = tmp_path / "tuning.yaml"
-    tuning.write_text("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, Adam: {opt_hpars: {lr: 1, beta1: 0.9, beta2: 0.99}}}")
-    with pytest.raises(ConfigError, match="lacks Adam's eps"):
-        read_command_line([*DIGITS, f"TUNING_CONF={tuning}", "OPTIMIZER=Adam"])
-
-
 @given(
     st.lists(st.tuples(st.sampled_from(["LR", "NUM_EPOCHS", "POSITION", "LR_SCHEDULE", "OPT_HPARS.lr"]), st.text(max_size=8)))
 )
@@ -192,18 +241,6 @@ def test_any_text_as_a_value_is_taken_or_refused_in_one_line(overrides: list[tup
         assert "\n" not in str(error)
     else:
         assert RunConfig.from_dict(config.to_dict()) == config
-
-
-def test_every_shipped_entry_resolves() -> None:
-    from batchnorm.optim import OPTIMIZERS
-    from batchnorm.problems import problems
-    from batchnorm.tuning import read_tuning
-
-    entries = read_tuning(Path("configs/basic_config.yaml"))
-    assert set(entries) == set(problems())
-    for problem, entry in entries.items():
-        for optimizer in set(entry) & set(OPTIMIZERS):
-            resolve({"problem": problem, "random_seed": 0, "optimizer": optimizer})
 
 
 def test_reading_a_configuration_loads_no_torch() -> None:
