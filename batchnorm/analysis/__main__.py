@@ -65,23 +65,16 @@ def _summary(given: argparse.Namespace) -> None:
         sys.stdout.write(render(table, given.format))
 
 
-def _add_summary(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--paired", metavar="REFERENCE", help="instead: difference to this mode (or vanilla), seed by seed")
-    parser.add_argument("--measure", default="test_acc_final", metavar="NAME", help="of --paired (default: test_acc_final)")
-    parser.add_argument("--format", default="text", choices=("text", "csv", "markdown", "latex"), help="on the screen")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write to FILE instead, as its suffix says: .csv .md .tex")
-
-
+_SUMMARY: dict[str, dict[str, Any]] = {
+    "--paired": {"metavar": "REFERENCE", "help": "instead: difference to this mode (or vanilla), seed by seed"},
+    "--measure": {"default": "test_acc_final", "metavar": "NAME", "help": "of --paired (default: test_acc_final)"},
+    "--format": {"default": "text", "choices": ("text", "csv", "markdown", "latex"), "help": "on the screen"},
+    "--out": {"type": Path, "metavar": "FILE", "help": "write to FILE instead, as its suffix says: .csv .md .tex"},
+}
+_ABOUT_SUMMARY = "table of what each variant reached over its seeds"
 _TEXTS = (
     Command("runs", "list the runs with status and progress", "output", _list_runs, draws=False),
-    Command(
-        "summary",
-        "table of what each variant reached over its seeds",
-        "output --out table.tex",
-        _summary,
-        _add_summary,
-        draws=False,
-    ),
+    Command("summary", _ABOUT_SUMMARY, "output --out table.tex", _summary, _SUMMARY, draws=False),
 )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,6 @@ from batchnorm.analysis.runs import RunPath, find_runs, problem_of
 from batchnorm.errors import ConfigError, RunError
 from batchnorm.modes import MODES, VANILLA, parse_mask
 from batchnorm.store import Run
-
-
-def _nothing(parser: ArgumentParser) -> None:
-    """Add no argument."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +23,15 @@ class Command:
         about: one line, for `--help`.
         example: arguments of a typical call, behind the name.
         run: does the work.
-        add_arguments: declares what it takes beside paths and the choice among runs.
+        arguments: what it takes beside paths and the choice among runs: name to argparse's keywords.
         draws: whether it takes `--style` and `--save-dir`.
     """
 
     name: str
     about: str
     example: str
-    run: Callable[[Namespace], None]
-    add_arguments: Callable[[ArgumentParser], None] = _nothing
+    run: Callable[[Namespace], object]
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     draws: bool = True
 
     def add_to(self, commands: Any) -> None:
@@ -48,17 +44,10 @@ class Command:
             parser.add_argument("--style", metavar="FORMAT", help="paper format of tueplots: neurips, icml, aistats2022, ...")
             parser.add_argument("--save-dir", type=Path, metavar="DIR", help="where to save (default: plots/ next to the runs)")
         chosen = parser.add_argument_group("choose among the runs found; each may take several values")
-        for name, choice in _CHOICES.items():
-            chosen.add_argument(f"--{name}", nargs="+", **choice.argument)
-        self.add_arguments(parser)
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """An argument that chooses among runs: what argparse is told of it, and whether a run has a value that it is given."""
-
-    argument: Mapping[str, Any]
-    has: Callable[[Run, Any], bool]
+        for name, (keywords, _) in _CHOICES.items():
+            chosen.add_argument(f"--{name}", nargs="+", **keywords)
+        for name, keywords in self.arguments.items():
+            parser.add_argument(name, **keywords)
 
 
 def _has_mask(run: Run, text: str) -> bool:
@@ -68,25 +57,23 @@ def _has_mask(run: Run, text: str) -> bool:
         return False
 
 
-_CHOICES = {
-    "problem": _Choice({"metavar": "NAME"}, lambda run, name: problem_of(run) == name),
-    "mask": _Choice({"metavar": "MASK", "help": "0,0,1 | 001 | all | none"}, _has_mask),
-    "mode": _Choice(
-        {"metavar": "MODE", "choices": (*MODES, VANILLA), "help": f"{' | '.join((*MODES, VANILLA))}"},
-        lambda run, mode: mode in (run.mode, run.config.ablation),
-    ),
-    "optimizer": _Choice({"metavar": "NAME"}, lambda run, name: run.config.optimizer == name),
-    "seed": _Choice({"metavar": "SEED", "type": int}, lambda run, seed: run.config.random_seed == seed),
-    "lr": _Choice({"metavar": "RATE", "type": float}, lambda run, rate: run.config.lr == rate),
-    "epochs": _Choice({"metavar": "N", "type": int}, lambda run, epochs: run.length.epochs == epochs),
+_CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
+    "problem": ({"metavar": "NAME"}, lambda run, name: problem_of(run) == name),
+    "mask": ({"metavar": "MASK", "help": "0,0,1 | 001 | all | none"}, _has_mask),
+    "mode": ({"metavar": "MODE", "choices": (*MODES, VANILLA)}, lambda run, mode: mode in (run.mode, run.config.ablation)),
+    "optimizer": ({"metavar": "NAME"}, lambda run, name: run.config.optimizer == name),
+    "seed": ({"metavar": "SEED", "type": int}, lambda run, seed: run.config.random_seed == seed),
+    "lr": ({"metavar": "RATE", "type": float}, lambda run, rate: run.config.lr == rate),
+    "epochs": ({"metavar": "N", "type": int}, lambda run, epochs: run.length.epochs == epochs),
 }
+"""Arguments that choose among runs: argparse's keywords, and whether a run has a value that is given."""
 
 
 def is_chosen(run: Run, given: Namespace) -> bool:
     """Say whether a run is among those that `--problem`, `--mask` and so on choose."""
     return all(
-        getattr(given, name) is None or any(choice.has(run, value) for value in getattr(given, name))
-        for name, choice in _CHOICES.items()
+        getattr(given, name) is None or any(has(run, value) for value in getattr(given, name))
+        for name, (_, has) in _CHOICES.items()
     )
 
 
@@ -111,6 +98,6 @@ def look(given: Namespace) -> dict[str, Any]:
     return {"style": given.style, "save_dir": given.save_dir, **slots}
 
 
-def add_slots(parser: ArgumentParser) -> None:
-    """Declare the argument of figures that have a panel for each slot."""
-    parser.add_argument("--slots", nargs="+", metavar="SLOT", help="draw these slots only: conv1 dense1 ...")
+SLOTS = {"--slots": {"nargs": "+", "metavar": "SLOT", "help": "draw these slots only: conv1 dense1 ..."}}
+UNSORTED = {"--unsorted": {"action": "store_true", "help": "leave the channels in the network's order"}}
+"""Arguments of several figures."""

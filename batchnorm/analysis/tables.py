@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +48,8 @@ def render(table: pd.DataFrame, form: str) -> str:
     return _RENDERERS[form](table)
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """A table as papers print it: mean and deviation in one cell, accuracies in per cent."""
-
-    header: list[str]
-    rows: list[list[str]]
-
-
-def _cells(table: pd.DataFrame, plus_minus: str) -> _Cells:
+def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
+    """Return header and rows as papers print them: mean and deviation in one cell, accuracies in per cent."""
     header, columns = [], []
     for name in table.columns:
         if name.endswith("_std") or name in ("low", "high"):
@@ -80,7 +72,7 @@ def _cells(table: pd.DataFrame, plus_minus: str) -> _Cells:
         else:
             header.append(name.replace("_", " "))
             columns.append([_number(value) if isinstance(value, float) else str(value) for value in table[name]])
-    return _Cells(header, [list(row) for row in zip(*columns, strict=True)])
+    return [header, *(list(row) for row in zip(*columns, strict=True))]
 
 
 def _factor(measure: str) -> float:
@@ -110,27 +102,24 @@ def _as_csv(table: pd.DataFrame) -> str:
 
 
 def _as_markdown(table: pd.DataFrame) -> str:
-    cells = _cells(table, "±")
-    rows = [cells.header, ["---"] * len(cells.header), *cells.rows]
-    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows)
+    header, *rows = _cells(table, "±")
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in lines)
 
 
 def _as_latex(table: pd.DataFrame) -> str:
-    cells = _cells(table, r"$\pm$")
     labels = {row.title: row.label for row in ROWS}
-    lines = [" & ".join(labels.get(cell) or _escaped(cell) for cell in row) + r" \\" for row in (cells.header, *cells.rows)]
-    columns = "l" * len(cells.header)
-    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    cells = _cells(table, r"$\pm$")
+    header, *rows = [" & ".join(labels.get(cell) or _escaped(cell) for cell in row) + r" \\" for row in cells]
+    parts = [rf"\begin{{tabular}}{{{'l' * len(cells[0])}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
     return "\n".join([*parts, r"\end{tabular}", ""])
 
 
 def _as_text(table: pd.DataFrame) -> str:
-    cells = _cells(table, "±")
-    widths = [max(len(row[column]) for row in (cells.header, *cells.rows)) for column in range(len(cells.header))]
-    rows = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (cells.header, *cells.rows)
-    ]
-    return "".join(f"{row.rstrip()}\n" for row in rows)
+    rows = _cells(table, "±")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def _escaped(cell: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -32,9 +31,9 @@ def compare_ablation_performance(
     Args:
         paths: runs of one problem, with any number of masks.
         metric: `{train,valid,test}_{loss,acc}`; a loss is drawn on a logarithmic axis.
-        style: see the module.
-        save_dir: see the module.
-        save: see the module.
+        style: see `bn_plot_functions`.
+        save_dir: see `bn_plot_functions`.
+        save: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
@@ -82,12 +81,10 @@ def _finish_grid(panels: NDArray[Any], used: int, *, y_label: str) -> None:
             axes.set_ylabel(y_label)
 
 
-def _run(given: Namespace) -> None:
-    compare_ablation_performance(chosen_paths(given), given.metric, **look(given))
-
-
-def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--metric", default="test_loss", metavar="NAME", help=f"{' | '.join(METRICS)} (test_loss)")
-
-
-COMMAND = Command("ablations", "a panel for each mask with all its modes", "output --metric test_acc", _run, _add_arguments)
+COMMAND = Command(
+    "ablations",
+    "a panel for each mask with all its modes",
+    "output --metric test_acc",
+    lambda given: compare_ablation_performance(chosen_paths(given), given.metric, **look(given)),
+    {"--metric": {"default": "test_loss", "metavar": "NAME", "help": f"{' | '.join(METRICS)} (default: test_loss)"}},
+)

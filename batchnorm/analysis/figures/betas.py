@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from batchnorm.analysis.figures._panels import SHIFTS, chosen_slots, first_of, mark, only, references
 from batchnorm.analysis.runs import RunPath, distinct, open_runs, require_common_step
-from batchnorm.analysis.shell import Command, add_slots, chosen_paths, look
+from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look
 from batchnorm.analysis.variants import row_of
 from batchnorm.modes import format_mask
 from batchnorm.store import Run
@@ -44,9 +44,9 @@ def compare_3Dsurface_betas(  # noqa: N802  (the public name)
         trained_bn_path: the third's.
         fixed_gamma_path: the fourth's.
         slots: draw these only.
-        style: see the module.
-        save_dir: see the module.
-        save: see the module.
+        style: see `bn_plot_functions`.
+        save_dir: see `bn_plot_functions`.
+        save: see `bn_plot_functions`.
     """
     paths = [Vanilla_path, fullBN_path, trained_bn_path, fixed_gamma_path]
     return _compare("compare_3Dsurface_betas", sort_by_converged, paths, slots, style, save_dir, save, deep=True)
@@ -145,24 +145,12 @@ def _column_title(run: Run, *, with_mask: bool) -> str:
 
 def _run(given: Namespace) -> None:
     vanilla, full, others = references(open_runs(chosen_paths(given)))
-    trained, fixed = (
-        only(others, lambda run, mode=mode: run.mode == mode, f"{mode} of one mask")  # type: ignore[misc]
-        for mode in ("trained_bn", "fixed_gamma")
-    )
+    trained = only(others, lambda run: run.mode == "trained_bn", "trained_bn of one mask")
+    fixed = only(others, lambda run: run.mode == "fixed_gamma", "fixed_gamma of one mask")
     four = [run.directory for run in (vanilla, full, trained, fixed)]
     for draw in (compare_3Dsurface_betas, compare_contour_betas):
         draw(not given.unsorted, *four, **look(given))
 
 
-def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--unsorted", action="store_true", help="leave the channels in the network's order")
-    add_slots(parser)
-
-
-COMMAND = Command(
-    "betas",
-    "beta of vanilla, full BatchNorm and one mask's modes",
-    "output --mask none all 001 --seed 1",
-    _run,
-    _add_arguments,
-)
+_ABOUT = "beta of vanilla, full BatchNorm and one mask's modes"
+COMMAND = Command("betas", _ABOUT, "output --mask none all 001 --seed 1", _run, {**UNSORTED, **SLOTS})

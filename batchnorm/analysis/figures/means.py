@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._panels import SCALES, SHIFTS, chosen_slots, first_of, line_label, references
 from batchnorm.analysis.runs import RunPath, RunPaths, as_list, open_runs, require_common_step, require_one_mask, sort_ablations
-from batchnorm.analysis.shell import Command, add_slots, chosen_paths, look
+from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look
 from batchnorm.errors import RunError
 from batchnorm.modes import format_mask
 
@@ -37,9 +37,9 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
         fullBN_path: the run with BatchNorm everywhere, a reference.
         paths: the modes of one mask.
         slots: draw these only.
-        style: see the module.
-        save_dir: see the module.
-        save: see the module.
+        style: see `bn_plot_functions`.
+        save_dir: see `bn_plot_functions`.
+        save: see `bn_plot_functions`.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -82,6 +82,5 @@ def _run(given: Namespace) -> None:
     paramMean_perLayer(vanilla.directory, full.directory, [run.directory for run in others], **look(given))
 
 
-COMMAND = Command(
-    "means", "mean gamma and beta per slot beside the references", "output --mask none all 001 --seed 1", _run, add_slots
-)
+_ABOUT = "mean gamma and beta per slot beside the references"
+COMMAND = Command("means", _ABOUT, "output --mask none all 001 --seed 1", _run, SLOTS)

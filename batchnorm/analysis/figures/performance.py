@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._panels import line_label, require_common_epochs
@@ -32,9 +31,9 @@ def performance_across_ablations(
     Args:
         paths: runs of one problem and one mask; vanilla, and BatchNorm everywhere, may be among them.
         smooth_curve: draw a Savitzky-Golay filtered line over the recorded one, which turns faint.
-        style: see the module.
-        save_dir: see the module.
-        save: see the module.
+        style: see `bn_plot_functions`.
+        save_dir: see `bn_plot_functions`.
+        save: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
@@ -68,14 +67,10 @@ def performance_across_ablations(
         return page.finish(figure, name, ablations.runs)
 
 
-def _run(given: Namespace) -> None:
-    performance_across_ablations(chosen_paths(given), given.smooth, **look(given))
-
-
-def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--smooth", action="store_true", help="smooth (Savitzky-Golay) over faint recorded lines")
-
-
 COMMAND = Command(
-    "performance", "loss and accuracy of vanilla and one mask's modes", "output --mask none 001", _run, _add_arguments
+    "performance",
+    "loss and accuracy of vanilla and one mask's modes",
+    "output --mask none 001",
+    lambda given: performance_across_ablations(chosen_paths(given), given.smooth, **look(given)),
+    {"--smooth": {"action": "store_true", "help": "smooth (Savitzky-Golay) over faint recorded lines"}},
 )

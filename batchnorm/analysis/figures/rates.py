@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,9 @@ def compare_multiple_lr(
 
     Args:
         paths: runs of one problem, one mask and one mode.
-        style: see the module.
-        save_dir: see the module.
-        save: see the module.
+        style: see `bn_plot_functions`.
+        save_dir: see `bn_plot_functions`.
+        save: see `bn_plot_functions`.
     """
     from matplotlib import colormaps
 
@@ -96,8 +95,9 @@ def _final(group: Group, metric: str) -> tuple[float, float, float]:
     return (float(values.mean()), float(values.min()), float(values.max())) if len(values) else (np.nan,) * 3
 
 
-def _run(given: Namespace) -> None:
-    compare_multiple_lr(chosen_paths(given), **look(given))
-
-
-COMMAND = Command("rates", "one variant across learning rates", "output --mask none", _run)
+COMMAND = Command(
+    "rates",
+    "one variant across learning rates",
+    "output --mask none",
+    lambda given: compare_multiple_lr(chosen_paths(given), **look(given)),
+)

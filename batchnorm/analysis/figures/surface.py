@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from batchnorm.analysis.figures._panels import chosen_slots, in_words, mark
 from batchnorm.analysis.runs import RunPath
-from batchnorm.analysis.shell import Command, add_slots, chosen_paths, look
+from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look
 from batchnorm.analysis.variants import row_of
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.modes import format_mask
@@ -41,9 +41,9 @@ def bn_params_3Dsurface(  # noqa: N802  (the public name)
         affine_param: `gamma`, `beta`, `bias`, or any other quantity of channels that the run has recorded.
         path: the run.
         slots: draw these only; None stands for all that have the parameter.
-        style: see the module.
-        save_dir: see the module.
-        save: see the module.
+        style: see `bn_plot_functions`.
+        save_dir: see `bn_plot_functions`.
+        save: see `bn_plot_functions`.
     """
     from batchnorm.analysis import looks, surfaces  # matplotlib with them
 
@@ -106,12 +106,6 @@ def _run(given: Namespace) -> None:
         bn_params_3Dsurface(not given.unsorted, given.parameter, path, **look(given))
 
 
-def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--parameter", default=PARAMETERS[0], choices=_CHOICES, help=f"default: {PARAMETERS[0]}")
-    parser.add_argument("--unsorted", action="store_true", help="leave the channels in the network's order")
-    add_slots(parser)
-
-
-COMMAND = Command(
-    "surface", "a parameter's channels over steps, run by run", "output --mode trained_bn --mask all", _run, _add_arguments
-)
+_PARAMETER = {"--parameter": {"default": PARAMETERS[0], "choices": _CHOICES, "help": f"default: {PARAMETERS[0]}"}}
+_ABOUT = "a parameter's channels over steps, run by run"
+COMMAND = Command("surface", _ABOUT, "output --mode trained_bn --mask all", _run, {**_PARAMETER, **UNSORTED, **SLOTS})

@@ -7,7 +7,7 @@ import matplotlib
 import pytest
 from matplotlib import font_manager
 
-from batchnorm.analysis import style as looks
+from batchnorm.analysis import looks
 from batchnorm.errors import RunError
 from batchnorm.store import Run
 from tests.analysis.conftest import record
