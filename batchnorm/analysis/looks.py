@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +140,13 @@ class Page:
         FigureCanvasAgg(figure)
         return figure
 
-    def finish(self, figure: Figure, name: str, runs: Sequence[Run]) -> Figure:
-        """Lay out, and save as PNG and PDF unless told not to; the paths are logged.
+    def finish(self, figure: Figure, function: str, runs: Sequence[Run], *more: str) -> Figure:
+        """Lay out, and save as PNG and PDF unless told not to; the files are named by `file_name`, their paths logged.
 
         Raises:
             RunError: it cannot be written there.
         """
+        name = file_name(function, runs, *more)
         figure.set_label(name)
         if self.save:
             layout = figure.get_layout_engine()
@@ -215,9 +216,8 @@ def output_folder(run: Run) -> Path:
     return directory.parents[len(below) - 1] if directory.parts[-len(below) :] == below else directory
 
 
-def file_name(function: str, runs: Iterable[Run], *more: str) -> str:
+def file_name(function: str, runs: Sequence[Run], *more: str) -> str:
     """Name a figure by what it shows: function, problem, masks, modes, optimizer, rates, epochs, batch sizes, seeds."""
-    runs = list(runs)
     configs = [run.config for run in runs]
     seeds = sorted({config.random_seed for config in configs})
     modes = sorted({run.mode for run in runs})
@@ -285,12 +285,11 @@ def _renderer(figure: Figure) -> Any:
     return canvas.get_renderer()  # type: ignore[no-untyped-call]
 
 
-def legend_below(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
+def legend_below(figure: Figure, entries: Mapping[str, Artist]) -> None:
     """Put one legend under all panels, with as many columns as the width has room for."""
-    handles, labels = [handle for handle, _ in entries], [label for _, label in entries]
     for rows in range(1, len(entries) + 1):
         columns = -(-len(entries) // rows)
-        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        legend = figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
         if columns == 1 or legend.get_window_extent(_renderer(figure)).width <= _ROOM * figure.bbox.width:
             return
         legend.remove()

@@ -232,6 +232,14 @@ class TestSurface:
         assert np.all(np.diff(image[:, -1]) > -0.2)
         assert flat.get_images()[0].norm.vcenter == {"gamma": 1, "beta": 0}[parameter]  # type: ignore[attr-defined]
 
+    def test_any_quantity_of_channels_is_drawn_over_its_own_steps(self, at: Find) -> None:
+        run = Run(at("0,0,1"))
+        figure = bn_params_3Dsurface(False, "running_var", run.directory, save=False)
+        (image,) = figure.axes[0].get_images()
+        assert image.get_extent() == pytest.approx((0, 80, 0.5, 1024.5))
+        assert np.asarray(image.get_array()).shape[1] == len(run.epochs["step"])
+        assert image.norm.vcenter == 1  # type: ignore[attr-defined]
+
     def test_unsorted_few_channels_are_drawn_as_recorded(self, at: Find) -> None:
         run = Run(at("1,1,1"))
         figure = bn_params_3Dsurface(False, "gamma", run.directory, slots=["conv1"], save=False)
@@ -266,6 +274,11 @@ class TestSurface:
         figure = bn_params_3Dsurface(True, "gamma", at("0,0,1", "fixed_gamma"), save=False)
         assert figure.axes[0].get_title() == "3: dense1 (fixed)"
         assert np.all(np.asarray(figure.axes[0].get_images()[0].get_array()) == 1)
+
+    def test_one_snapshot_does_not_make_a_parameter_fixed(self, tmp_path: Path) -> None:
+        path = record(tmp_path, recorded_epochs=0, status=Status.CUT_OFF)
+        figure = bn_params_3Dsurface(True, "gamma", path, slots=["dense1"], save=False)
+        assert figure.axes[0].get_title() == "3: dense1"
 
     def test_a_run_with_one_snapshot(self, tmp_path: Path) -> None:
         path = record(tmp_path, recorded_epochs=0, status=Status.CUT_OFF)

@@ -13,6 +13,7 @@ from batchnorm.analysis.runs import (
     group_seeds,
     open_runs,
     progress_mark,
+    setting_note,
     shared_steps,
     sort_ablations,
 )
@@ -86,6 +87,11 @@ def test_groups_differ_in_more_than_seeds(output: Path) -> None:
     assert len(groups) == 10
     assert all([run.config.random_seed for run in group.runs] == [1, 2] for group in groups)
     assert groups[0].row.title == "vanilla"
+
+
+def test_a_key_at_its_default_is_named_with_its_default(tmp_path: Path) -> None:
+    groups = group_seeds(open_runs([record(tmp_path, position="none"), record(tmp_path, l2_reg=0.5)]))
+    assert [setting_note(group, groups) for group in groups] == ["l2 reg 0.0", "l2 reg 0.5"]
 
 
 def test_two_rates_of_one_variant_are_not_averaged(tmp_path: Path) -> None:

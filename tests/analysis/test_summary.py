@@ -42,6 +42,8 @@ def test_best_and_last_ten_epochs(tmp_path: Path) -> None:
 def test_the_time_before_training_is_no_epoch(tmp_path: Path) -> None:
     path = record(tmp_path, epochs=3)
     assert summary(path).iloc[0]["test_acc_last10_mean"] == pytest.approx(Run(path).epochs["test_acc"][1:].mean())
+    longer = record(tmp_path, epochs=10)
+    assert summary(longer).iloc[0]["test_acc_last10_mean"] == pytest.approx(Run(longer).epochs["test_acc"][1:].mean())
 
 
 def test_unfinished_runs_are_counted_but_not_averaged(tmp_path: Path) -> None:
@@ -63,6 +65,16 @@ def test_settings_beyond_rate_and_epochs_make_rows_of_their_own(tmp_path: Path) 
     table = summary(tmp_path)
     assert table["batch_size"].tolist() == [32, 64] or table["batch_size"].tolist() == [64, 32]
     assert "l2_reg" not in table.columns
+
+
+def test_a_key_at_its_default_stands_in_the_table_with_its_default(tmp_path: Path) -> None:
+    record(tmp_path), record(tmp_path, l2_reg=0.5)
+    assert sorted(summary(tmp_path)["l2_reg"]) == [0.0, 0.5]
+
+
+def test_the_length_of_a_run_is_that_of_its_record(tmp_path: Path) -> None:
+    record(tmp_path, epochs=3, max_steps=15)
+    assert summary(tmp_path)["epochs"].tolist() == [1]
 
 
 def test_pairs_share_seeds_and_the_interval_is_students(tmp_path: Path) -> None:

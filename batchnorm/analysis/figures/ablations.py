@@ -62,8 +62,8 @@ def compare_ablation_performance(
         _finish_grid(panels, len(masks), y_label=looks.metric_label(metric))
         looks.metric_axis(panels[0, 0], metric)
         looks.title(figure, looks.facts(ablations.runs))
-        looks.legend_below(figure, [(line, label) for label, line in {**entries, **marks}.items()])
-        return page.finish(figure, looks.file_name("compare_ablation_performance", ablations.runs, metric), ablations.runs)
+        looks.legend_below(figure, {**entries, **marks})
+        return page.finish(figure, "compare_ablation_performance", ablations.runs, metric)
 
 
 def _finish_grid(panels: NDArray[Any], used: int, *, y_label: str) -> None:

@@ -108,9 +108,8 @@ def _compare(
                 corner = (left + column * cell, y)
                 axes = sheet.panel(*corner, cell - gap, height, projection="3d" if deep else None)
                 (surfaces.draw_surface if deep else surfaces.draw_contours)(axes, item, scale)
-                axes.set_title(
-                    "\n".join([*(headings[column] if number == 0 else []), f"{slot}, {looks.symbol(item.quantity.name)}"])
-                )
+                named = f"{slot}, {looks.symbol(item.quantity.name)}"
+                axes.set_title("\n".join([*(headings[column] if number == 0 else []), named]))
                 row.append(axes)
             _share_limits(row, ("x", "z") if deep else ("x",))
             for column, axes in enumerate(row):
@@ -122,8 +121,7 @@ def _compare(
                 axes.set_xlabel("Training step" if number == len(chosen) - 1 else "")
             beam = sheet.panel(sheet.width - right + 0.4 * em, y + 0.1 * height, 0.7 * em, 0.8 * height)
             surfaces.finish_bar(sheet.figure.colorbar(surfaces.mappable(scale), cax=beam, extend=extend).ax, "")
-        name = looks.file_name(function, runs, *([] if sort_by_converged else ["unsorted"]))
-        return page.finish(sheet.figure, name, runs)
+        return page.finish(sheet.figure, function, runs, *([] if sort_by_converged else ["unsorted"]))
 
 
 def _share_limits(row: Sequence[Axes], directions: Sequence[str]) -> None:

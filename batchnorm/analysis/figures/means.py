@@ -73,8 +73,8 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
         for axes in panels[-1]:
             looks.step_axis(axes)
         looks.title(figure, [*looks.facts(runs), f"mask {format_mask(mask)}", "mean and middle 80 % of channels"])
-        looks.legend_below(figure, [(line, label) for label, line in entries.items()])
-        return page.finish(figure, looks.file_name("paramMean_perLayer", runs), runs)
+        looks.legend_below(figure, entries)
+        return page.finish(figure, "paramMean_perLayer", runs)
 
 
 def _run(given: Namespace) -> None:

@@ -47,14 +47,12 @@ def performance_across_ablations(
     with looks.page(style, save_dir, save) as page:
         figure = page.figure(height=0.55 * page.width + 1.7)
         panels = figure.subplots(2, 2, sharex=True, sharey="row")
-        entries: list[tuple[Artist, str]] = []
+        entries: dict[str, Artist] = {}
         for metric, axes in zip(_METRICS, panels.flat, strict=True):
-            lines: list[tuple[Artist, str]] = []
             for (row, group), curve in zip(drawn, read[metric], strict=True):
                 label = line_label(row, group, [group for _, group in drawn])
                 line = curves.draw_curve(axes, curve, colour=row.colour, dashes=row.dashes, label=label, window=window)
-                lines.append((line, label))
-            entries = entries or lines
+                entries.setdefault(label, line)
         for column, split in enumerate(("train", "test")):
             panels[0, column].set_title(looks.SPLITS[split])
             looks.step_axis(panels[1, column])
@@ -63,8 +61,8 @@ def performance_across_ablations(
             looks.metric_axis(axes, metric)
         looks.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}", *smoothed])
         looks.legend_below(figure, entries)
-        name = looks.file_name("performance_across_ablations", ablations.runs, *(["smooth"] if smooth_curve else []))
-        return page.finish(figure, name, ablations.runs)
+        more = ["smooth"] if smooth_curve else []
+        return page.finish(figure, "performance_across_ablations", ablations.runs, *more)
 
 
 COMMAND = Command(

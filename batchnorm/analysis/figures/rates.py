@@ -54,12 +54,16 @@ def compare_multiple_lr(
     with looks.page(style, save_dir, save, wide=True) as page:
         figure = page.figure(height=0.36 * page.width + 0.8)
         loss, accuracy, final = figure.subplots(1, 3)
-        entries: list[tuple[Artist, str]] = []
-        for colour, group in zip(ramp, groups, strict=True):
-            label = ", ".join(part for part in (f"{group.config.lr:.4g}", group.mark) if part)
-            line = curves.draw_curve(loss, curves.metric_curve(group, "train_loss"), colour=colour, dashes="-", label=label)
-            curves.draw_curve(accuracy, curves.metric_curve(group, "test_acc"), colour=colour, dashes="-", label=label)
-            entries.append((line, label))
+        entries: dict[str, Artist] = {}
+        for metric, axes in (("train_loss", loss), ("test_acc", accuracy)):
+            for colour, group in zip(ramp, groups, strict=True):
+                label = ", ".join(part for part in (f"{group.config.lr:.4g}", group.mark) if part)
+                curve = curves.metric_curve(group, metric)
+                line = curves.draw_curve(axes, curve, colour=colour, dashes="-", label=label)
+                entries.setdefault(f"lr {label}", line)
+            axes.set_ylabel(looks.metric_label(metric))
+            looks.step_axis(axes)
+            looks.metric_axis(axes, metric)
         for split, dashes, marker in (("train", ":", "s"), ("test", "-", "o")):
             means, low, high = np.array([_final(group, f"{split}_acc") for group in groups]).T
             rates = [group.config.lr for group in groups]
@@ -74,18 +78,14 @@ def compare_multiple_lr(
                 capsize=2,
                 label=looks.SPLITS[split].lower(),
             )
-        for axes, metric in ((loss, "train_loss"), (accuracy, "test_acc")):
-            axes.set_ylabel(looks.metric_label(metric))
-            looks.step_axis(axes)
-            looks.metric_axis(axes, metric)
         final.set_ylabel("Final accuracy")
         final.set_xlabel("Learning rate")
         looks.log_axis(final, "x")
         looks.accuracy_axis(final)
         final.legend()
         looks.title(figure, [*looks.facts(runs, rate=False), in_words(runs[0])])
-        looks.legend_below(figure, [(line, f"lr {label}") for line, label in entries])
-        return page.finish(figure, looks.file_name("compare_multiple_lr", runs), runs)
+        looks.legend_below(figure, entries)
+        return page.finish(figure, "compare_multiple_lr", runs)
 
 
 def _final(group: Group, metric: str) -> tuple[float, float, float]:

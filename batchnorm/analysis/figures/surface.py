@@ -85,8 +85,8 @@ def bn_params_3Dsurface(  # noqa: N802  (the public name)
             deep = cast("Axes3D", sheet.panel(*corner, *deep_size, projection="3d"))
             surfaces.draw_surface(deep, item, scale)
             surfaces.finish_surface_axes(deep)
-        name = looks.file_name("bn_params_3Dsurface", [run], affine_param, *([] if sort_by_converged else ["unsorted"]))
-        return page.finish(sheet.figure, name, [run])
+        more = [] if sort_by_converged else ["unsorted"]
+        return page.finish(sheet.figure, "bn_params_3Dsurface", [run], affine_param, *more)
 
 
 def _where(run: Run) -> str:
