@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from batchnorm.config import RunConfig, resolve
+from batchnorm.modes import treatments
 from batchnorm.problems import find_problem
+from batchnorm.quantities import AXES, PARAMETERS
 from batchnorm.store import RunDirectory, RunLength, RunWriter, SlotParts, Status
 
 WIDTHS = {
@@ -55,23 +59,22 @@ def record_run(
     directory = RunDirectory(config.directory)
     directory.path.mkdir(parents=True, exist_ok=True)
     config.save(directory.config)
-    layers, widths = find_problem(config.problem).slots, WIDTHS[config.problem]
+    steps = min(epochs * steps_per_epoch, config.max_steps or epochs * steps_per_epoch)
+    length = RunLength(steps, -(-steps // steps_per_epoch), steps_per_epoch)
+    slots = slot_parts(config)
     rng = np.random.default_rng([config.random_seed, *config.mask, *config.ablation.encode(), int(1e6 * config.lr)])
-    normalised, plain = frozenset({"gamma", "beta", "running_mean", "running_var"}), frozenset({"bias"})
-    slots = [
-        SlotParts(slot, widths[slot], normalised if digit else plain) for slot, digit in zip(layers, config.mask, strict=True)
-    ]
     writer = RunWriter.create(
         directory.record,
         config,
         fingerprint=config.fingerprint(),
         slots=slots,
-        length=RunLength(epochs * steps_per_epoch, epochs, steps_per_epoch),
+        length=length,
         versions={"device": "cpu"},
     )
-    done = epochs if recorded_epochs is None else recorded_epochs
+    done = length.epochs if recorded_epochs is None else recorded_epochs
     epoch = np.arange(done + 1)
-    columns: dict[str, Any] = {"epoch": epoch, "step": epoch * steps_per_epoch}
+    epoch_steps = np.minimum(epoch * steps_per_epoch, steps)
+    columns: dict[str, Any] = {}
     pace = rng.uniform(2, 5)
     for split, noise in (("train", 0.01), ("valid", 0.03), ("test", 0.03)):
         floor = rng.uniform(0.1, 0.3) + 3 * noise
@@ -80,31 +83,56 @@ def record_run(
             falling[-1] = last_loss
         columns |= {f"{split}_loss": falling, f"{split}_acc": 1 - falling / 2.6}
     columns |= {"lr": np.full(done + 1, config.lr), "train_seconds": (epoch > 0) * 9.0, "eval_seconds": np.ones(done + 1)}
-    last = done * steps_per_epoch
+    last = int(epoch_steps[-1]) if done >= 0 else -steps_per_epoch
     batch_steps = np.arange(0, last, config.log_every_steps or last)[int(config.log_every_steps == 0) :]
     loss = 2.3 * np.exp(-batch_steps / (3 * steps_per_epoch)) + 0.1 * rng.random(len(batch_steps))
-    rates = np.full(len(batch_steps), config.lr)
-    writer.append("batches", {"batches/step": batch_steps, "batches/loss": loss, "batches/lr": rates})
     snapshot_steps = np.append(batch_steps, last) if done >= 0 else batch_steps
-    snapshots: dict[str, Any] = {"snapshots/step": snapshot_steps}
-    at_epoch_end = {f"epochs/{name}": values for name, values in columns.items()}
-    affine = {"gamma": config.mode.treatment.gamma, "beta": config.mode.treatment.beta}
-    for slot, digit in zip(layers, config.mask, strict=True):
-        for parameter, start in (("gamma", 1.0), ("beta", 0.0)) if digit else (("bias", 0.05),):
-            part = affine.get(parameter)
-            trained = part is None or part.trained
-            goals, noise = rng.normal(0, 0.3 * trained, widths[slot]), rng.normal(0, 0.01 * trained)
+    rows: dict[str, Any] = {f"epochs/{name}": values for name, values in columns.items()}
+    rows |= {"batches/loss": loss, "batches/lr": np.full(len(batch_steps), config.lr)}
+    for slot, treatment in zip(slots, treatments(config.mask, config.ablation), strict=True):
+        for parameter in (name for name in PARAMETERS if name in slot.parts):
+            affine = getattr(treatment, parameter, None)
+            start, trained = (affine.value, affine.trained) if affine else (0.05, True)
+            goals, noise = rng.normal(0, 0.3 * trained, slot.channels), rng.normal(0, 0.01 * trained)
             grown = 1 - np.exp(-snapshot_steps[:, None] / (2 * steps_per_epoch))
-            values = start + goals * grown + noise * rng.standard_normal((len(snapshot_steps), widths[slot]))
+            values = start + goals * grown + noise * rng.standard_normal((len(snapshot_steps), slot.channels))
             for planted in spikes:
-                if (planted.parameter, planted.slot) == (parameter, slot):
+                if (planted.parameter, planted.slot) == (parameter, slot.name):
                     values[planted.first : planted.first + planted.rows, planted.channel] = planted.value
-            snapshots[f"snapshots/{parameter}/{slot}"] = values
-        if digit:
-            ones = np.ones((done + 1, widths[slot]))
-            at_epoch_end |= {f"running/mean/{slot}": 0 * ones, f"running/var/{slot}": ones}
-    writer.append("epochs", at_epoch_end)
-    writer.append("snapshots", snapshots)
+            rows[f"snapshots/{parameter}/{slot.name}"] = values
+        ones = np.ones((done + 1, slot.channels))
+        rows |= {f"running/mean/{slot.name}": 0 * ones, f"running/var/{slot.name}": ones}
+    for axis, datasets in writer.axes.items():
+        index = {"epoch": epoch, "step": epoch_steps if "epoch" in AXES[axis].index else batch_steps}
+        if axis == "snapshots":
+            index["step"] = snapshot_steps
+        rows |= {f"{axis}/{name}": index[name] for name in AXES[axis].index}
+        others = {name: np.ones((len(index["step"]), *column.row_shape)) for name, column in datasets.items()}
+        writer.append(axis, {name: rows.get(name, others[name]) for name in datasets})
     writer.flush()
     writer.finish(status) if status.has_ended else writer.close()
     return config
+
+
+def slot_parts(config: RunConfig) -> list[SlotParts]:
+    """Return what the slots of a run have, as its network would say."""
+    parts = []
+    widths = WIDTHS[config.problem]
+    for name, treatment in zip(find_problem(config.problem).slots, treatments(config.mask, config.ablation), strict=True):
+        affine = {part for part in ("gamma", "beta") if getattr(treatment, part) is not None}
+        has = {"norm", "running_mean", "running_var", *affine} if treatment.norm else {"bias"}
+        parts.append(SlotParts(name, widths[name], frozenset({"name", "channels", "layer", *has})))
+    return parts
+
+
+def as_version_1(path: Path) -> Path:
+    """Turn an invented record into one of format version 1: no length, and all deciding keys in its fingerprint."""
+    record = RunDirectory(path).record
+    config = RunConfig.load(RunDirectory(path).config)
+    with h5py.File(record, "r+") as file:
+        del file.attrs["length"]
+        file.attrs["format_version"] = 1
+        file.attrs["fingerprint"] = np.bytes_(json.dumps(config.deciding_keys()).encode())
+        kept = {key: value for key, value in config.to_dict().items() if key != "NAMED_KEYS"}
+        file.attrs["config"] = np.bytes_(json.dumps(kept).encode())
+    return path

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
 from batchnorm.analysis.decimate import Floats, line_rows
+from batchnorm.analysis.looks import DPI
 from batchnorm.analysis.runs import Group, shared_steps
-from batchnorm.analysis.style import DPI
-from batchnorm.analysis.variants import Dashes
-from batchnorm.errors import RunError, nearest_first
-from batchnorm.store import EPOCH_COLUMNS, Run
+from batchnorm.modes import Dashes
+from batchnorm.quantities import QUANTITIES
+from batchnorm.store import Run, Status
 
-METRICS = tuple(name for name in EPOCH_COLUMNS if name.endswith(("_loss", "_acc")))
 _FAINT = 0.3
 _BAND = 0.1
 _BAND_EDGE = 0.45
 _SMALLEST_WINDOW = 5
+END_MARKERS = {Status.RUNNING: ">", Status.CUT_OFF: "s", Status.DIVERGED: "X"}
+"""How the end of a line is marked where a legend is shared by panels."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,6 @@ class Curve:
     def has_band(self) -> bool:
         """Whether there is more than a line."""
         return self.low is not self.mean
-
-
-def check_metric(metric: str) -> None:
-    """Check a metric's name.
-
-    Raises:
-        RunError: there is no such metric.
-    """
-    if metric not in METRICS:
-        raise RunError(f"metric={metric}: no such metric; {nearest_first(metric, METRICS)}")
 
 
 def metric_curve(group: Group, metric: str) -> Curve:
@@ -74,26 +65,25 @@ def metric_curve(group: Group, metric: str) -> Curve:
     return Curve(steps, mean, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0))
 
 
-def trajectory(run: Run, parameter: str, slot: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return a slot's snapshots: steps (T,) and values (T, C). While a run goes on it may grow between two reads.
+def trajectory(run: Run, quantity: str, slot: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return a quantity of a slot's channels: steps (T,) and values (T, C). While a run goes on it may grow between two reads.
 
     Raises:
-        RunError: the slot has no such parameter in this run.
+        RunError: the slot has no such quantity in this run.
     """
-    steps = run.snapshot_steps
-    read = {"gamma": run.gamma, "beta": run.beta, "bias": run.bias}[parameter]
-    values = read(slot)
+    steps = run.index(QUANTITIES[quantity].axis)["step"]
+    values = run.read(quantity, slot)
     length = min(len(steps), len(values))
     return steps[:length], values[:length]
 
 
-def channel_curve(group: Group, parameter: str, slot: str) -> Curve:
+def channel_curve(group: Group, quantity: str, slot: str) -> Curve:
     """Return the mean over a slot's channels, and of all seeds; the band holds the middle 80 % of them.
 
     Raises:
         RunError: the seeds share no step.
     """
-    read = [trajectory(run, parameter, slot) for run in group.runs]
+    read = [trajectory(run, quantity, slot) for run in group.runs]
     steps = shared_steps(group.runs, [axis for axis, _ in read])
     if len(read) == 1:
         ((_, pooled),) = read
@@ -170,8 +160,9 @@ def draw_curve(axes: Axes, curve: Curve, *, colour: Any, dashes: Dashes | str, l
     return line(main, linestyle=dashes, label=label)
 
 
-def draw_end(axes: Axes, curve: Curve, *, colour: Any, marker: str) -> Line2D:
+def draw_end(axes: Axes, curve: Curve, *, colour: Any, status: Status) -> Line2D:
     """Mark where an unfinished run's line ends, and return the mark for the legend."""
+    marker = END_MARKERS[status]
     there = np.flatnonzero(np.isfinite(curve.mean))[-1:]
     axes.plot(curve.steps[there], curve.mean[there], color=colour, marker=marker, markersize=4, linestyle="", label="_end")
     return Line2D([], [], color="#404040", marker=marker, markersize=4, linestyle="")

@@ -13,12 +13,12 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.analysis.variants import FULL, ORDER, VANILLA, Variant, variant_of
+from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import RunConfig, differing_keys
 from batchnorm.errors import RunError
-from batchnorm.masks import Ablation, Mask, format_mask
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Run, Status
+from batchnorm.modes import DEFAULT_MODE, Mask, Mode, format_mask
+from batchnorm.problems import problem_name
+from batchnorm.store import Run, RunDirectory, Status
 
 RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 too)
 RunPaths = Union[RunPath, Iterable[RunPath]]  # noqa: UP007
@@ -68,22 +68,42 @@ def open_runs(paths: RunPaths) -> list[Run]:
     if not runs:
         raise RunError("no runs given: the list of paths is empty")
     for run in runs[1:]:
-        if run.config.problem != runs[0].config.problem:
+        if problem_of(run) != problem_of(runs[0]):
             raise RunError(
-                f"{run.directory}: is a run of {run.config.problem}, {runs[0].directory} one of {runs[0].config.problem}; "
+                f"{run.directory}: is a run of {problem_of(run)}, {runs[0].directory} one of {problem_of(runs[0])}; "
                 "give runs of one problem"
             )
     return runs
 
 
+def problem_of(run: Run) -> str:
+    """Return the problem's name; of one from a user's file without the file."""
+    return problem_name(run.config.problem)
+
+
 def distinct(runs: Iterable[Run]) -> list[Run]:
-    """Keep one of runs that are the same by their fingerprints: the one that got further."""
+    """Keep one of runs that are the same: the one that got further."""
     kept: dict[str, Run] = {}
     for run in runs:
-        key = json.dumps(run.fingerprint, sort_keys=True)
+        key = json.dumps([run.config.random_seed, _what(run)], sort_keys=True)
         if key not in kept or run.last_epoch > kept[key].last_epoch:
             kept[key] = run
     return list(kept.values())
+
+
+def _what(run: Run) -> list[Any]:
+    """Return what a run is, its seed aside; the same for records of all format versions."""
+    return [run.mask, run.mode, run.settings]
+
+
+def is_vanilla(run: Run) -> bool:
+    """Say whether no slot has a norm."""
+    return not any(run.mask)
+
+
+def is_full(run: Run) -> bool:
+    """Say whether BatchNorm stands everywhere and all of it is trained."""
+    return all(run.mask) and run.mode == DEFAULT_MODE
 
 
 @dataclass(frozen=True)
@@ -99,58 +119,58 @@ class Group:
 
     @property
     def mask(self) -> Mask:
-        """Where BatchNorm stands."""
+        """Where a norm stands."""
         return self.runs[0].mask
 
     @property
-    def variant(self) -> Variant:
-        """What the runs are."""
-        return variant_of(self.mask, self.config.mode)
+    def mode(self) -> str:
+        """What is trained of it; `vanilla` without a norm."""
+        return self.runs[0].mode
 
     @property
-    def is_full(self) -> bool:
-        """Whether BatchNorm stands everywhere and is trained."""
-        return all(self.mask) and self.config.mode == Ablation.TRAINED_BN
+    def row(self) -> Mode:
+        """How they are called and drawn."""
+        return row_of(self.mode)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs they take."""
+        return min(run.length.epochs for run in self.runs)  # a young one of format version 1 knows no more than NUM_EPOCHS
 
     @property
     def settings(self) -> dict[str, Any]:
         """What decides their results, apart from seed, mask and mode."""
-        return settings(self.runs[0])
+        return self.runs[0].settings
 
     @property
     def mark(self) -> str:
         """What a reader must know of their number and of those that are not finished; nothing where one run is finished."""
         if len(self.runs) == 1:
             return progress_mark(self.runs[0])
-        states = [_state(run) for run in self.runs]
-        counts = [f"{states.count(state)} {state}" for state in ("running", "cut off", "diverged") if state in states]
+        standing = [run.status for run in self.runs]
+        unfinished = [status for status in Status if status in standing and status != Status.FINISHED]
+        counts = [f"{standing.count(status)} {status.value}" for status in unfinished]
         return ", ".join([f"{len(self.runs)} seeds", *counts])
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """Return what decides a run's result, apart from its seed, mask and mode."""
-    return {key: value for key, value in run.fingerprint.items() if key not in ("RANDOM_SEED", "POSITION", "ABLATION")}
 
 
 def group_seeds(runs: Iterable[Run]) -> list[Group]:
     """Put runs together that differ in their seeds only; vanilla comes first, then the modes."""
     grouped: dict[str, list[Run]] = {}
     for run in runs:
-        key = {name: value for name, value in run.fingerprint.items() if name != "RANDOM_SEED"}
-        grouped.setdefault(json.dumps(key, sort_keys=True), []).append(run)
+        grouped.setdefault(json.dumps(_what(run), sort_keys=True), []).append(run)
     groups = [Group(tuple(sorted(members, key=lambda run: run.config.random_seed))) for members in grouped.values()]
-    return sorted(groups, key=lambda group: ORDER.index(group.variant))
+    return sorted(groups, key=lambda group: legend_place(group.row))
 
 
 def require_one_setting(groups: Sequence[Group], *, instead: str) -> None:
-    """Check that each mask and mode is there with one learning rate, one batch size and so on.
+    """Check that each variant is there with one learning rate, one batch size and so on.
 
     Raises:
         RunError: the seeds' mean would mix settings; the message names the run and the keys.
     """
-    seen: dict[tuple[Mask, Variant], Group] = {}
+    seen: dict[tuple[Mask, str], Group] = {}
     for group in groups:
-        first = seen.setdefault((group.mask, group.variant), group)
+        first = seen.setdefault((group.mask, group.mode), group)
         if first is not group:
             keys = "; ".join(differing_keys(first.settings, group.settings))
             raise RunError(
@@ -172,24 +192,24 @@ class Ablations:
         """All of them once, references at the ends."""
         of_masks = [group for groups in self.by_mask.values() for group in groups]
         ends = [group for group in (self.vanilla, self.full) if group and group not in of_masks]
-        return sorted([*ends, *of_masks], key=lambda group: ORDER.index(self.shown_as(group)))
+        return sorted([*ends, *of_masks], key=lambda group: legend_place(self._shown_as(group)))
 
     @property
     def runs(self) -> list[Run]:
         """All runs."""
         return [run for group in self.groups for run in group.runs]
 
-    def shown_as(self, group: Group) -> Variant:
-        """Return the variant; full BatchNorm is a reference where it stands beside other masks."""
-        return FULL if group is self.full and group.mask not in self.by_mask else group.variant
+    def _shown_as(self, group: Group) -> Mode:
+        """Return its row: full BatchNorm is a reference where it stands beside other masks."""
+        return FULL_ROW if group is self.full and group.mask not in self.by_mask else group.row
 
-    def panel(self, mask: Mask) -> list[tuple[Variant, Group]]:
+    def panel(self, mask: Mask) -> list[tuple[Mode, Group]]:
         """Return what is drawn for one mask: vanilla, its modes, and full BatchNorm where that is another mask."""
-        drawn = [(group.variant, group) for group in self.by_mask.get(mask, ())]
+        drawn = [(group.row, group) for group in self.by_mask.get(mask, ())]
         if self.vanilla:
-            drawn.insert(0, (VANILLA, self.vanilla))
+            drawn.insert(0, (self.vanilla.row, self.vanilla))
         if self.full and not all(mask):
-            drawn.append((FULL, self.full))
+            drawn.append((FULL_ROW, self.full))
         return drawn
 
 
@@ -207,8 +227,8 @@ def sort_ablations(runs: Iterable[Run], *, instead: str = "") -> Ablations:
     for group in groups:
         if any(group.mask):
             by_mask[group.mask] = (*by_mask.get(group.mask, ()), group)
-    vanilla = next((group for group in groups if not any(group.mask)), None)
-    full = next((group for group in groups if group.is_full), None)
+    vanilla = next((group for group in groups if is_vanilla(group.runs[0])), None)
+    full = next((group for group in groups if is_full(group.runs[0])), None)
     if full and by_mask[full.mask] == (full,) and len(by_mask) > 1:
         del by_mask[full.mask]
     return Ablations(vanilla, full, dict(sorted(by_mask.items(), reverse=True)))
@@ -227,35 +247,15 @@ def require_one_mask(ablations: Ablations, *, instead: str) -> Mask:
             f"{other.directory}: has mask {format_mask(masks[1])}, others have {format_mask(masks[0])}; "
             f"give the modes of one mask{instead}"
         )
-    if masks:
-        return masks[0]
-    assert ablations.vanilla
-    return ablations.vanilla.mask
+    return masks[0] if masks else ablations.groups[0].mask
 
 
 def progress_mark(run: Run) -> str:
     """Say how far an unfinished run is; nothing of a finished one."""
-    state = _state(run)
-    if not state:
+    status, epoch = run.status, run.last_epoch
+    if status == Status.FINISHED:
         return ""
-    epoch = run.last_epoch
-    return f"{state}, epoch {epoch} of {run.config.num_epochs}" if epoch >= 0 else f"{state}, no epoch yet"
-
-
-def _state(run: Run) -> str:
-    status = run.status
-    if status == Status.RUNNING:
-        return "running" if run.is_going else "cut off"
-    return "diverged" if status == Status.DIVERGED else ""
-
-
-def state_of(run: Run) -> str:
-    """Return `finished`, `running`, `cut off` or `diverged`."""
-    return _state(run) or "finished"
-
-
-END_MARKERS = {"running": ">", "cut off": "s", "diverged": "X"}
-"""How the end of a line is marked where a legend is shared by panels."""
+    return f"{status.value}, epoch {epoch} of {run.length.epochs}" if epoch >= 0 else f"{status.value}, no epoch yet"
 
 
 def setting_note(group: Group, groups: Iterable[Group]) -> str:

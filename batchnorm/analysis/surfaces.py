@@ -1,4 +1,4 @@
-"""Channels over steps as colour: heat maps, contours and 3D surfaces of gamma, beta and bias."""
+"""Channels over steps as colour: heat maps, contours and 3D surfaces."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from batchnorm.analysis.curves import trajectory
 from batchnorm.analysis.decimate import Map, reduce_map
-from batchnorm.analysis.style import DPI, step_axis
-from batchnorm.analysis.variants import CENTRES
+from batchnorm.analysis.looks import DPI, step_axis
 from batchnorm.errors import RunError
+from batchnorm.quantities import QUANTITIES, Quantity
 from batchnorm.store import Run
 
 COLOURS = "RdBu_r"
@@ -36,19 +36,19 @@ _LEVELS = 12
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One slot's parameter in one run, channels in the order in which they are drawn.
+    """A quantity of one slot's channels in one run, channels in the order in which they are drawn.
 
     Attributes:
         run: where it is from.
         slot: the weight layer.
-        parameter: `gamma`, `beta` or `bias`.
+        quantity: what it is.
         steps: shape (T,), T >= 1.
         values: shape (T, C).
     """
 
     run: Run
     slot: str
-    parameter: str
+    quantity: Quantity
     steps: NDArray[np.int64]
     values: NDArray[np.float32]
 
@@ -56,28 +56,33 @@ class Trajectory:
         """Reduce it to a grid."""
         return reduce_map(self.steps, self.values, columns=columns, rows=rows)
 
+    @property
+    def centre(self) -> float:
+        """The middle of its colour scale: the value at which it does nothing; 0 where it has none."""
+        return self.quantity.neutral or 0.0
 
-def read_trajectory(run: Run, parameter: str, slot: str, *, sort_by_converged: bool) -> Trajectory:
+
+def read_trajectory(run: Run, quantity: str, slot: str, *, sort_by_converged: bool) -> Trajectory:
     """Read a slot's trajectory; sorted, the channel with the lowest final value comes first.
 
     Raises:
-        RunError: the slot has no such parameter, or no snapshot is recorded yet.
+        RunError: the slot has no such quantity, or no snapshot is recorded yet.
     """
-    steps, values = trajectory(run, parameter, slot)
+    steps, values = trajectory(run, quantity, slot)
     if not len(steps):
         raise RunError(f"{run.directory}: has recorded no snapshot yet")
     if sort_by_converged:
         values = values[:, np.argsort(values[-1], kind="stable")]
-    return Trajectory(run, slot, parameter, steps, values)
+    return Trajectory(run, slot, QUANTITIES[quantity], steps, values)
 
 
 def colour_scale(trajectories: Sequence[Trajectory]) -> tuple[Normalize, str]:
-    """Return one scale for trajectories of one parameter, and at which ends values lie beyond it (`extend` of a colour bar).
+    """Return one scale for trajectories that share a centre, and at which ends values lie beyond it (`extend` of a colour bar).
 
-    It is centred on the value at which the parameter does nothing. The furthest 0.2 % of values may lie beyond
+    The furthest 0.2 % of values may lie beyond
     its ends, where they have the last colour: one spike must not bleach all else.
     """
-    centre = CENTRES[trajectories[0].parameter]
+    centre = trajectories[0].centre
     maps = [item.grid(*_SCALE_CELLS).values - centre for item in trajectories]
     offsets = np.abs(np.concatenate([values.ravel() for values in maps]))
     offsets = offsets[np.isfinite(offsets)]
@@ -124,7 +129,7 @@ def draw_surface(axes: Axes3D, item: Trajectory, scale: Normalize) -> Poly3DColl
     broken = np.flatnonzero(~np.isfinite(values).all(axis=0))
     whole = slice(0, max(int(broken[0]), 2) if len(broken) else None)
     x, y = np.meshgrid(steps[whole], channels)
-    heights = np.nan_to_num(values[:, whole], nan=CENTRES[item.parameter])
+    heights = np.nan_to_num(values[:, whole], nan=item.centre)
     surface = axes.plot_surface(
         x, y, heights, cmap=_colours(), norm=scale, rcount=len(y), ccount=x.shape[1], linewidth=0, antialiased=False
     )
@@ -149,6 +154,13 @@ def finish_surface_axes(axes: Axes3D) -> None:
 def mappable(scale: Normalize) -> ScalarMappable:
     """Return what a colour bar is drawn from."""
     return ScalarMappable(scale, _colours())
+
+
+def finish_bar(axes: Axes, label: str) -> None:
+    """Give a colour bar few, small ticks, and a name on top."""
+    axes.tick_params(labelsize=matplotlib.rcParams["ytick.labelsize"] - 1, length=2, pad=1.5)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_title(label, fontsize=matplotlib.rcParams["axes.labelsize"])
 
 
 def _nodes(grid: Map) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

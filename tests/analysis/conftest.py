@@ -44,7 +44,7 @@ def record(folder: Path, **keys: object) -> Path:
 
 def cut_off(folder: Path, **keys: object) -> Path:
     """Invent a run that was cut off after two of four epochs."""
-    return record(folder, recorded_epochs=2, status=Status.RUNNING, **keys)
+    return record(folder, recorded_epochs=2, status=Status.CUT_OFF, **keys)
 
 
 @pytest.fixture(scope="session")

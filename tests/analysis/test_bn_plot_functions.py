@@ -21,8 +21,8 @@ from batchnorm.analysis.bn_plot_functions import (
     paramMean_perLayer,
     performance_across_ablations,
 )
-from batchnorm.analysis.style import DPI
-from batchnorm.analysis.variants import FULL, VANILLA
+from batchnorm.analysis.looks import DPI
+from batchnorm.analysis.variants import FULL_ROW, VANILLA_ROW
 from batchnorm.errors import RunError
 from batchnorm.store import Run, Status
 from tests.analysis.conftest import MODES, cut_off, record
@@ -100,7 +100,7 @@ class TestPerformance:
         paths = [
             record(tmp_path, position="0,0,1"),
             cut_off(tmp_path, position="0,0,1", ablation="fixed_bn"),
-            record(tmp_path, position="none", recorded_epochs=-1, status=Status.RUNNING),
+            record(tmp_path, position="none", recorded_epochs=-1, status=Status.CUT_OFF),
         ]
         figure = performance_across_ablations(paths, save=False)
         assert legend(figure) == [
@@ -135,8 +135,8 @@ class TestAblations:
         for axes in (first, second):
             drawn = lines(axes)
             assert len(drawn) == 6
-            assert drawn["vanilla"].get_color() == VANILLA.colour and drawn["vanilla"].is_dashed()
-            assert drawn["full BN"].get_color() == FULL.colour and drawn["full BN"].is_dashed()
+            assert drawn["vanilla"].get_color() == VANILLA_ROW.colour and drawn["vanilla"].is_dashed()
+            assert drawn["full BN"].get_color() == FULL_ROW.colour and drawn["full BN"].is_dashed()
         np.testing.assert_array_equal(lines(first)["vanilla"].get_ydata(), lines(second)["vanilla"].get_ydata())
         assert len(legend(figure)) == 6
 
@@ -232,6 +232,14 @@ class TestSurface:
         assert np.all(np.diff(image[:, -1]) > -0.2)
         assert flat.get_images()[0].norm.vcenter == {"gamma": 1, "beta": 0}[parameter]  # type: ignore[attr-defined]
 
+    def test_any_quantity_of_channels_is_drawn_over_its_own_steps(self, at: Find) -> None:
+        run = Run(at("0,0,1"))
+        figure = bn_params_3Dsurface(False, "running_var", run.directory, save=False)
+        (image,) = figure.axes[0].get_images()
+        assert image.get_extent() == pytest.approx((0, 80, 0.5, 1024.5))
+        assert np.asarray(image.get_array()).shape[1] == len(run.epochs["step"])
+        assert image.norm.vcenter == 1  # type: ignore[attr-defined]
+
     def test_unsorted_few_channels_are_drawn_as_recorded(self, at: Find) -> None:
         run = Run(at("1,1,1"))
         figure = bn_params_3Dsurface(False, "gamma", run.directory, slots=["conv1"], save=False)
@@ -267,8 +275,13 @@ class TestSurface:
         assert figure.axes[0].get_title() == "3: dense1 (fixed)"
         assert np.all(np.asarray(figure.axes[0].get_images()[0].get_array()) == 1)
 
+    def test_one_snapshot_does_not_make_a_parameter_fixed(self, tmp_path: Path) -> None:
+        path = record(tmp_path, recorded_epochs=0, status=Status.CUT_OFF)
+        figure = bn_params_3Dsurface(True, "gamma", path, slots=["dense1"], save=False)
+        assert figure.axes[0].get_title() == "3: dense1"
+
     def test_a_run_with_one_snapshot(self, tmp_path: Path) -> None:
-        path = record(tmp_path, recorded_epochs=0, status=Status.RUNNING)
+        path = record(tmp_path, recorded_epochs=0, status=Status.CUT_OFF)
         figure = bn_params_3Dsurface(True, "beta", path, save=False)
         assert "cut off, epoch 0 of 4" in heading(figure)
 
@@ -282,7 +295,7 @@ class TestSurface:
         with pytest.raises(RunError, match="slots=conv1: no such slot here; valid: dense1"):
             bn_params_3Dsurface(True, "gamma", at("0,0,1"), slots=["conv1"], save=False)
         with pytest.raises(RunError, match="no snapshot yet"):
-            bn_params_3Dsurface(True, "gamma", record(tmp_path, recorded_epochs=-1, status=Status.RUNNING), save=False)
+            bn_params_3Dsurface(True, "gamma", record(tmp_path, recorded_epochs=-1, status=Status.CUT_OFF), save=False)
 
     def test_a_trajectory_that_breaks_off_in_nan(self, tmp_path: Path) -> None:
         spike = Spike("beta", "conv1", first=10, rows=100, channel=3, value=np.nan)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from batchnorm.analysis import figures
 from batchnorm.analysis.__main__ import main
 from tests.analysis.conftest import cut_off, record
 
@@ -111,8 +115,46 @@ def test_no_command_is_bad_input(shell: Shell) -> None:
 
 
 def test_no_torch_and_no_pyplot() -> None:
-    modules = "bn_plot_functions, curves, decimate, runs, style, summary, surfaces, variants, __main__"
+    modules = "bn_plot_functions, curves, decimate, looks, runs, summary, surfaces, tables, variants, __main__"
     unwanted = "{'torch', 'matplotlib.pyplot', 'tkinter'}"
     script = f"import sys; from batchnorm.analysis import {modules}; print(*({unwanted} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_help_waits_for_no_library_that_draws_or_counts() -> None:
+    script = "import sys; from batchnorm.analysis import bn_plot_functions, __main__\n"
+    script += "try: __main__.main(['--help'])\nexcept SystemExit: print({'matplotlib', 'pandas', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n")
+
+
+def test_max_steps_shortens_the_run_that_is_listed(shell: Shell, tmp_path: Path) -> None:
+    record(tmp_path, epochs=3, max_steps=15)
+    _, out, _ = shell("runs", tmp_path)
+    assert out.splitlines()[1].split()[:2] == ["finished", "1/1"]
+
+
+def test_a_mode_of_another_version_is_listed_tabulated_and_drawn(shell: Shell, output: Path, tmp_path: Path) -> None:
+    import h5py
+
+    shutil.copytree(output, tmp_path / "output", ignore=shutil.ignore_patterns("plots"))
+    (strange,) = (tmp_path / "output").glob("1__*0,0,1/*/*/fixed_bn/run.h5")
+    with h5py.File(strange, "r+") as file:
+        for name in ("config", "fingerprint"):
+            values = {**json.loads(file.attrs[name]), "ABLATION": "bn_of_tomorrow"}
+            file.attrs[name] = np.bytes_(json.dumps(values).encode())
+    code, out, _ = shell("runs", tmp_path)
+    assert code == 0 and "bn_of_tomorrow" in out
+    code, out, _ = shell("summary", tmp_path, "--format", "latex")
+    assert code == 0 and r"bn\_of\_tomorrow" in out
+    code, _, err = shell("performance", tmp_path, "--mask", "none", "001", "--save-dir", tmp_path)
+    assert (code, err) == (0, "")
+    assert shell("surface", strange, "--save-dir", tmp_path)[0] == 0
+    assert shell("means", tmp_path, "--mask", "none", "all", "001", "--seed", 1, "--save-dir", tmp_path)[0] == 0
+
+
+def test_each_module_of_figures_is_a_command(shell: Shell) -> None:
+    _, out, _ = shell("--help")
+    names = {path.stem for path in Path(figures.__file__).parent.glob("[!_]*.py")}
+    assert names <= {line.split()[0] for line in out.splitlines() if line.strip()}

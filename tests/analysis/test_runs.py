@@ -13,14 +13,14 @@ from batchnorm.analysis.runs import (
     group_seeds,
     open_runs,
     progress_mark,
+    setting_note,
     shared_steps,
     sort_ablations,
-    state_of,
 )
 from batchnorm.errors import RunError
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Run, Status
+from batchnorm.store import Run, RunDirectory, Status
 from tests.analysis.conftest import cut_off, record
+from tests.recorded import as_version_1
 
 
 def test_runs_are_found_by_folder_run_record_and_pattern(output: Path, at: Callable[..., Path]) -> None:
@@ -54,6 +54,30 @@ def test_vanilla_in_two_modes_is_one_run(tmp_path: Path) -> None:
     assert [run.directory for run in open_runs([part, whole])] == [whole]
 
 
+def test_a_run_is_the_same_in_a_record_of_format_version_1(tmp_path: Path) -> None:
+    new = record(tmp_path / "new")
+    old = as_version_1(record(tmp_path / "old", recorded_epochs=3))
+    assert [run.directory for run in open_runs([old, new])] == [new]
+
+
+def test_seeds_of_both_format_versions_are_one_group(tmp_path: Path) -> None:
+    paths = [as_version_1(record(tmp_path, random_seed=1)), record(tmp_path, random_seed=2)]
+    (group,) = group_seeds(open_runs(paths))
+    assert [run.config.random_seed for run in group.runs] == [1, 2]
+    sort_ablations(open_runs([*paths, record(tmp_path, position="none")]))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_max_steps_shortens_the_run_that_is_shown(tmp_path: Path, version: int) -> None:
+    keys: dict[str, object] = {"epochs": 3, "max_steps": 30}
+    cut = record(tmp_path, recorded_epochs=1, status=Status.CUT_OFF, **keys)
+    whole = record(tmp_path, random_seed=2, **keys)
+    if version == 1:
+        as_version_1(cut), as_version_1(whole)
+    assert progress_mark(Run(cut)) == "cut off, epoch 1 of 2"
+    assert group_seeds([Run(cut), Run(whole)])[0].epochs == 2
+
+
 def test_a_run_given_twice_counts_once(at: Callable[..., Path]) -> None:
     assert len(distinct([Run(at("0,0,1")), Run(at("0,0,1"))])) == 1
 
@@ -62,7 +86,12 @@ def test_groups_differ_in_more_than_seeds(output: Path) -> None:
     groups = group_seeds(open_runs(find_runs(output)))
     assert len(groups) == 10
     assert all([run.config.random_seed for run in group.runs] == [1, 2] for group in groups)
-    assert groups[0].variant.name == "vanilla"
+    assert groups[0].row.title == "vanilla"
+
+
+def test_a_key_at_its_default_is_named_with_its_default(tmp_path: Path) -> None:
+    groups = group_seeds(open_runs([record(tmp_path, position="none"), record(tmp_path, l2_reg=0.5)]))
+    assert [setting_note(group, groups) for group in groups] == ["l2 reg 0.0", "l2 reg 0.5"]
 
 
 def test_two_rates_of_one_variant_are_not_averaged(tmp_path: Path) -> None:
@@ -75,7 +104,7 @@ def test_full_batchnorm_is_a_reference_beside_other_masks_only(output: Path, at:
     ablations = sort_ablations(open_runs(find_runs(output)))
     assert list(ablations.by_mask) == [(1, 0, 0), (0, 0, 1)]
     assert ablations.full is not None and ablations.vanilla is not None
-    assert [variant.name for variant, _ in ablations.panel((0, 0, 1))] == [
+    assert [row.title for row, _ in ablations.panel((0, 0, 1))] == [
         "vanilla",
         "BN",
         "BN gamma",
@@ -84,19 +113,19 @@ def test_full_batchnorm_is_a_reference_beside_other_masks_only(output: Path, at:
         "full BN",
     ]
     alone = sort_ablations(open_runs([at("1,1,1")]))
-    assert [variant.name for variant, _ in alone.panel((1, 1, 1))] == ["BN gamma beta"]
+    assert [row.title for row, _ in alone.panel((1, 1, 1))] == ["BN gamma beta"]
 
 
 def test_unfinished_runs_are_marked(tmp_path: Path) -> None:
     finished = Run(record(tmp_path, random_seed=1))
     cut = Run(cut_off(tmp_path, random_seed=2))
     diverged = Run(record(tmp_path, random_seed=3, recorded_epochs=3, status=Status.DIVERGED))
-    fresh = Run(record(tmp_path, random_seed=4, recorded_epochs=-1, status=Status.RUNNING))
+    fresh = Run(record(tmp_path, random_seed=4, recorded_epochs=-1, status=Status.CUT_OFF))
     marks = [progress_mark(run) for run in (finished, cut, diverged, fresh)]
     assert marks == ["", "cut off, epoch 2 of 4", "diverged, epoch 3 of 4", "cut off, no epoch yet"]
     assert group_seeds([finished, cut, diverged])[0].mark == "3 seeds, 1 cut off, 1 diverged"
     with FileLock(RunDirectory(cut.directory).lock):
-        assert state_of(cut) == "running"
+        assert progress_mark(cut) == "running, epoch 2 of 4"
 
 
 def test_seeds_are_averaged_where_all_that_came_so_far_recorded(tmp_path: Path) -> None:

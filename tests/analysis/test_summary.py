@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from batchnorm.analysis.summary import export, paired_difference, render, summary
+from batchnorm.analysis.summary import paired_difference, summary
 from batchnorm.errors import RunError
 from batchnorm.store import Run, Status
 from tests.analysis.conftest import MODES, cut_off, record
@@ -44,13 +42,15 @@ def test_best_and_last_ten_epochs(tmp_path: Path) -> None:
 def test_the_time_before_training_is_no_epoch(tmp_path: Path) -> None:
     path = record(tmp_path, epochs=3)
     assert summary(path).iloc[0]["test_acc_last10_mean"] == pytest.approx(Run(path).epochs["test_acc"][1:].mean())
+    longer = record(tmp_path, epochs=10)
+    assert summary(longer).iloc[0]["test_acc_last10_mean"] == pytest.approx(Run(longer).epochs["test_acc"][1:].mean())
 
 
 def test_unfinished_runs_are_counted_but_not_averaged(tmp_path: Path) -> None:
     whole = record(tmp_path, random_seed=1)
     cut_off(tmp_path, random_seed=2)
     record(tmp_path, random_seed=3, recorded_epochs=3, status=Status.DIVERGED, last_loss=np.nan)
-    record(tmp_path, position="none", recorded_epochs=-1, status=Status.RUNNING)
+    record(tmp_path, position="none", recorded_epochs=-1, status=Status.CUT_OFF)
     table = summary(tmp_path)
     row = table[table["mode"] == "trained_bn"].iloc[0]
     assert (row["seeds"], row["diverged"], row["unfinished"]) == (1, 1, 1)
@@ -65,6 +65,16 @@ def test_settings_beyond_rate_and_epochs_make_rows_of_their_own(tmp_path: Path) 
     table = summary(tmp_path)
     assert table["batch_size"].tolist() == [32, 64] or table["batch_size"].tolist() == [64, 32]
     assert "l2_reg" not in table.columns
+
+
+def test_a_key_at_its_default_stands_in_the_table_with_its_default(tmp_path: Path) -> None:
+    record(tmp_path), record(tmp_path, l2_reg=0.5)
+    assert sorted(summary(tmp_path)["l2_reg"]) == [0.0, 0.5]
+
+
+def test_the_length_of_a_run_is_that_of_its_record(tmp_path: Path) -> None:
+    record(tmp_path, epochs=3, max_steps=15)
+    assert summary(tmp_path)["epochs"].tolist() == [1]
 
 
 def test_pairs_share_seeds_and_the_interval_is_students(tmp_path: Path) -> None:
@@ -108,43 +118,6 @@ def test_what_cannot_be_compared(output: Path, tmp_path: Path) -> None:
         paired_difference(tmp_path)
     with pytest.raises(RunError, match="empty"):
         summary([])
-
-
-def test_csv_holds_all_digits(output: Path, tmp_path: Path) -> None:
-    table = summary(output)
-    export(table, tmp_path / "new" / "table.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "table.csv"), table)
-
-
-def test_markdown_and_latex_print_as_papers_do(tmp_path: Path) -> None:
-    record(tmp_path / "runs", random_seed=1)
-    record(tmp_path / "runs", random_seed=2)
-    table = summary(tmp_path / "runs")
-    table[["test_acc_final_mean", "test_acc_final_std"]] = 0.91234, 0.00321
-    export(table, tmp_path / "table.md")
-    export(table, tmp_path / "table.tex")
-    header, rule, row = (tmp_path / "table.md").read_text().splitlines()
-    assert header.startswith("| problem | mask | mode | variant |") and rule.count("---") == row.count("|") - 1
-    assert "| 91.23 ± 0.32 |" in row
-    latex = (tmp_path / "table.tex").read_text().splitlines()
-    assert latex[1] == r"\toprule" and r"final test accuracy (\%)" in latex[2]
-    assert r"digits\_2c2d\_bn" in latex[4] and r"BN $\gamma\beta$" in latex[4] and r"91.23 $\pm$ 0.32" in latex[4]
-    assert latex[0].count("l") - 1 == latex[2].count("&") + 1 == latex[4].count("&") + 1
-
-
-def test_a_paired_table_is_printed_too(output: Path) -> None:
-    text = render(paired_difference(output), "text")
-    assert "95 % interval" in text.splitlines()[0]
-    assert len(io.StringIO(text).readlines()) == 10
-
-
-def test_a_table_that_cannot_be_written(output: Path, tmp_path: Path) -> None:
-    table = summary(output)
-    with pytest.raises(RunError, match=r"table.xls: a table is written as .csv, .md, .tex"):
-        export(table, tmp_path / "table.xls")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be written"):
-        export(table, tmp_path / "file" / "table.csv")
 
 
 def test_all_modes_have_a_name(output: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from batchnorm.analysis.variants import FULL, ORDER, VANILLA, variant_of
-from batchnorm.masks import Ablation
+from batchnorm.analysis.variants import FULL_ROW, ROWS, VANILLA_ROW, row_of
+from batchnorm.modes import MODES, VANILLA, variant_name
 
 # Machado, Oliveira, Fernandes: "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1.
 BLINDNESS = {
@@ -18,31 +18,37 @@ BLINDNESS = {
 }
 
 
-@pytest.mark.parametrize("mode", list(Ablation))
-def test_the_all_zero_mask_is_vanilla_in_each_mode(mode: Ablation) -> None:
-    assert variant_of((0, 0, 0), mode) is VANILLA
+@pytest.mark.parametrize("mode", MODES)
+def test_the_all_zero_mask_is_vanilla_in_each_mode(mode: str) -> None:
+    assert row_of(variant_name((0, 0, 0), mode)) is VANILLA_ROW
 
 
 def test_papers_names() -> None:
-    names = {mode: variant_of((0, 1), mode).name for mode in Ablation}
+    names = {mode: row_of(variant_name((0, 1), mode)).title for mode in MODES}
     assert names == {
-        Ablation.FIXED_BN: "BN",
-        Ablation.FIXED_BETA: "BN gamma",
-        Ablation.FIXED_GAMMA: "BN beta",
-        Ablation.TRAINED_BN: "BN gamma beta",
+        "fixed_bn": "BN",
+        "fixed_beta": "BN gamma",
+        "fixed_gamma": "BN beta",
+        "trained_bn": "BN gamma beta",
     }
 
 
+def test_legends_list_what_is_trained_less_first_and_references_at_the_ends() -> None:
+    assert [row.name for row in ROWS] == [VANILLA, "fixed_bn", "fixed_beta", "fixed_gamma", "trained_bn", "full"]
+
+
+def test_a_mode_that_the_code_does_not_know_keeps_its_name() -> None:
+    assert row_of("bn_of_tomorrow").title == row_of("bn_of_tomorrow").label == "bn_of_tomorrow"
+
+
 def test_one_colour_and_one_line_style_each() -> None:
-    assert len({variant.colour for variant in ORDER}) == len({variant.dashes for variant in ORDER}) == len(ORDER) == 6
-    assert VANILLA.dashes != "-" and FULL.dashes != "-"
+    assert len({row.colour for row in ROWS}) == len({row.dashes for row in ROWS}) == len(ROWS) == 6
+    assert VANILLA_ROW.dashes != "-" and FULL_ROW.dashes != "-"
 
 
 @pytest.mark.parametrize("blindness", BLINDNESS)
 def test_colour_blind_readers_can_tell_variants_apart(blindness: str) -> None:
-    seen = {
-        variant.name: np.clip(np.asarray(BLINDNESS[blindness]) @ _linear(to_rgb(variant.colour)), 0, 1) for variant in ORDER
-    }
+    seen = {row.title: np.clip(np.asarray(BLINDNESS[blindness]) @ _linear(to_rgb(row.colour)), 0, 1) for row in ROWS}
     for (one, first), (other, second) in itertools.combinations(seen.items(), 2):
         assert np.linalg.norm(_lab(first) - _lab(second)) > 15, (one, other)
 

@@ -7,7 +7,7 @@ import matplotlib
 import pytest
 from matplotlib import font_manager
 
-from batchnorm.analysis import style as looks
+from batchnorm.analysis import looks
 from batchnorm.errors import RunError
 from batchnorm.store import Run
 from tests.analysis.conftest import record
@@ -70,3 +70,10 @@ def test_files_of_different_settings_have_different_names(tmp_path: Path) -> Non
     ]
     runs = [Run(record(tmp_path / str(number), **keys)) for number, keys in enumerate(settings)]
     assert len({looks.file_name("figure", [run]) for run in runs}) == len(settings)
+
+
+def test_axes_are_named_by_quantity_and_unit() -> None:
+    assert looks.metric_label("test_loss") == "Test loss (nats)"
+    assert looks.metric_label("valid_acc") == "Validation accuracy"
+    assert looks.metric_label("train_loss", split=False) == "Loss (nats)"
+    assert [looks.symbol(name) for name in ("gamma", "bias", "running_var")] == [r"$\gamma$", "bias", "running var"]

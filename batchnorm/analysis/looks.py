@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from tueplots import bundles
 
-from batchnorm.analysis.runs import RunPath
+from batchnorm.analysis.runs import RunPath, problem_of
 from batchnorm.errors import RunError, nearest_first, one_line
+from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
 
 DPI = 200
 _TEXT_WIDTH_INCHES = 6.75
 _ROOM = 0.93  # of the width is filled with text: its own width changes a little with the resolution
+SPLITS = {"train": "Train", "valid": "Validation", "test": "Test"}
 _log = logging.getLogger(__name__)
 
 _COMMON = {
@@ -138,12 +140,13 @@ class Page:
         FigureCanvasAgg(figure)
         return figure
 
-    def finish(self, figure: Figure, name: str, runs: Sequence[Run]) -> Figure:
-        """Lay out, and save as PNG and PDF unless told not to; the paths are logged.
+    def finish(self, figure: Figure, function: str, runs: Sequence[Run], *more: str) -> Figure:
+        """Lay out, and save as PNG and PDF unless told not to; the files are named by `file_name`, their paths logged.
 
         Raises:
             RunError: it cannot be written there.
         """
+        name = file_name(function, runs, *more)
         figure.set_label(name)
         if self.save:
             layout = figure.get_layout_engine()
@@ -213,15 +216,15 @@ def output_folder(run: Run) -> Path:
     return directory.parents[len(below) - 1] if directory.parts[-len(below) :] == below else directory
 
 
-def file_name(function: str, runs: Iterable[Run], *more: str) -> str:
+def file_name(function: str, runs: Sequence[Run], *more: str) -> str:
     """Name a figure by what it shows: function, problem, masks, modes, optimizer, rates, epochs, batch sizes, seeds."""
     configs = [run.config for run in runs]
     seeds = sorted({config.random_seed for config in configs})
-    modes = sorted({config.ablation if any(config.mask) else "vanilla" for config in configs})
+    modes = sorted({run.mode for run in runs})
     parts = [
         function,
         *more,
-        configs[0].problem,
+        problem_of(runs[0]),
         _joined((config.position.replace(",", "") for config in configs), "masks"),
         modes[0] if len(modes) == 1 else "",
         _joined((config.optimizer for config in configs), "optimizers"),
@@ -244,7 +247,7 @@ def facts(runs: Sequence[Run], *, rate: bool = True) -> list[str]:
     seeds = sorted({config.random_seed for config in configs})
     rates = sorted({config.lr for config in configs})
     return [
-        configs[0].problem.replace("_", r"_"),
+        problem_of(runs[0]),
         ", ".join(sorted({config.optimizer for config in configs})),
         f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})",
         *([_listed("learning rate", [f"{value:.4g}" for value in rates])] if rate else []),
@@ -282,12 +285,11 @@ def _renderer(figure: Figure) -> Any:
     return canvas.get_renderer()  # type: ignore[no-untyped-call]
 
 
-def legend_below(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
+def legend_below(figure: Figure, entries: Mapping[str, Artist]) -> None:
     """Put one legend under all panels, with as many columns as the width has room for."""
-    handles, labels = [handle for handle, _ in entries], [label for _, label in entries]
     for rows in range(1, len(entries) + 1):
         columns = -(-len(entries) // rows)
-        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        legend = figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
         if columns == 1 or legend.get_window_extent(_renderer(figure)).width <= _ROOM * figure.bbox.width:
             return
         legend.remove()
@@ -305,6 +307,25 @@ def accuracy_axis(axes: Axes) -> None:
     """Show accuracies, drawn as shares, in per cent."""
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.5g} %"))
+
+
+def metric_label(metric: str, *, split: bool = True) -> str:
+    """Name a metric's axis: `Test loss (nats)`, or `Loss (nats)` without its split."""
+    of, _, kind = metric.partition("_")
+    unit = QUANTITIES[metric].unit
+    words = [*([SPLITS[of].lower()] if split else []), {"acc": "accuracy"}.get(kind, kind), *([f"({unit})"] if unit else [])]
+    label = " ".join(words)
+    return label[0].upper() + label[1:]
+
+
+def metric_axis(axes: Axes, metric: str) -> None:
+    """Make the vertical axis one of a metric, when all is drawn: losses on a logarithmic scale, accuracies in per cent."""
+    (log_axis if metric.endswith("_loss") else accuracy_axis)(axes)
+
+
+def symbol(quantity: str) -> str:
+    """Return what figures call a quantity."""
+    return QUANTITIES[quantity].symbol or quantity.replace("_", " ")
 
 
 def log_axis(axes: Axes, which: str = "y") -> None:
