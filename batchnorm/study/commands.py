@@ -16,14 +16,7 @@ from batchnorm.study.status import check_no_other_runs, format_array, format_lis
 
 @dataclass(frozen=True)
 class Call:
-    """A command as it was called.
-
-    Attributes:
-        path: the study file.
-        overrides: field names to text, as `split_arguments` returns them.
-        options: the command's own, `--at-once` as `at_once`.
-        passed_on: what stands after `--`.
-    """
+    """A command as it was called: the study file, overrides, the command's options by name, and what stands after `--`."""
 
     path: Path
     overrides: Mapping[str, str]
@@ -31,11 +24,7 @@ class Call:
     passed_on: Sequence[str] = ()
 
     def study(self, **defaults: str) -> Study:
-        """Read the study; `defaults` are values of fields that neither its file nor the call gives.
-
-        Raises:
-            ConfigError: the study or an override is wrong.
-        """
+        """Read the study; `defaults` are values of fields that neither its file nor the call gives."""
         return read_study(self.path, self.overrides, defaults=defaults)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 from tqdm import tqdm
 
@@ -13,24 +12,6 @@ from batchnorm.study.grid import StudyRun
 from batchnorm.study.status import RunStanding, format_seconds, seconds_left
 
 _SECONDS_BETWEEN_LINES = 60.0
-
-
-class Display(Protocol):
-    """Shows a study's progress."""
-
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
-
-    def show(self, found: Sequence[RunStanding], at_work: Sequence[StudyRun | None]) -> None:
-        """Show how all runs stand, and which run each worker is at."""
-
-    def close(self) -> None:
-        """Show no more."""
-
-
-def open_display(*, workers: int, runs: int) -> Display:
-    """Return bars where standard error is a terminal, and plain lines elsewhere."""
-    return Bars(workers=workers, runs=runs) if sys.stderr.isatty() else Lines()
 
 
 class Lines:
@@ -47,12 +28,9 @@ class Lines:
         """Print how far the study is, if it is time."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _SECONDS_BETWEEN_LINES
-            standing = {each.run.index: each for each in found}
-            parts = [
-                f"{run.index}: {standing[run.index].progress.epochs_done}/{standing[run.index].progress.epochs} epochs"
-                for run in at_work
-                if run
-            ]
+            progress = {each.run.index: each.progress for each in found}
+            runs = [(run.index, progress[run.index]) for run in at_work if run]
+            parts = [f"{index}: {far.epochs_done}/{far.epochs} epochs" for index, far in runs]
             self.say(f"{summary(found, at_work)}; at {', '.join(parts) or 'none'}")
 
     def close(self) -> None:
@@ -90,6 +68,14 @@ class Bars:
         for bar in self._workers:
             bar.close()
         self._study.close()
+
+
+Display = Bars | Lines
+
+
+def open_display(*, workers: int, runs: int) -> Display:
+    """Return bars where standard error is a terminal, and plain lines elsewhere."""
+    return Bars(workers=workers, runs=runs) if sys.stderr.isatty() else Lines()
 
 
 def summary(found: Sequence[RunStanding], at_work: Sequence[StudyRun | None]) -> str:

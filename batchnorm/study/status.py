@@ -153,13 +153,9 @@ def format_status(study: Study, found: Sequence[RunStanding]) -> str:
         if each.status not in (Status.FINISHED, Status.MISSING):
             detail = each.reason or f"epoch {each.progress.epochs_done}/{each.progress.epochs}"
             lines.append(f"  {each.run.index:>5} {each.status.value}: {each.run.variant}  {detail}")
-    done = sum(_share_done(each) for each in found) / len(found)
-    lines.append(f"  {done:.1%} done; {_format_left(found, at_work=counts[Status.RUNNING])}")
+    shares = [1.0 if each.status.has_ended else each.progress.epochs_done / each.progress.epochs for each in found]
+    lines.append(f"  {fmean(shares):.1%} done; {_format_left(found, at_work=counts[Status.RUNNING])}")
     return "\n".join(lines)
-
-
-def _share_done(each: RunStanding) -> float:
-    return 1.0 if each.status.has_ended else each.progress.epochs_done / each.progress.epochs
 
 
 def _format_left(found: Sequence[RunStanding], *, at_work: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from batchnorm.config import RunConfig
-from batchnorm.store import Status
+from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import StudyRun
 from batchnorm.study.worker import Ended, Message, Ready, Train, Worker, from_json, to_json
 
@@ -26,14 +26,19 @@ def test_every_message_reads_back_as_itself(configure: Configure) -> None:
 
 def test_a_worker_answers_how_each_run_stands(configure: Configure) -> None:
     worker = Worker.start("cpu")
-    assert worker.read() == [Ready(0)]
+    assert [type(message) for message in worker.read() or []] == [Ready]
     answers: list[Message] = []
-    wrong = configure(obs_datasets="absent", random_seed=4, output_dir=str(configure().output_dir) + "_wrong")
-    for index, config in enumerate((configure(max_steps=2), configure(max_steps=2, lr=1e30, log_every_steps=1), wrong)):
-        worker.give(StudyRun(index, "", config, threads_given=True))
-        while not (messages := worker.read()):
-            assert messages is not None, worker.wait()
-        answers += messages
+    diverging = configure(max_steps=2, lr=1e30, log_every_steps=1)
+    damaged = RunDirectory(configure(max_steps=1).directory)
+    damaged.path.mkdir(parents=True)
+    damaged.record.write_bytes(b"no HDF5")
+    claimed = configure(max_steps=3)
+    with RunDirectory(claimed.directory).claim():
+        for index, config in enumerate((configure(max_steps=2), diverging, configure(max_steps=1), claimed)):
+            worker.give(StudyRun(index, "", config, threads_given=True))
+            while not (messages := worker.read()):
+                assert messages is not None, worker.wait()
+            answers += messages
     worker.dismiss()
     assert worker.read() is None
     assert worker.wait().startswith("its process ended with exit code 0")
@@ -41,6 +46,7 @@ def test_a_worker_answers_how_each_run_stands(configure: Configure) -> None:
         Status.FINISHED,
         Status.DIVERGED,
         Status.UNUSABLE,
+        Status.RUNNING,
     ]
 
 
