@@ -1,4 +1,4 @@
-"""Studies, many runs each: `grid` what they are, `status` how they stand, `local` and `worker` run them here, `slurm` there.
+"""Studies, many runs each: `grid` what they are, `status` how they stand, `local` runs them here by `worker`s, `slurm` there.
 
-`python -m batchnorm.study --help` tells the commands. Only `worker` imports torch.
+`commands` has what `python -m batchnorm.study` can do. Only a worker's process imports torch.
 """

@@ -5,32 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 from tqdm import tqdm
 
 from batchnorm.study.grid import StudyRun
-from batchnorm.study.status import Standing, format_seconds, seconds_left
+from batchnorm.study.status import RunStanding, format_seconds, seconds_left
 
 _SECONDS_BETWEEN_LINES = 60.0
-
-
-class Display(Protocol):
-    """Shows a study's progress."""
-
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
-
-    def show(self, found: Sequence[Standing], at_work: Sequence[StudyRun | None]) -> None:
-        """Show how all runs stand, and which run each worker is at."""
-
-    def close(self) -> None:
-        """Show no more."""
-
-
-def open_display(*, workers: int, runs: int) -> Display:
-    """Return bars where standard error is a terminal, and plain lines elsewhere."""
-    return Bars(workers=workers, runs=runs) if sys.stderr.isatty() else Lines()
 
 
 class Lines:
@@ -43,16 +24,13 @@ class Lines:
         """Print one line."""
         print(line, flush=True)
 
-    def show(self, found: Sequence[Standing], at_work: Sequence[StudyRun | None]) -> None:
+    def show(self, found: Sequence[RunStanding], at_work: Sequence[StudyRun | None]) -> None:
         """Print how far the study is, if it is time."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _SECONDS_BETWEEN_LINES
-            standing = {each.run.index: each for each in found}
-            parts = [
-                f"{run.index}: {standing[run.index].progress.epochs_done}/{standing[run.index].progress.epochs} epochs"
-                for run in at_work
-                if run
-            ]
+            progress = {each.run.index: each.progress for each in found}
+            runs = [(run.index, progress[run.index]) for run in at_work if run]
+            parts = [f"{index}: {far.epochs_done}/{far.epochs} epochs" for index, far in runs]
             self.say(f"{summary(found, at_work)}; at {', '.join(parts) or 'none'}")
 
     def close(self) -> None:
@@ -74,10 +52,10 @@ class Bars:
         """Print one line above the bars."""
         tqdm.write(line)
 
-    def show(self, found: Sequence[Standing], at_work: Sequence[StudyRun | None]) -> None:
+    def show(self, found: Sequence[RunStanding], at_work: Sequence[StudyRun | None]) -> None:
         """Bring all bars up to date."""
         standing = {each.run.index: each for each in found}
-        self._study.n = sum(each.state.has_ended for each in found)
+        self._study.n = sum(each.status.has_ended for each in found)
         self._study.set_postfix_str(_left(found, at_work))
         for bar, run in zip(self._workers, at_work, strict=True):
             progress = standing[run.index].progress if run else None
@@ -92,13 +70,21 @@ class Bars:
         self._study.close()
 
 
-def summary(found: Sequence[Standing], at_work: Sequence[StudyRun | None]) -> str:
+Display = Bars | Lines
+
+
+def open_display(*, workers: int, runs: int) -> Display:
+    """Return bars where standard error is a terminal, and plain lines elsewhere."""
+    return Bars(workers=workers, runs=runs) if sys.stderr.isatty() else Lines()
+
+
+def summary(found: Sequence[RunStanding], at_work: Sequence[StudyRun | None]) -> str:
     """Say how many runs have ended and what time is left: `3/5 runs, about 0:00:20 left`."""
-    ended = sum(each.state.has_ended for each in found)
+    ended = sum(each.status.has_ended for each in found)
     left = _left(found, at_work)
     return f"{ended}/{len(found)} runs" + (f", {left}" if left else "")
 
 
-def _left(found: Sequence[Standing], at_work: Sequence[StudyRun | None]) -> str:
+def _left(found: Sequence[RunStanding], at_work: Sequence[StudyRun | None]) -> str:
     left, busy = seconds_left(found), sum(run is not None for run in at_work)
     return f"about {format_seconds(left / busy)} left" if left and busy else ""

@@ -11,20 +11,23 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from batchnorm.config import RunConfig, differing_keys, override_name, read_tuning, resolve
+from batchnorm.config import RunConfig, differing_keys, override_name, resolve
 from batchnorm.errors import ConfigError, one_line
-from batchnorm.masks import MASK_SETS, Ablation, format_mask
+from batchnorm.modes import MASK_SETS, format_mask, variant_name
 from batchnorm.problems import find_problem
+from batchnorm.tuning import read_tuning
 
 MAX_RUNS = 100_000
 _NESTED = ("opt_hpars", "lr_schedule")
+_NOT_TOLD = ("position", "ablation", "output_dir", "named_keys")
+"""Fields that a variant's description leaves out: it begins with the first two, and the others are of no interest in it."""
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,23 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     blocks = [_block(content, where=where) for content in _mappings(_load(path, where=where), where=where)]
     read_once = cache(read_tuning)
     configs: dict[Path, RunConfig] = {}
-    threads_given: dict[Path, bool] = {}
+    threads_given: set[Path] = set()
     grids = [_replaced(block, overrides) for block in blocks]
     size = sum(math.prod(len(_values(value)) for value in grid.values()) for grid in grids)
     if size > MAX_RUNS:
         raise ConfigError(f"{where}: {size} runs; a study has at most {MAX_RUNS}")
     for point in itertools.chain.from_iterable(_points(grid) for grid in grids):
-        config = _canonical(resolve({**dict(defaults or {}), **point}, read_tuning=read_once))
-        there = configs.setdefault(config.directory, config)
-        threads_given[config.directory] = threads_given.get(config.directory, False) or "threads" in point
-        if there != config:
-            differing = "; ".join(differing_keys(there.to_dict(), config.to_dict()))
-            raise ConfigError(f"{where}: two runs would share {config.directory}: {differing}; make two studies of them")
+        config = resolve({**dict(defaults or {}), **point}, read_tuning=read_once)
+        same_place = configs.setdefault(config.directory, config)
+        if same_place != config:
+            differing = "; ".join(differing_keys(same_place.to_dict(), config.to_dict()))
+            advice = "name in NAMED_KEYS what decides the result, or make two studies of them"
+            raise ConfigError(f"{where}: two runs would share {config.directory}: {differing}; {advice}")
+        if "threads" in point:
+            threads_given.add(config.directory)
     varying = _varying(list(configs.values()))
     runs = (
-        StudyRun(index, _variant(config, varying), config, threads_given[directory])
+        StudyRun(index, _variant(config, varying), config, directory in threads_given)
         for index, (directory, config) in enumerate(configs.items())
     )
     return Study(path.stem, tuple(runs))
@@ -212,21 +217,16 @@ def _flat(point: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
-def _canonical(config: RunConfig) -> RunConfig:
-    """Give the four modes of an all-zero mask, which are one run, one directory."""
-    return config if any(config.mask) else replace(config, ablation=Ablation.TRAINED_BN.value)
-
-
 def _varying(configs: Sequence[RunConfig]) -> list[str]:
     """Name the keys, beside mask and mode, in which a study's runs differ."""
-    names = [entry.name for entry in fields(RunConfig) if entry.name not in ("position", "ablation", "output_dir")]
+    names = [entry.name for entry in fields(RunConfig) if entry.name not in _NOT_TOLD]
     return [name for name in names if any(getattr(config, name) != getattr(configs[0], name) for config in configs)]
 
 
 def _variant(config: RunConfig, varying: Sequence[str]) -> str:
     """Describe a run beside the others of its study: `0,0,1 fixed_bn RANDOM_SEED=2`."""
-    what = f"{config.position} {config.ablation}" if any(config.mask) else f"{config.position} vanilla"
-    return " ".join([what, *(f"{name.upper()}={_short(getattr(config, name))}" for name in varying)])
+    told = (f"{name.upper()}={_short(getattr(config, name))}" for name in varying)
+    return " ".join([config.position, variant_name(config.mask, config.ablation), *told])
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""How a study stands: the state of each run as its directory tells it, what is missing, and the time that is left."""
+"""How a study stands: the status and progress of each run as its directory tells them, what is missing, and the time left."""
 
 from __future__ import annotations
 
@@ -6,32 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean
 
-from batchnorm.config import RunConfig
 from batchnorm.errors import RunError
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Run, Status, check_same_run
+from batchnorm.store import Run, Status, stand
 from batchnorm.study.grid import Study, StudyRun
 
-
-class State(str, Enum):
-    """How one run stands."""
-
-    FINISHED = "finished"
-    RUNNING = "running"
-    CUT_OFF = "cut off"
-    DIVERGED = "diverged"
-    MISSING = "missing"
-    UNUSABLE = "unusable"
-    """Its directory holds another run, or a damaged one."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing is left to do: a run that diverged does so again."""
-        return self in (State.FINISHED, State.DIVERGED)
+_SHOWN = (Status.FINISHED, Status.RUNNING, Status.CUT_OFF, Status.DIVERGED, Status.MISSING, Status.UNUSABLE)
+"""The order of `status`'s lines."""
 
 
 @dataclass(frozen=True)
@@ -50,52 +34,41 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How one run of a study stands, and why where it is unusable."""
+class RunStanding:
+    """How one run of a study stands, how far it is, and why where it is unusable."""
 
     run: StudyRun
-    state: State
+    status: Status
     progress: Progress
     reason: str = ""
 
 
-def standings(study: Study) -> list[Standing]:
+def standings(study: Study) -> list[RunStanding]:
     """Look at every run's directory."""
     return [standing(run) for run in study.runs]
 
 
-def standing(run: StudyRun) -> Standing:
+def standing(run: StudyRun) -> RunStanding:
     """Look at one run's directory; nothing in it is changed."""
-    config = run.config
-    directory = RunDirectory(config.directory)
-    progress = Progress(0, config.num_epochs, None)
-    try:
-        recorded = Run(directory.path) if directory.record.exists() else None
-        if recorded is not None:
-            check_same_run(recorded, config.fingerprint())
-            progress = progress_of(recorded)
-            ended = {Status.FINISHED: State.FINISHED, Status.DIVERGED: State.DIVERGED}.get(recorded.status)
-            if ended:
-                return Standing(run, ended, progress)
-    except RunError as error:
-        state = State.RUNNING if directory.is_claimed() else State.UNUSABLE  # a claimed one may be on its way to a new record
-        return Standing(run, state, progress, reason=str(error))
-    if directory.is_claimed():
-        return Standing(run, State.RUNNING, progress)
-    return Standing(run, State.MISSING if recorded is None else State.CUT_OFF, progress)
+    found = stand(run.config.directory, run.config.fingerprint())
+    status, reason, progress = found.status, found.reason, Progress(0, run.config.num_epochs, None)
+    if found.run is not None:
+        try:
+            progress = progress_of(found.run)
+        except RunError as error:
+            status, reason = status if status == Status.RUNNING else Status.UNUSABLE, str(error)
+    return RunStanding(run, status, progress, reason)
 
 
 def progress_of(run: Run) -> Progress:
-    """Read how far a record goes."""
+    """Read how far a record goes.
+
+    Raises:
+        RunError: the record is damaged.
+    """
     rows = run.epochs
-    steps, seconds = rows["step"], rows["train_seconds"] + rows["eval_seconds"]
-    epochs = run.config.num_epochs
-    if len(steps) < 2:
-        return Progress(0, epochs, None)
-    steps_per_epoch = int(steps[1] - steps[0])
-    if run.config.max_steps is not None and steps_per_epoch:
-        epochs = min(epochs, -(-run.config.max_steps // steps_per_epoch))
-    return Progress(len(steps) - 1, epochs, float(seconds[1:].mean()))
+    seconds = (rows["train_seconds"] + rows["eval_seconds"])[1:]
+    return Progress(len(seconds), run.length.epochs, float(seconds.mean()) if len(seconds) else None)
 
 
 def check_no_other_runs(study: Study) -> None:
@@ -105,23 +78,28 @@ def check_no_other_runs(study: Study) -> None:
         RunError: one does. Damaged runs pass: they are reported when their turn comes.
     """
     for run in study.runs:
-        if run.config.overwrite:
-            continue
-        try:
-            recorded = Run(run.config.directory)
-        except RunError:
-            continue
-        check_same_run(recorded, run.config.fingerprint())
+        if not run.config.overwrite:
+            found = stand(run.config.directory, run.config.fingerprint())
+            if found.reason and _is_readable(run.config.directory):
+                raise RunError(found.reason)
 
 
-def to_do(found: Iterable[Standing]) -> list[StudyRun]:
+def _is_readable(directory: Path) -> bool:
+    try:
+        Run(directory)
+    except RunError:
+        return False
+    return True
+
+
+def to_do(found: Iterable[RunStanding]) -> list[StudyRun]:
     """Return the runs that have not ended and that no process is at; all of those with OVERWRITE=true."""
     return [
-        each.run for each in found if each.state != State.RUNNING and (each.run.config.overwrite or not each.state.has_ended)
+        each.run for each in found if each.status != Status.RUNNING and (each.run.config.overwrite or not each.status.has_ended)
     ]
 
 
-def seconds_left(found: Sequence[Standing]) -> float | None:
+def seconds_left(found: Sequence[RunStanding]) -> float | None:
     """Estimate the work that is left for one process: epochs to do times the seconds that epochs of that problem took.
 
     None where no epoch of any run is recorded yet.
@@ -134,12 +112,12 @@ def seconds_left(found: Sequence[Standing]) -> float | None:
         return None
     anywhere = fmean(seconds for of_problem in known.values() for seconds in of_problem)
 
-    def left(each: Standing) -> float:
+    def left(each: RunStanding) -> float:
         of_problem = known.get(each.run.config.problem)
         per_epoch = each.progress.seconds_per_epoch or (fmean(of_problem) if of_problem else anywhere)
         return (each.progress.epochs - each.progress.epochs_done) * per_epoch
 
-    return sum(left(each) for each in found if not each.state.has_ended and each.state != State.UNUSABLE)
+    return sum(left(each) for each in found if not each.status.has_ended and each.status != Status.UNUSABLE)
 
 
 def format_array(indices: Collection[int]) -> str:
@@ -163,28 +141,24 @@ def format_list(study: Study) -> str:
     return "\n".join(f"{run.index:>5}  {run.variant:<{width}}  {run.config.directory}" for run in study.runs)
 
 
-def format_status(study: Study, found: Sequence[Standing]) -> str:
-    """Write how a study stands: how many runs are in each state, those under way or in trouble, and the time left."""
-    counts = Counter(each.state for each in found)
+def format_status(study: Study, found: Sequence[RunStanding]) -> str:
+    """Write how a study stands: how many runs have each status, those under way or in trouble, and the time left."""
+    counts = Counter(each.status for each in found)
     lines = [f"{study.name}: {len(found)} runs"]
-    for state in State:
-        if counts[state] or state != State.UNUSABLE:
-            indices = format_array([each.run.index for each in found if each.state == state])
-            lines.append(f"  {state.value:<8} {counts[state]:>5}  {indices}".rstrip())
+    for status in _SHOWN:
+        if counts[status] or status != Status.UNUSABLE:
+            indices = format_array([each.run.index for each in found if each.status == status])
+            lines.append(f"  {status.value:<8} {counts[status]:>5}  {indices}".rstrip())
     for each in found:
-        if each.state not in (State.FINISHED, State.MISSING):
+        if each.status not in (Status.FINISHED, Status.MISSING):
             detail = each.reason or f"epoch {each.progress.epochs_done}/{each.progress.epochs}"
-            lines.append(f"  {each.run.index:>5} {each.state.value}: {each.run.variant}  {detail}")
-    done = sum(_share_done(each) for each in found) / len(found)
-    lines.append(f"  {done:.1%} done; {_format_left(found, at_work=counts[State.RUNNING])}")
+            lines.append(f"  {each.run.index:>5} {each.status.value}: {each.run.variant}  {detail}")
+    shares = [1.0 if each.status.has_ended else each.progress.epochs_done / each.progress.epochs for each in found]
+    lines.append(f"  {fmean(shares):.1%} done; {_format_left(found, at_work=counts[Status.RUNNING])}")
     return "\n".join(lines)
 
 
-def _share_done(each: Standing) -> float:
-    return 1.0 if each.state.has_ended else each.progress.epochs_done / each.progress.epochs
-
-
-def _format_left(found: Sequence[Standing], *, at_work: int) -> str:
+def _format_left(found: Sequence[RunStanding], *, at_work: int) -> str:
     left = seconds_left(found)
     if left == 0:
         return "nothing is left"
@@ -192,11 +166,3 @@ def _format_left(found: Sequence[Standing], *, at_work: int) -> str:
         return "time left: unknown, no epoch is recorded yet"
     shared = f", {format_seconds(left / at_work)} for the {at_work} now at work" if at_work else ""
     return f"time left: about {format_seconds(left)} for one process{shared}"
-
-
-def epochs_of(config: RunConfig) -> Progress | None:
-    """Return how far a run is that goes on now, or None where nothing can be read yet."""
-    try:
-        return progress_of(Run(config.directory))
-    except RunError:
-        return None

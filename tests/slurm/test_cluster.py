@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Run, Status
+from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
-from batchnorm.study.status import State, standings
+from batchnorm.study.status import standings
 from tests.slurm.cluster import Cluster
+from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
 SHORT = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 1\nBATCH_SIZE: 32\nTHREADS: 1\n"
@@ -50,8 +50,8 @@ def write(repository: Path, small_images: Path) -> Callable[[str], tuple[str, St
 Write = Callable[[str], tuple[str, Study]]
 
 
-def states(study: Study) -> list[State]:
-    return [each.state for each in standings(study)]
+def statuses(study: Study) -> list[Status]:
+    return [each.status for each in standings(study)]
 
 
 def sbatch(cluster: Cluster, repository: Path, script: str, *arguments: str, options: tuple[str, ...] = ()) -> str:
@@ -99,9 +99,24 @@ def test_a_submitted_study_runs_to_its_end_under_its_limit(cluster: Cluster, sub
 
     cluster.wait(done)
     assert max(running) <= 2
-    assert states(study) == [State.FINISHED] * 3
+    assert statuses(study) == [Status.FINISHED] * 3
     for task in tasks:
         assert cluster.job(task)["ExitCode"] == "0:0"
+
+
+def test_jobs_find_a_problem_in_a_users_own_file(
+    cluster: Cluster, repository: Path, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)  # the study names the file as it lies from here, as its jobs do
+    path = repository / "own_study.yaml"
+    keys = write_own_problem(repository, shown=".") + "RANDOM_SEED: 1\nPOSITION: '01'\nMAX_STEPS: 3\nTHREADS: 1\n"
+    path.write_text(keys + "OUTPUT_DIR: output\n")
+    task = f"{submit(path.name)}_0"
+    cluster.wait(lambda: is_over(cluster, task))
+    assert cluster.job(task)["ExitCode"] == "0:0", log_of(repository, task)
+    study = read_study(path, {})
+    assert statuses(study) == [Status.FINISHED]
+    assert (repository / "output/1__tiny__0,1/Lr_0.1/Ep_1/trained_bn__MAX_STEPS=3/final_model.pth").exists()
 
 
 def test_the_other_scripts_run_as_shipped(cluster: Cluster, repository: Path, small_images: Path) -> None:
@@ -150,7 +165,7 @@ def test_cancelled_and_killed_runs_are_taken_up_by_submitting_again(
     os.kill(python_of(study, 0), signal.SIGKILL)
     cluster.wait(lambda: is_over(cluster, f"{job}_0"))
     assert cluster.job(f"{job}_0")["ExitCode"] == "137:0"
-    assert standings(study)[1].state == State.RUNNING
+    assert standings(study)[1].status == Status.RUNNING
     again = subprocess.run(
         [sys.executable, "-m", "batchnorm.study", "missing", path], cwd=repository, capture_output=True, text=True
     ).stdout
@@ -162,7 +177,7 @@ def test_cancelled_and_killed_runs_are_taken_up_by_submitting_again(
         assert cluster.job(f"{job}_{index}")["JobState"] == "CANCELLED"
         assert "exit code 75" in log_of(repository, f"{job}_{index}")
         assert "in the queue again" not in log_of(repository, f"{job}_{index}")
-    assert states(study) == [State.CUT_OFF] * 3
+    assert statuses(study) == [Status.CUT_OFF] * 3
     done = [each.progress.epochs_done for each in standings(study)]
     job = submit(path)
     tasks = [f"{job}_{index}" for index in range(3)]
@@ -196,7 +211,7 @@ def test_a_run_that_meets_its_time_limit_goes_on_and_ends_as_if_unbroken(
         restarts = cluster.job(task)["Restarts"]
         start_again(cluster, task)
         cluster.wait(lambda: cluster.job(task)["Restarts"] != restarts)  # noqa: B023
-    assert states(study) == [State.CUT_OFF]
+    assert statuses(study) == [Status.CUT_OFF]
     assert standings(study)[0].progress.epochs_done < epochs
     restarts = cluster.job(task)["Restarts"]
     start_again(cluster, task, "TimeLimit=60")

@@ -8,8 +8,9 @@ import pytest
 
 from batchnorm.config import split_arguments
 from batchnorm.errors import ConfigError
-from batchnorm.masks import Ablation, format_mask
+from batchnorm.modes import MODES, format_mask
 from batchnorm.study.grid import Study, read_study
+from tests.study.own_problem import write_own_problem
 
 Write = Callable[[str], Path]
 
@@ -69,12 +70,12 @@ def test_a_mask_written_as_a_list_is_told_from_a_grid(write: Write) -> None:
 
 
 def test_the_modes_of_an_all_zero_mask_are_one_run(write: Write) -> None:
-    modes = ", ".join(mode.value for mode in Ablation)
+    modes = ", ".join(MODES)
     text = f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nPOSITION: [none, all]\nABLATION: [{modes}]\n"
     study = read(write(text))
     assert [run.variant for run in study.runs if run.config.random_seed == 1] == [
         "0,0,0 vanilla RANDOM_SEED=1",
-        *(f"1,1,1 {mode.value} RANDOM_SEED=1" for mode in Ablation),
+        *(f"1,1,1 {mode} RANDOM_SEED=1" for mode in MODES),
     ]
     assert len(study.runs) == 2 * 5
     alone = read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nPOSITION: none\nABLATION: fixed_bn\n"))
@@ -132,15 +133,35 @@ def test_defaults_give_way_to_file_and_overrides(write: Write) -> None:
     assert read_study(path, {}, defaults={"threads": "1"}).runs[0].config.threads == 3
 
 
+def test_any_key_can_be_a_grid(write: Write) -> None:
+    keys = "OPTIMIZER: [Momentum, NAG]\nPRECISION: [fp32, bf16]\nBATCH_SIZE: [64, 32]\nMAX_STEPS: [none, 3]\nL2_REG: [0, 0.1]\n"
+    study = read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nNUM_EPOCHS: 2\n" + keys))
+    assert len(study.runs) == len({run.config.directory for run in study.runs}) == 2**5
+    assert study.runs[0].config.directory.name == "trained_bn__OPTIMIZER=Momentum"
+    assert study.runs[-1].config.directory.name == (
+        "trained_bn__OPTIMIZER=NAG__BATCH_SIZE=32__MAX_STEPS=3__L2_REG=0.1__PRECISION=bf16"
+    )
+    told = "BATCH_SIZE=32 MAX_STEPS=3 L2_REG=0.1 PRECISION=bf16"
+    assert study.runs[-1].variant == f"1,1,1 trained_bn OPTIMIZER=NAG {told}"
+
+
 def test_two_different_runs_in_one_directory_are_refused(write: Write) -> None:
     text = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nOPTIMIZER: [Momentum, NAG]\n"
     with pytest.raises(ConfigError) as refused:
-        read(write(text))
-    shared = "output/1__digits_2c2d_bn__1,1,1/Lr_0.015849/Ep_10/trained_bn"
+        read(write(text + "NAMED_KEYS: PRECISION\n"))
+    shared = "output/1__digits_2c2d_bn__1,1,1/Lr_0.015849/Ep_10/trained_bn__PRECISION=fp32"
     assert f"two runs would share {shared}: OPTIMIZER (Momentum there, NAG here)" in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert len(read(write(text + "NAMED_KEYS: 'PRECISION,OPTIMIZER'\n")).runs) == 2
     with pytest.raises(ConfigError, match=r"THREADS \(1 there, 2 here\)"):
         read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nTHREADS: [1, 2]\n"))
+
+
+def test_a_problem_from_a_users_own_file(write: Write, tmp_path: Path) -> None:
+    study = read(write(write_own_problem(tmp_path) + "RANDOM_SEED: 1\nPOSITION: suffixes\n"))
+    assert positions(study) == ["1,1", "0,1"]
+    assert study.runs[1].config.directory == Path("output/1__tiny__0,1/Lr_0.1/Ep_1/trained_bn")
+    assert study.runs[1].variant == "0,1 trained_bn"
 
 
 @pytest.mark.parametrize(
@@ -222,6 +243,26 @@ def test_text_gives_the_same_runs_whatever_the_tuning_file_says_later(write: Wri
     other = "Momentum: {lr_schedule: {name: cosine}, opt_hpars: {lr: 0.2, momentum: 0.2}}"
     tuning.write_text(entry.replace("9", "8") % f"{other}, SGD: {{lr_schedule: {{name: cosine}}, opt_hpars: {{lr: 0.1}}}}")
     assert [run.config for run in read(again).runs] == [run.config for run in study.runs]
+    assert [run.config.directory for run in read(again).runs] == [run.config.directory for run in study.runs]
+
+
+def test_text_keeps_the_directories_whatever_is_usual_later(write: Write, tmp_path: Path) -> None:
+    """A directory names what is unlike the tuning file: editing that file must not move what is submitted."""
+    tuning = tmp_path / "tuning.yaml"
+    entry = "digits_2c2d_bn: {batch_size: %d, num_epochs: 2, Momentum: {lr_schedule: null, opt_hpars: {lr: 0.1, momentum: %s}}}"
+    tuning.write_text(entry % (32, 0.9))
+    grid = "OPTIMIZER: Momentum\nBATCH_SIZE: [32, 64]\nOPT_HPARS.momentum: [0.9, 0.5]\nPRECISION: [fp32, bf16]\n"
+    path = write(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nTUNING_CONF: {tuning}\n{grid}")
+    study = read(path)
+    names = [run.config.directory.name for run in study.runs]
+    assert names[0] == "trained_bn__OPTIMIZER=Momentum"
+    assert names[-1] == "trained_bn__OPTIMIZER=Momentum__OPT_HPARS.momentum=0.5__BATCH_SIZE=64__PRECISION=bf16"
+    again = tmp_path / "again.yaml"
+    again.write_text(study.to_text())
+    tuning.write_text(entry % (64, 0.5))
+    assert [run.config for run in read(again).runs] == [run.config for run in study.runs]
+    assert [run.config.directory.name for run in read(again).runs] == names
+    assert [run.config.directory.name for run in read(path).runs] != names
 
 
 def test_text_leaves_threads_to_the_machine_where_nobody_gave_them(write: Write) -> None:

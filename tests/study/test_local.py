@@ -11,12 +11,13 @@ import pytest
 
 from batchnorm.config import RunConfig, resolve
 from batchnorm.errors import ExitCode
-from batchnorm.rundir import RunDirectory
+from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.local import plan_lanes
-from batchnorm.study.status import State, standings
+from batchnorm.study.status import standings
 from batchnorm.training import train
 from tests.study.commands import Started, gone, run
+from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
 SHORT = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 1\nBATCH_SIZE: 32\n"
@@ -34,8 +35,8 @@ def write(tmp_path: Path, small_images: Path) -> Write:
     return to_file
 
 
-def states(study: Study) -> list[State]:
-    return [each.state for each in standings(study)]
+def statuses(study: Study) -> list[Status]:
+    return [each.status for each in standings(study)]
 
 
 def has_checkpoint(study: Study, index: int) -> bool:
@@ -46,7 +47,7 @@ def test_one_worker_trains_run_after_run_as_a_process_of_its_own_does(write: Wri
     path, study = write(SHORT + "RANDOM_SEED: [1, 2]\nPOSITION: [none, all]\nABLATION: [trained_bn, fixed_bn]\n")
     done = run("run", path, "--workers=1")
     assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
-    assert states(study) == [State.FINISHED] * 6
+    assert statuses(study) == [Status.FINISHED] * 6
     lines = done.stdout.splitlines()
     assert lines[0] == "small: 6 of 6 runs to do, 1 workers"
     assert lines[-1] == "small: 6 finished; 6/6 runs have ended"
@@ -71,13 +72,13 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(write: Write, tmp
     assert command.process.wait() == ExitCode.INTERRUPTED, command.text
     assert all(gone(worker) for worker in workers)
     assert "stopped; the same command goes on" in command.text
-    assert State.RUNNING not in states(study)
-    assert states(study)[2] == State.MISSING
+    assert Status.RUNNING not in statuses(study)
+    assert statuses(study)[2] == Status.MISSING
     before = run("status", path)
     assert "cut off" in before.stdout
     done = run("run", path, "--workers=2")
     assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
-    assert states(study) == [State.FINISHED] * 3
+    assert statuses(study) == [Status.FINISHED] * 3
     path, unbroken = write(LONG + "RANDOM_SEED: [1, 2, 3]\n", folder="unbroken")
     assert run("run", path, "--workers=2").returncode == ExitCode.FINISHED
     for one, other in zip(study.runs, unbroken.runs, strict=True):
@@ -95,13 +96,13 @@ def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path
     command.wait_until(lambda: _worker_at(study, 1, command.workers()) not in (0, victims[1]))
     os.kill(_worker_at(study, 1, command.workers()), signal.SIGKILL)
     assert command.process.wait() == ExitCode.FAILED, command.text
-    assert states(study) == [State.FINISHED, State.CUT_OFF, State.FINISHED]
+    assert statuses(study) == [Status.FINISHED, Status.CUT_OFF, Status.FINISHED]
     assert "failed 1: 1,1,1 trained_bn RANDOM_SEED=2" in command.text
     assert "its process died by SIGKILL; out of memory?" in command.text
     assert "the end of run.log:" in command.text
     assert command.text.splitlines()[-1] == "small: 2 finished, 1 failed; 2/3 runs have ended"
     assert run("run", path).returncode == ExitCode.FINISHED
-    assert states(study) == [State.FINISHED] * 3
+    assert statuses(study) == [Status.FINISHED] * 3
 
 
 def _worker_at(study: Study, index: int, workers: list[int]) -> int:
@@ -125,7 +126,7 @@ def test_workers_stop_where_the_process_that_started_them_is_killed(write: Write
     command.process.kill()
     command.process.wait()
     _wait_for_end(pidfd)
-    assert states(study) == [State.CUT_OFF]
+    assert statuses(study) == [Status.CUT_OFF]
     assert "stopped by SIGTERM" in RunDirectory(study.runs[0].config.directory).log.read_text()
 
 
@@ -145,14 +146,35 @@ def test_what_goes_wrong_in_one_run_is_told_at_the_end(write: Write) -> None:
     with held.claim():
         done = run("run", path, "--workers=1")
     assert done.returncode == ExitCode.FAILED
-    assert [state.value for state in states(study)] == ["finished", "diverged", "unusable", "diverged", "missing", "diverged"]
+    assert [status.value for status in statuses(study)] == [
+        "finished",
+        "diverged",
+        "unusable",
+        "diverged",
+        "missing",
+        "diverged",
+    ]
     assert f"skipped 4: another process is at it: {held.path}" in done.stdout
     told = done.stdout[done.stdout.index("\nfailed 2:") :]
     assert "run.h5: is damaged" in told
     assert done.stdout.splitlines()[-1] == "small: 1 finished, 3 diverged, 1 failed; 4/6 runs have ended"
     again = run("run", path, "OVERWRITE=true", "LR=0.1", "RANDOM_SEED=2")
     assert again.returncode == ExitCode.FINISHED
-    assert states(study)[2] == State.FINISHED
+    assert statuses(study)[2] == Status.FINISHED
+
+
+def test_workers_find_a_problem_in_a_users_own_file(write: Write, tmp_path: Path) -> None:
+    path, study = write(
+        write_own_problem(tmp_path) + "RANDOM_SEED: 1\nPOSITION: ['01', all]\nMAX_STEPS: 3\nBATCH_SIZE: [16, 32]\n"
+    )
+    done = run("run", path, "--workers=2")
+    assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
+    assert statuses(study) == [Status.FINISHED] * 4
+    own = tmp_path / "own.py"
+    own.write_text(own.read_text() + "# edited\n")
+    again = run("run", path)
+    assert again.returncode == ExitCode.BAD_INPUT
+    assert "holds another run: PROBLEM_FILE" in again.stderr
 
 
 def test_nothing_starts_where_something_is_wrong(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ FROZEN = """\
   COMPILE: 'false'
   OBS_DATASETS: data
   OUTPUT_DIR: output
+  NAMED_KEYS: ''
   DEVICE: auto
   MEMORY_FORMAT: auto
   LOG_EVERY_STEPS: '5'

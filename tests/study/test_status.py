@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchnorm.errors import RunError
-from batchnorm.rundir import RunDirectory
-from batchnorm.store import Status
+from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import (
-    State,
     check_no_other_runs,
     format_array,
     format_list,
@@ -40,29 +38,29 @@ def record(study: Study, seed: int, **how: Any) -> None:
     record_run(Path(study.runs[0].config.output_dir), **{**KEYS, "random_seed": seed, **how})
 
 
-def states(study: Study) -> list[State]:
-    return [each.state for each in standings(study)]
+def statuses(study: Study) -> list[Status]:
+    return [each.status for each in standings(study)]
 
 
-def test_every_state_is_told_from_the_directory(study: Study) -> None:
-    assert states(study) == [State.MISSING] * 7
+def test_every_status_is_told_from_the_directory(study: Study) -> None:
+    assert statuses(study) == [Status.MISSING] * 7
     record(study, 0)
     record(study, 1, status=Status.DIVERGED, recorded_epochs=2)
     record(study, 2, status=Status.RUNNING, recorded_epochs=1)
     record(study, 3, status=Status.RUNNING, recorded_epochs=3)
-    record(study, 4, batch_size=32)
+    record(study, 4, batch_size=32, named_keys="")
     record(study, 5)
     damaged = RunDirectory(study.runs[5].config.directory).record
     damaged.write_bytes(damaged.read_bytes()[:100])
     with RunDirectory(study.runs[3].config.directory).claim():
-        assert states(study) == [
-            State.FINISHED,
-            State.DIVERGED,
-            State.CUT_OFF,
-            State.RUNNING,
-            State.UNUSABLE,
-            State.UNUSABLE,
-            State.MISSING,
+        assert statuses(study) == [
+            Status.FINISHED,
+            Status.DIVERGED,
+            Status.CUT_OFF,
+            Status.RUNNING,
+            Status.UNUSABLE,
+            Status.UNUSABLE,
+            Status.MISSING,
         ]
         found = standings(study)
         assert [run.index for run in to_do(found)] == [2, 4, 5, 6]
@@ -96,7 +94,7 @@ def test_looking_changes_nothing(study: Study) -> None:
 
 def test_a_claimed_directory_without_a_record_is_running(study: Study) -> None:
     with RunDirectory(study.runs[0].config.directory).claim():
-        assert states(study)[0] == State.RUNNING
+        assert statuses(study)[0] == Status.RUNNING
 
 
 def test_time_left_is_unknown_before_the_first_epoch(study: Study) -> None:
@@ -122,7 +120,7 @@ def test_overwriting_means_all_runs(study: Study, tmp_path: Path) -> None:
 
 
 def test_another_run_in_the_way_is_found_before_the_first_starts(study: Study) -> None:
-    record(study, 3, num_epochs=4, batch_size=32)
+    record(study, 3, num_epochs=4, batch_size=32, named_keys="")
     with pytest.raises(RunError, match=r"holds another run: BATCH_SIZE \(32 there, 64 here\)"):
         check_no_other_runs(study)
     shutil.rmtree(study.runs[3].config.directory)

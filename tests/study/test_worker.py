@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from batchnorm.config import RunConfig
+from batchnorm.store import RunDirectory, Status
+from batchnorm.study.grid import StudyRun
+from batchnorm.study.worker import Ended, Message, Ready, Train, Worker, from_json, to_json
+
+Configure = Callable[..., RunConfig]
+
+
+def test_every_message_reads_back_as_itself(configure: Configure) -> None:
+    schedule = {"name": "multistep", "milestones": [1, 2], "gamma": 0.3}
+    config = configure(optimizer="Momentum", lr_schedule=schedule, max_steps=3, bias_init=0.1, position="0,1,1")
+    messages: list[Message] = [Train(config), Ready(2), *map(Ended, Status), Ended(Status.UNUSABLE, 'two\nlines, "quoted"')]
+    for message in messages:
+        assert "\n" not in to_json(message)
+        assert from_json(to_json(message)) == message
+    with pytest.raises(ValueError, match="not a message"):
+        from_json('{"cuda_devices": 2}')
+
+
+def test_a_worker_answers_how_each_run_stands(configure: Configure) -> None:
+    worker = Worker.start("cpu")
+    assert [type(message) for message in worker.read() or []] == [Ready]
+    answers: list[Message] = []
+    diverging = configure(max_steps=2, lr=1e30, log_every_steps=1)
+    damaged = RunDirectory(configure(max_steps=1).directory)
+    damaged.path.mkdir(parents=True)
+    damaged.record.write_bytes(b"no HDF5")
+    claimed = configure(max_steps=3)
+    with RunDirectory(claimed.directory).claim():
+        for index, config in enumerate((configure(max_steps=2), diverging, configure(max_steps=1), claimed)):
+            worker.give(StudyRun(index, "", config, threads_given=True))
+            while not (messages := worker.read()):
+                assert messages is not None, worker.wait()
+            answers += messages
+    worker.dismiss()
+    assert worker.read() is None
+    assert worker.wait().startswith("its process ended with exit code 0")
+    assert [answer.status for answer in answers if isinstance(answer, Ended)] == [
+        Status.FINISHED,
+        Status.DIVERGED,
+        Status.UNUSABLE,
+        Status.RUNNING,
+    ]
+
+
+def test_how_a_worker_died_is_told() -> None:
+    worker = Worker.start(None)
+    worker.process.kill()
+    while worker.read():
+        pass
+    assert worker.wait().startswith(f"its process died by {signal.SIGKILL.name}; out of memory?")
