@@ -123,6 +123,11 @@ class Comparison:
     tensors: int = 0
     differing: list[str] = field(default_factory=list)
 
+    def verdict(self) -> str:
+        """Say what differs, for a table: the first three names, and how many more."""
+        more = [f"and {len(self.differing) - 3} more"] if len(self.differing) > 3 else []
+        return ", ".join([*self.differing[:3], *more]) or "equal"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Compare this checkout with a commit, print the table, and return the exit code: 1 where anything differs."""
@@ -171,7 +176,7 @@ def main(arguments: Sequence[str]) -> int:
                 results = list(pool.map(compare, CONFIGURATIONS))
     header = ("configuration", "datasets", "only new", "tensors", f"this checkout against {commit[:12]}")
     rows = [
-        (each.name, str(result.compared), str(result.only_new), str(result.tensors), ", ".join(result.differing) or "equal")
+        (each.name, str(result.compared), str(result.only_new), str(result.tensors), result.verdict())
         for each, result in zip(CONFIGURATIONS, results, strict=True)
     ]
     print(f"\n{table(header, rows)}")

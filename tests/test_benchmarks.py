@@ -120,6 +120,8 @@ def test_a_missing_dataset_and_missing_weights_are_named(tmp_path: Path) -> None
     old = write_run(tmp_path / "old", losses=[0.5], datasets=("snapshots/step",), weights={"weight": torch.zeros(1)})
     new = write_run(tmp_path / "new", losses=[0.5])
     differing = compare_runs(old, new).differing
+    assert compare_runs(old, old).verdict() == "equal"
+    assert Comparison(differing=list("abcde")).verdict() == "a, b, c, and 2 more"
     assert differing[:2] == ["snapshots/step (missing)", "final_model.pth: weight (missing)"]
 
 
