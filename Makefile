@@ -25,7 +25,7 @@ quickstart: install
 	@$(BIN)/python -m batchnorm.analysis surface output $(QUICKSTART) --mask all --mode trained_bn
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from batchnorm.errors import ExitCode, UserError, nearest_first
+from benchmarks import bits
 from benchmarks.against_deepobs import batches, cifar10, cifar100, evaluation, fmnist
 from benchmarks.analyses import analysis
 from benchmarks.costs import memory, recording, resume
@@ -29,7 +30,10 @@ README = Path(__file__).with_name("README.md")
 
 def main(arguments: Sequence[str]) -> int:
     """Run what is named, and return the exit code."""
+    if arguments and arguments[0] == "bits":
+        return bits.main(arguments[1:])
     names = "\n".join(f"  {name:<11} {_summary(each)}" for name, each in BENCHMARKS.items())
+    names += f"\n  {'bits':<11} {bits.__doc__} Alone, as `bits COMMIT`; it measures no time. `bits --help` tells more."
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=f"{__doc__}\n\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis import settings
 from omegaconf import OmegaConf
 
 from batchnorm.config import RunConfig, resolve
 from batchnorm.problems import problems
 from tests import images
+
+settings.register_profile("no deadline", deadline=None)  # no test asserts how long something takes
+settings.load_profile("no deadline")
 
 _ADAM = {"lr": 0.001, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 TUNING = {

@@ -4,10 +4,15 @@ import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import pytest
+import torch
 
-from benchmarks.__main__ import with_section
+from benchmarks.__main__ import main, with_section
+from benchmarks.bits import Comparison, compare_runs
 from benchmarks.cuda import cuda
 from benchmarks.measuring import Side, Timing, alternate, peak_memory_mb, ratios, spread, table
 
@@ -73,11 +78,53 @@ def test_the_gpu_benchmark_runs(tmp_path: Path, unchecked_images: None) -> None:
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], message: str) -> None:
-    import torch
-
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     done = subprocess.run([sys.executable, "-m", "benchmarks", "--dry", *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def write_run(
+    folder: Path, *, losses: list[float], datasets: tuple[str, ...] = (), weights: dict[str, Any] | None = None
+) -> Path:
+    """Write what a comparison of bits reads of a run, some levels below a folder."""
+    directory = folder / "run" / "trained_bn"
+    directory.mkdir(parents=True)
+    with h5py.File(directory / "run.h5", "w") as file:
+        file["epochs/train_seconds"] = np.random.default_rng().random(3)
+        file["batches/loss"] = np.array(losses)
+        for name in datasets:
+            file[name] = np.zeros(2, np.float32)
+    if weights is not None:
+        torch.save(weights, directory / "final_model.pth")
+    return folder
+
+
+def test_runs_of_the_same_bits_are_equal_whatever_only_the_new_one_has(tmp_path: Path) -> None:
+    weights = {"conv.weight": torch.zeros(2, 3), "norm.num_batches_tracked": torch.tensor(4)}
+    old = write_run(tmp_path / "old", losses=[0.5, float("nan")], datasets=("status",), weights=weights)
+    new = write_run(tmp_path / "new", losses=[0.5, float("nan")], datasets=("status", "more"), weights=weights)
+    assert compare_runs(old, new) == Comparison(compared=2, only_new=1, tensors=2, differing=[])
+
+
+def test_one_bit_that_differs_is_found_in_a_dataset_and_in_the_weights(tmp_path: Path) -> None:
+    weights = {"weight": torch.tensor([1.0, 0.0])}
+    old = write_run(tmp_path / "old", losses=[0.5, 1.0], weights=weights)
+    new = write_run(tmp_path / "new", losses=[0.5, np.nextafter(1.0, 2.0)], weights={"weight": torch.tensor([1.0, -0.0])})
+    assert compare_runs(old, new).differing == ["batches/loss", "final_model.pth: weight"]
+
+
+def test_a_missing_dataset_and_missing_weights_are_named(tmp_path: Path) -> None:
+    old = write_run(tmp_path / "old", losses=[0.5], datasets=("snapshots/step",), weights={"weight": torch.zeros(1)})
+    new = write_run(tmp_path / "new", losses=[0.5])
+    differing = compare_runs(old, new).differing
+    assert compare_runs(old, old).verdict() == "equal"
+    assert Comparison(differing=list("abcde")).verdict() == "a, b, c, and 2 more"
+    assert differing[:2] == ["snapshots/step (missing)", "final_model.pth: weight (missing)"]
+
+
+def test_bits_of_no_commit_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bits", "no-such-commit"]) == 2
+    assert capsys.readouterr().err == "error: no-such-commit: no such commit\n"
