@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from batchnorm.study.local import Worker
+from batchnorm.study.worker import Worker
 from benchmarks.measuring import spread, table
 
 STUDY = """\
@@ -34,7 +34,7 @@ def seconds_to_start() -> float:
     worker.read()
     seconds = time.perf_counter() - started
     worker.dismiss()
-    worker.bury()
+    worker.wait()
     return seconds
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
 import pytest
 from hypothesis import settings
 from omegaconf import OmegaConf
@@ -27,10 +26,6 @@ TUNING = {
     "AdamW": {"opt_hpars": {**_ADAM, "weight_decay": 0.01}},
     "RMSprop": {"opt_hpars": {"lr": 0.001, "alpha": 0.9, "eps": 1e-8}},
 }
-
-
-hypothesis.settings.register_profile("shared machine", deadline=None)
-hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,17 @@ def test_every_dependency_has_a_tried_lower_bound_and_no_upper_one() -> None:
 
 
 def test_rooms_that_must_load_no_torch_do_not_import_it_and_one_room_imports_deepobs() -> None:
-    torch_free = {"config.py", "store.py", "masks.py", "errors.py", "rundir.py", "command.py", "study.py"}
+    torch_free = {
+        "config.py",
+        "tuning.py",
+        "modes.py",
+        "quantities.py",
+        "errors.py",
+        "command.py",
+        "optim.py",
+        "registry.py",
+        "catalog.py",
+    }
     for file in Path("batchnorm").rglob("*.py"):
         imported = {
             name.split(".")[0]
@@ -45,10 +56,53 @@ def test_rooms_that_must_load_no_torch_do_not_import_it_and_one_room_imports_dee
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
         }
-        if file.name in torch_free or "analysis" in file.parts or "study" in file.parts:
+        if file.name in torch_free or {"analysis", "study", "store"} & set(file.parts):
             assert not imported & {"torch", "torchvision"}, file
         assert "deepobs" not in imported, file
         mentions = re.findall(r"import_module\(.?[\"']?deepobs", file.read_text())
         assert not mentions or file.name == "deepobs.py", file
         if file.name not in ("config.py", "machine.py") and "study" not in file.parts:
             assert "os.environ" not in file.read_text(), file
+
+
+def imports_of(file: Path) -> set[str]:
+    """Return the package's modules that a file imports, in functions and for types too."""
+    modules = {module_name(other) for other in Path("batchnorm").rglob("*.py")}
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if f"{node.module}.{alias.name}" in modules}
+            found.add(node.module)
+    return found & modules - {module_name(file)}
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    graph = {module_name(file): imports_of(file) for file in Path("batchnorm").rglob("*.py")}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize(
+    ("room", "later"),
+    [
+        ("config", ("store", "assembly", "slots", "study", "analysis")),
+        ("problems", ("config", "store", "assembly", "training")),
+        ("quantities", ("store", "slots", "recording")),
+        ("store", ("slots", "assembly", "recording", "training", "study", "analysis")),
+        ("slots", ("store", "assembly", "recording")),
+        ("assembly", ("recording", "checkpoint", "training", "command")),
+        ("training", ("command", "study", "analysis")),
+        ("study", ("analysis",)),
+        ("analysis", ("training", "recording", "assembly", "study")),
+    ],
+)
+def test_data_flows_one_way(room: str, later: tuple[str, ...]) -> None:
+    for file in Path("batchnorm").rglob("*.py"):
+        if file.with_suffix("").parts[1] == room:
+            behind = {name.split(".")[1] for name in imports_of(file) if "." in name}
+            assert not behind & set(later), file
