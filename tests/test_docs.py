@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import itertools
+import json
 import re
 import shlex
 import shutil
@@ -25,7 +26,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 @dataclass(frozen=True)
 class Change:
-    """A block that goes into a file: `# FILE, a new file`, `at the end`, `the last row of TABLE`, `below the line TEXT`."""
+    """A block that goes into a file: `# FILE, a new file`, `at the end`, `the last row of TABLE`, `above the line TEXT`, ..."""
 
     file: str
     where: str
@@ -47,10 +48,11 @@ class Change:
             return len(lines)
         if self.where.startswith("the last row of "):
             return end_of_table("".join(lines), self.where.removeprefix("the last row of ")) - 1
-        assert self.where.startswith("below the line "), self.where
-        places = [place for place, line in enumerate(lines) if line.startswith(self.where.removeprefix("below the line "))]
+        said = re.fullmatch("(above|below) the line (.+)", self.where)
+        assert said, self.where
+        places = [place for place, line in enumerate(lines) if line.startswith(said[2])]
         assert len(places) == 1, (self.where, places)
-        return places[0] + 1
+        return places[0] + (said[1] == "below")
 
 
 def end_of_table(source: str, name: str) -> int:
@@ -135,18 +137,25 @@ def gamma_stays_half_and_beta_is_trained(folder: Path) -> None:
         assert (recorded.beta(slot)[-1] != 0).any()
 
 
+READ_WEIGHT_NORMS = """
+import json, sys
+from batchnorm.store import Run
+run = Run(sys.argv[1])
+print(json.dumps({slot: run.read("weight_norm", slot).tolist() for slot in run.slots_with("weight_norm")}))
+"""
+
+
 def weight_norms_are_those_of_the_weights(folder: Path) -> None:
     import torch
 
     recorded = only_run(folder)
-    assert recorded.slots_with("weight_norm") == ("conv1", "conv2", "dense1")
+    norms = json.loads(run(folder, sys.executable, "-c", READ_WEIGHT_NORMS, str(recorded.directory)).stdout)
+    assert tuple(norms) == recorded.layers
     weights = torch.load(recorded.directory / "final_model.pth", weights_only=True)
-    for slot in recorded.layers:
+    for slot, over_time in norms.items():
         (weight,) = (value.numpy() for name, value in weights.items() if name.startswith(slot) and value.ndim > 1)
-        norms = recorded.read("weight_norm", slot)
-        assert norms.shape == recorded.index("snapshots")["step"].shape == (4,)
-        assert len(set(norms)) == 4
-        np.testing.assert_allclose(norms[-1], np.sqrt((weight.astype(np.float64) ** 2).sum()), rtol=1e-6)
+        assert len(set(over_time)) == len(over_time) == len(recorded.snapshot_steps) == 4
+        np.testing.assert_allclose(over_time[-1], np.sqrt((weight.astype(np.float64) ** 2).sum()), rtol=1e-6)
 
 
 MORE_CHECKS: dict[str, Callable[[Path], None]] = {
@@ -203,7 +212,8 @@ def test_change(section: Section, tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stdout)
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         assert doctest.OutputChecker().check_output(expected, done.stdout, flags), (command, done.stdout)
-    MORE_CHECKS.get(section.title, lambda _: None)(folder)
+    if more_checks := MORE_CHECKS.get(section.title):
+        more_checks(folder)
     assert contents(folder).keys() - before.keys() <= touched
 
 
