@@ -69,6 +69,10 @@ class Quantity:
     symbol: str = ""
     neutral: float | None = None
 
+    def key(self, slot: str | None = None) -> str:
+        """Return under which name the recorder hands it to the record, for one slot where it has slots."""
+        return self.name if slot is None else f"{self.name} of {slot}"
+
     def dataset_of(self, slot: str | None = None) -> str:
         """Return where it lies, for one slot where it has slots."""
         return self.dataset.format(slot=slot)

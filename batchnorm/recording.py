@@ -28,20 +28,17 @@ class Recorder:
     """Records one run, on the axes of `batchnorm.quantities`.
 
     Args:
-        writer: the record.
+        writer: the record; it says what is recorded.
         slots: what stands in the network's slots.
-        quantities: what is recorded.
         device: where the network is.
         every: record each so many steps; 0: only the last snapshot.
     """
 
-    def __init__(
-        self, writer: RunWriter, slots: Sequence[Slot], quantities: Sequence[Quantity], *, device: torch.device, every: int
-    ) -> None:
+    def __init__(self, writer: RunWriter, slots: Sequence[Slot], *, device: torch.device, every: int) -> None:
         self._writer = writer
         self._every = every
         self._slots = {slot.name: slot for slot in slots}
-        parts = {axis: _parts(of_axis(axis, quantities), slots) for axis in ("epochs", "snapshots", "updates", "probes")}
+        parts = {axis: _parts(of_axis(axis, writer.quantities), slots) for axis in ("epochs", "snapshots", "updates", "probes")}
         self._epoch_end, self._probes = parts["epochs"], parts["probes"]
         self._snapshots = _Block(parts["snapshots"], device, more=1)  # and the loss
         self._updates = _Block(parts["updates"], device)
@@ -85,7 +82,7 @@ class Recorder:
         if self._probes:
             slots = self._slots
             values = [part.read(probe, slots[part.slot]) if part.slot else part.read(probe) for part in self._probes]
-            rows = {"probes/epoch": [epoch], "probes/step": [step]}
+            rows = {"epoch": [epoch], "step": [step]}
             self._writer.append("probes", rows | _split(_fetch(values)[None], self._probes))
 
     def epoch(self, epoch: int, step: int, lr: float, metrics: Mapping[str, float]) -> None:
@@ -95,7 +92,7 @@ class Recorder:
             Diverged: the training loss is not finite.
         """
         given = {"epoch": epoch, "step": step, "lr": lr, **metrics}
-        rows = {f"epochs/{name}": np.array([value]) for name, value in given.items()}
+        rows = {name: np.array([value]) for name, value in given.items()}
         values = _fetch([part.read(self._slots[part.slot]) for part in self._epoch_end])
         self._writer.append("epochs", rows | _split(values[None], self._epoch_end))
         if not np.isfinite(metrics["train_loss"]):
@@ -113,11 +110,11 @@ class Recorder:
         index, rows = index[:kept], rows[:kept]
         if kept:
             steps, rates = zip(*index, strict=True)
-            self._writer.append("batches", {"batches/step": steps, "batches/loss": rows[:, 0], "batches/lr": rates})
+            self._writer.append("batches", {"step": steps, "batch_loss": rows[:, 0], "batch_lr": rates})
             self._write_snapshots(index, rows)
         if self._updates.parts:
             index, updates = self._updates.take()
-            steps_of = {"updates/step": [step for step, _ in index[:kept]]}
+            steps_of = {"step": [step for step, _ in index[:kept]]}
             self._writer.append("updates", steps_of | _split(updates[:kept], self._updates.parts))
         if not finite.all():
             raise Diverged(f"loss {rows[-1, 0]} at step {steps[-1]}")
@@ -139,15 +136,15 @@ class Recorder:
         return [part.read(self._slots[part.slot]) for part in self._snapshots.parts]
 
     def _write_snapshots(self, index: Sequence[tuple[int, float]], rows: np.ndarray) -> None:
-        steps = {"snapshots/step": [step for step, _ in index]}
+        steps = {"step": [step for step, _ in index]}
         self._writer.append("snapshots", steps | _split(rows[:, 1:], self._snapshots.parts))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One dataset's share of a row: how it is read, of which slot if of one, and its shape."""
+    """One quantity's share of a row, of one slot if it has slots: how it is read, and its shape."""
 
-    dataset: str
+    key: str
     read: Callable[..., Any]
     slot: str
     shape: tuple[int, ...]
@@ -188,24 +185,24 @@ def _parts(quantities: Sequence[Quantity], slots: Sequence[Slot]) -> list[_Part]
         if quantity.read is None:
             continue
         if quantity.per == "run":
-            parts.append(_Part(quantity.dataset, quantity.read, "", ()))
+            parts.append(_Part(quantity.key(), quantity.read, "", ()))
             continue
         for slot in slots:
             if quantity.is_in(slot.parts):
                 shape = (slot.channels,) if quantity.per == "channel" else ()
-                parts.append(_Part(quantity.dataset_of(slot.name), quantity.read, slot.name, shape))
+                parts.append(_Part(quantity.key(slot.name), quantity.read, slot.name, shape))
     return parts
 
 
 def _fetch(values: Sequence[torch.Tensor]) -> np.ndarray:
     """Bring values over from the device in one transfer, as one row."""
-    flat = [torch.as_tensor(value).detach().view(-1) for value in values]
+    flat = [torch.as_tensor(value).detach().view(-1).double() for value in values]
     fetched: np.ndarray = torch.cat(flat).cpu().numpy() if flat else np.empty(0, dtype=np.float32)
     return fetched
 
 
 def _split(rows: np.ndarray, parts: Sequence[_Part]) -> dict[str, np.ndarray]:
-    """Cut rows of concatenated values into one array for each dataset."""
+    """Cut rows of concatenated values into one array for each part."""
     ends = np.cumsum([part.size for part in parts], dtype=int)
     pieces = np.split(rows, ends[:-1], axis=1) if parts else []
-    return {part.dataset: piece.reshape(len(rows), *part.shape) for part, piece in zip(parts, pieces, strict=True)}
+    return {part.key: piece.reshape(len(rows), *part.shape) for part, piece in zip(parts, pieces, strict=True)}

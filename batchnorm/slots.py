@@ -74,18 +74,20 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
     BatchNorm of its own, the layers without a treatment become a `ChannelBias`. No random number is drawn.
 
     What is frozen requires no gradient and is not handed to an optimizer, so that neither momentum nor weight decay can
-    move it.
+    move it. What is trained starts at the treatment's value, in a norm that the network brings where it stands there.
 
     Args:
         net: changed in place.
         treatments: one for each of `find_slots(net)`.
 
     Raises:
-        ValueError: there are more or fewer treatments than slots.
+        ValueError: there are more or fewer treatments than slots, or one has a norm that is not known.
     """
     slots = find_slots(net)
     if len(treatments) != len(slots):
         raise ValueError(f"the mask has {len(treatments)} digits, the network {len(slots)} slots: {', '.join(slots)}")
+    if unknown := {treatment.norm for treatment in treatments} - {None, "batch"}:
+        raise ValueError(f"no such norm: {', '.join(map(str, unknown))}")
     for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
         if isinstance(place, BATCHNORM):
@@ -95,10 +97,9 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
             net.set_submodule(slot, _with_batchnorm(place, layer))
-        norm = _norm(net.get_submodule(slot))
-        if norm is not None and norm.affine:
-            _start_(norm.weight, treatment.gamma)
-            _start_(norm.bias, treatment.beta)
+        if (norm := _norm(net.get_submodule(slot))) is not None:
+            _start_(norm, "weight", treatment.gamma, keep=isinstance(place, BATCHNORM))
+            _start_(norm, "bias", treatment.beta, keep=isinstance(place, BATCHNORM))
 
 
 def fill_biases_(net: nn.Module, value: float) -> None:
@@ -246,9 +247,15 @@ def _with_batchnorm(place: nn.Module, layer: nn.Module) -> nn.Sequential:
     return chained
 
 
-def _start_(parameter: torch.Tensor, affine: Affine | None) -> None:
-    """Let a parameter be trained from where it stands, or stay at the treatment's value; one that nothing trains stays too."""
-    trained = affine is not None and affine.trained
-    parameter.requires_grad_(trained)
-    if affine is not None and not trained:
-        nn.init.constant_(parameter, affine.value)
+def _start_(norm: nn.Module, name: str, affine: Affine | None, *, keep: bool) -> None:
+    """Let a norm's parameter start at its value and be trained or stay there; one that is absent is taken away.
+
+    With `keep`, one that is trained starts where it stands.
+    """
+    parameter = getattr(norm, name)
+    if affine is None:
+        norm.register_parameter(name, None)
+    elif parameter is not None:
+        parameter.requires_grad_(affine.trained)
+        if not (keep and affine.trained):
+            nn.init.constant_(parameter, affine.value)

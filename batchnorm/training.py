@@ -18,7 +18,7 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import RunError, one_line
 from batchnorm.logs import log_to_file, logger, progress
 from batchnorm.machine import describe_versions, merge_versions
-from batchnorm.quantities import QUANTITIES, SPLITS
+from batchnorm.quantities import SPLITS
 from batchnorm.recording import Diverged, Recorder
 from batchnorm.seeding import seed_default_generators
 from batchnorm.stop import Interrupted, StopRequest, stop_on_signals
@@ -179,15 +179,9 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
         RunError: the checkpoint or the record is damaged.
     """
     config = training.config
-    quantities = tuple(QUANTITIES.values())
     versions = describe_versions(config, training.device, training.batches.memory_format)
     slots = [SlotParts(slot.name, slot.channels, slot.parts) for slot in training.slots]
-    facts: dict[str, Any] = {
-        "fingerprint": training.fingerprint,
-        "slots": slots,
-        "length": training.length,
-        "quantities": quantities,
-    }
+    facts: dict[str, Any] = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length}
     if standing.run is not None and directory.checkpoint.exists():
         mark = load_checkpoint(directory.checkpoint, fingerprint=training.fingerprint, load=training.load_state_dict)
         versions = merge_versions(standing.run.versions, versions)
@@ -198,7 +192,7 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
         config.save(directory.config)
         writer = RunWriter.create(directory.record, config, versions=versions, **facts)
         logger.info("started: %s", directory.path)
-    return Recorder(writer, training.slots, quantities, device=training.device, every=config.log_every_steps)
+    return Recorder(writer, training.slots, device=training.device, every=config.log_every_steps)
 
 
 def with_progress(training: Training, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

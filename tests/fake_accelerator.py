@@ -78,6 +78,8 @@ def fake_accelerator() -> Iterator[torch.device]:
 class Rows:
     """Stands where the record would."""
 
+    quantities = tuple(QUANTITIES.values())
+
     def append(self, axis: str, rows: dict[str, Any]) -> None:
         raise AssertionError("no block is full yet")
 
@@ -102,7 +104,7 @@ def check(
     with fake_accelerator() as device:
         bring_over_(batches, device)
         state = assemble_with(config, net, batches, device=device)
-        recorder = Recorder(Rows(), state.slots, list(QUANTITIES.values()), device=device, every=1)  # type: ignore[arg-type]
+        recorder = Recorder(Rows(), state.slots, device=device, every=1)  # type: ignore[arg-type]
         for images, labels in state.batches.training(1):
             assert images.device.type == labels.device.type == NAME
             step(state, fault(state, images), labels, recorder)

@@ -87,8 +87,8 @@ def record_run(
     batch_steps = np.arange(0, last, config.log_every_steps or last)[int(config.log_every_steps == 0) :]
     loss = 2.3 * np.exp(-batch_steps / (3 * steps_per_epoch)) + 0.1 * rng.random(len(batch_steps))
     snapshot_steps = np.append(batch_steps, last) if done >= 0 else batch_steps
-    rows: dict[str, Any] = {f"epochs/{name}": values for name, values in columns.items()}
-    rows |= {"batches/loss": loss, "batches/lr": np.full(len(batch_steps), config.lr)}
+    rows: dict[str, Any] = dict(columns)
+    rows |= {"batch_loss": loss, "batch_lr": np.full(len(batch_steps), config.lr)}
     for slot, treatment in zip(slots, treatments(config.mask, config.ablation), strict=True):
         for parameter in (name for name in PARAMETERS if name in slot.parts):
             affine = getattr(treatment, parameter, None)
@@ -99,14 +99,14 @@ def record_run(
             for planted in spikes:
                 if (planted.parameter, planted.slot) == (parameter, slot.name):
                     values[planted.first : planted.first + planted.rows, planted.channel] = planted.value
-            rows[f"snapshots/{parameter}/{slot.name}"] = values
+            rows[f"{parameter} of {slot.name}"] = values
         ones = np.ones((done + 1, slot.channels))
-        rows |= {f"running/mean/{slot.name}": 0 * ones, f"running/var/{slot.name}": ones}
+        rows |= {f"running_mean of {slot.name}": 0 * ones, f"running_var of {slot.name}": ones}
     for axis, datasets in writer.axes.items():
         index = {"epoch": epoch, "step": epoch_steps if "epoch" in AXES[axis].index else batch_steps}
         if axis == "snapshots":
             index["step"] = snapshot_steps
-        rows |= {f"{axis}/{name}": index[name] for name in AXES[axis].index}
+        rows |= {name: index[name] for name in AXES[axis].index}
         others = {name: np.ones((len(index["step"]), *column.row_shape)) for name, column in datasets.items()}
         writer.append(axis, {name: rows.get(name, others[name]) for name in datasets})
     writer.flush()

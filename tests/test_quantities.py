@@ -73,7 +73,7 @@ def record(training: Training, path: Path, quantities: tuple[Quantity, ...], ste
     slots = [SlotParts(slot.name, slot.channels, slot.parts) for slot in training.slots]
     facts: dict[str, Any] = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length, "versions": {}}
     writer = RunWriter.create(path, training.config, quantities=quantities, **facts)
-    recorder = Recorder(writer, training.slots, quantities, device=training.device, every=2)
+    recorder = Recorder(writer, training.slots, device=training.device, every=2)
     for (images, labels), _ in zip(training.training_batches(1), range(steps), strict=False):
         step(training, images, labels, recorder)
     recorder.training_ended(training.step, training.lr)
@@ -115,15 +115,15 @@ def test_what_is_declared_and_not_filled_is_told_at_once(tmp_path: Path) -> None
 
     lost = Quantity("lost", "batches", "batches/lost", "declared, and handed over by nobody")
     writer = RunWriter.create(tmp_path / "run.h5", **facts_of(), versions={}, quantities=[*QUANTITIES.values(), lost])
-    rows = {"batches/step": [0], "batches/loss": [1.0], "batches/lr": [0.1]}
-    with pytest.raises(LookupError, match=r"rows of batches: declared and not filled: \['batches/lost'\]"):
+    rows = {"step": [0], "batch_loss": [1.0], "batch_lr": [0.1]}
+    with pytest.raises(LookupError, match=r"rows of batches: declared and not filled: \['lost'\]"):
         writer.append("batches", rows)
-    with pytest.raises(LookupError, match=r"not declared: \['batches/found'\]"):
-        writer.append("batches", {**rows, "batches/lost": [1], "batches/found": [1]})
-    with pytest.raises(LookupError, match=r"batches/lost: rows of shape \(1, 2\), wants \(1,\)"):
-        writer.append("batches", {**rows, "batches/lost": [[1, 2]]})
+    with pytest.raises(LookupError, match=r"not declared: \['found'\]"):
+        writer.append("batches", {**rows, "lost": [1], "found": [1]})
+    with pytest.raises(LookupError, match=r"lost: rows of shape \(1, 2\), wants \(1,\)"):
+        writer.append("batches", {**rows, "lost": [[1, 2]]})
     with pytest.raises(LookupError, match="rows of batches"):
-        writer.append("batches", {**rows, "batches/lost": [1, 2]})
+        writer.append("batches", {**rows, "lost": [1, 2]})
     writer.close()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.modes import MODES, Mode, Treatment, all_masks, treatments
+from batchnorm.modes import MODES, Affine, Mode, Treatment, all_masks, treatments
 from batchnorm.slots import ChannelBias, fill_biases_, find_slots, read_slots, treat_
 
 
@@ -150,11 +150,23 @@ def test_modes_freeze_what_they_do_not_train(mode: Mode) -> None:
                 assert (parameter == (start if affine.trained else affine.value)).all()
 
 
-def test_what_the_table_does_not_name_is_not_trained() -> None:
-    """A treatment that says nothing of gamma and beta leaves both frozen."""
+def test_what_a_treatment_does_not_name_is_absent() -> None:
     net = small()
-    treat_(net, (Treatment("batch"), Treatment("batch")))
-    assert not any(slot.gamma.requires_grad or slot.beta.requires_grad for slot in read_slots(net, find_slots(net)))  # type: ignore[union-attr]
+    treat_(net, (Treatment("batch"), Treatment("batch", Affine(0.5, trained=True), Affine(0.25, trained=False))))
+    conv1, dense1 = read_slots(net, find_slots(net))
+    assert (conv1.gamma, conv1.beta, conv1.bias) == (None, None, None)
+    assert dense1.gamma is not None
+    assert dense1.beta is not None
+    assert (dense1.gamma == 0.5).all()
+    assert dense1.gamma.requires_grad
+    assert (dense1.beta == 0.25).all()
+    assert not dense1.beta.requires_grad
+    assert net(torch.rand(4, 3, 8, 8)).shape == (4, 2)
+
+
+def test_a_norm_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such norm: layer"):
+        treat_(small(), (Treatment("layer"), Treatment()))
 
 
 def test_filling_biases_leaves_beta_alone() -> None:

@@ -44,24 +44,26 @@ class RunLength:
 
 @dataclass(frozen=True)
 class Column:
-    """One growing dataset: its rows' type and shape, () for plain numbers."""
+    """One growing dataset: where it lies, and its rows' type and shape, () for plain numbers."""
 
+    dataset: str
     dtype: str
     row_shape: tuple[int, ...] = ()
 
 
 def columns(slots: Sequence[SlotParts], quantities: Iterable[Quantity] = QUANTITIES.values()) -> dict[str, dict[str, Column]]:
-    """Return the datasets of each axis on which something is recorded, by axis and by name."""
+    """Return the datasets of each axis on which something is recorded, by axis and by `Quantity.key`."""
     found: dict[str, dict[str, Column]] = {}
     for quantity in quantities:
-        on_axis = found.setdefault(quantity.axis, {name: Column("i8") for name in index_datasets(quantity.axis)})
+        index = {name: Column(f"{quantity.axis}/{name}", "i8") for name in AXES[quantity.axis].index}
+        on_axis = found.setdefault(quantity.axis, index)
         if quantity.per == "run":
-            on_axis[quantity.dataset] = Column(quantity.dtype)
+            on_axis[quantity.key()] = Column(quantity.dataset, quantity.dtype)
             continue
         for slot in slots:
             if quantity.is_in(slot.parts):
                 shape = (slot.channels,) if quantity.per == "channel" else ()
-                on_axis[quantity.dataset_of(slot.name)] = Column(quantity.dtype, shape)
+                on_axis[quantity.key(slot.name)] = Column(quantity.dataset_of(slot.name), quantity.dtype, shape)
     return found
 
 

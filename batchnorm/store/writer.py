@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from batchnorm.config import RunConfig
-from batchnorm.errors import one_line
+from batchnorm.errors import RunError, one_line
 from batchnorm.quantities import QUANTITIES, Quantity
 from batchnorm.store.hdf5 import damaged, new_file, open_for_reading, writing
 from batchnorm.store.layout import STATUS, Column, RunLength, SlotParts, attributes, columns
@@ -31,12 +31,15 @@ class RunWriter:
         OSError: the disk is full or cannot be written.
     """
 
-    def __init__(self, path: Path, file: h5py.File, axes: Mapping[str, Mapping[str, Column]], mark: Mark) -> None:
+    def __init__(
+        self, path: Path, file: h5py.File, mark: Mark, *, quantities: Sequence[Quantity], slots: Sequence[SlotParts]
+    ) -> None:
         """Use `create` or `resume`."""
         self._path = path
         self._file = file
-        self.axes = axes
-        self._datasets: dict[str, h5py.Dataset] = {name: file[name] for axis in axes.values() for name in axis}
+        self.quantities = tuple(quantities)
+        self.axes = axes = columns(slots, quantities)
+        self._datasets: dict[str, h5py.Dataset] = {name: file[name] for name in _datasets(axes)}
         self._mark = mark
 
     @classmethod
@@ -68,7 +71,7 @@ class RunWriter:
             facts = attributes(config, fingerprint=fingerprint, slots=slots, length=length, versions=versions)
             _make_datasets(file, axes, facts)
         temporary.replace(path)
-        return cls._open(path, axes, {name: [0, 0] for axis in axes.values() for name in axis})
+        return cls._open(path, {name: [0, 0] for name in _datasets(axes)}, quantities=quantities, slots=slots)
 
     @classmethod
     def resume(
@@ -90,9 +93,10 @@ class RunWriter:
         Raises:
             RunError: the record is damaged: it cannot be read, or its rows are not those that the mark was made of.
         """
-        axes = columns(slots, quantities)
-        if {name for axis in axes.values() for name in axis} != mark.keys():
-            raise damaged(path, "its datasets are not those of the checkpoint")
+        kept = [quantity for quantity in quantities if _is_marked(quantity, slots, mark)]
+        axes = columns(slots, kept)
+        if unknown := sorted(mark.keys() - set(_datasets(axes))):
+            raise RunError(f"{path}: records what this version does not know ({', '.join(unknown)}); update the package")
         facts = attributes(config, fingerprint=fingerprint, slots=slots, length=length, versions=versions)
         temporary = path.with_suffix(".h5.new")
         try:
@@ -104,12 +108,12 @@ class RunWriter:
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise damaged(path, one_line(error)) from None
         temporary.replace(path)
-        return cls._open(path, axes, {name: list(state) for name, state in mark.items()})
+        return cls._open(path, {name: list(state) for name, state in mark.items()}, quantities=kept, slots=slots)
 
     @classmethod
-    def _open(cls, path: Path, axes: Mapping[str, Mapping[str, Column]], mark: Mark) -> RunWriter:
+    def _open(cls, path: Path, mark: Mark, *, quantities: Sequence[Quantity], slots: Sequence[SlotParts]) -> RunWriter:
         file = h5py.File(path, "r+", libver="latest", locking=False)
-        writer = cls(path, file, axes, mark)
+        writer = cls(path, file, mark, quantities=quantities, slots=slots)
         file.swmr_mode = True
         return writer
 
@@ -118,7 +122,8 @@ class RunWriter:
 
         Args:
             axis: its name.
-            rows: for each of its datasets an array, shape (rows,) or (rows, channels); as many rows in each.
+            rows: for each name of its index and each key of its quantities (`Quantity.key`) an array, shape (rows,) or
+                (rows, channels); as many rows in each.
 
         Raises:
             LookupError: a mistake of ours: a dataset is declared and not filled, or the other way round.
@@ -138,7 +143,7 @@ class RunWriter:
         for name, block in blocks.items():
             if not len(block):
                 continue
-            dataset, state = self._datasets[name], self._mark[name]
+            dataset, state = self._datasets[wanted[name].dataset], self._mark[wanted[name].dataset]
             with writing(self._file):
                 dataset.resize(state[0] + len(block), axis=0)
                 dataset[state[0] :] = block
@@ -147,7 +152,7 @@ class RunWriter:
 
     def rows(self, axis: str) -> int:
         """Return how many rows an axis has."""
-        return self._mark[next(iter(self.axes[axis]))][0]
+        return self._mark[next(iter(self.axes[axis].values())).dataset][0]
 
     def flush(self) -> Mark:
         """Bring all rows to the disk and return the mark that stands after them."""
@@ -171,14 +176,26 @@ class RunWriter:
                 self._file.close()
 
 
+def _datasets(axes: Mapping[str, Mapping[str, Column]]) -> list[str]:
+    return [column.dataset for axis in axes.values() for column in axis.values()]
+
+
+def _is_marked(quantity: Quantity, slots: Sequence[SlotParts], mark: Mark) -> bool:
+    """Say whether a record that is resumed holds a quantity: it keeps what it began with."""
+    datasets = {quantity.dataset_of(slot.name) for slot in slots} if quantity.per != "run" else {quantity.dataset}
+    return bool(datasets & mark.keys())
+
+
 def _make_datasets(file: h5py.File, axes: Mapping[str, Mapping[str, Column]], facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         file.attrs[name] = value
     file.create_dataset(STATUS, data=np.int8(Status.RUNNING.stored))
     for axis in axes.values():
-        for name, column in axis.items():
+        for column in axis.values():
             shape = column.row_shape
-            file.create_dataset(name, (0, *shape), column.dtype, chunks=(_CHUNK_ROWS, *shape), maxshape=(None, *shape))
+            file.create_dataset(
+                column.dataset, (0, *shape), column.dtype, chunks=(_CHUNK_ROWS, *shape), maxshape=(None, *shape)
+            )
 
 
 def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, rows: int) -> int | None:

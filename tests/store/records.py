@@ -30,7 +30,7 @@ def new_writer(path: Path, **keys: object) -> RunWriter:
 
 def append_steps(writer: RunWriter, start: int, stop: int) -> None:
     steps = np.arange(start, stop)
-    writer.append("batches", {"batches/step": steps, "batches/loss": steps / 3, "batches/lr": steps * 0 + 0.1})
-    widths = {"bias/conv1": 32, "gamma/conv2": 64, "beta/conv2": 64, "gamma/dense1": 1024, "beta/dense1": 1024}
-    parameters = {f"snapshots/{name}": np.add.outer(steps, np.arange(width) / width) for name, width in widths.items()}
-    writer.append("snapshots", {"snapshots/step": steps, **parameters})
+    writer.append("batches", {"step": steps, "batch_loss": steps / 3, "batch_lr": steps * 0 + 0.1})
+    widths = {"bias of conv1": 32, "gamma of conv2": 64, "beta of conv2": 64, "gamma of dense1": 1024, "beta of dense1": 1024}
+    parameters = {name: np.add.outer(steps, np.arange(width) / width) for name, width in widths.items()}
+    writer.append("snapshots", {"step": steps, **parameters})
