@@ -125,11 +125,11 @@ def test_studies(tmp_path: Path) -> None:
 
 def test_a_problem_of_your_own(tmp_path: Path) -> None:
     folder = copy_of_the_repository(tmp_path / "copy")
-    catalog, tuning = folder / "batchnorm" / "problems" / "catalog.py", folder / "configs" / "basic_config.yaml"
+    tuning = folder / "configs" / "basic_config.yaml"
     function = next(block for block in blocks("python") if "@register_problem" in block)
-    catalog.write_text(f"{catalog.read_text()}\n\n{function}")
+    (folder / "mine.py").write_text(function)
     tuning.write_text(f"{tuning.read_text()}\n{next(block for block in blocks('yaml') if 'digits_small_bn' in block)}")
-    done = shell("python run_trainingLoop.py PROBLEM=digits_small_bn RANDOM_SEED=1 POSITION=01 THREADS=1", folder)
+    done = shell("python run_trainingLoop.py PROBLEM=mine.py:digits_small_bn RANDOM_SEED=1 POSITION=01 THREADS=1", folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "output" / "1__digits_small_bn__0,1" / "Lr_0.1" / "Ep_3" / "trained_bn" / "final_model.pth").exists()
 
