@@ -2,8 +2,8 @@
 
 Definition: the mean over batches of g' H g / ||g||^2, with g the gradient and H the Hessian of the batch's mean loss with
 respect to the trained parameters; one Hessian-vector product a batch.
-Unit: loss over parameter squared, as 2 / lr. Source: Andreyev and Beneventano, 2412.20553 (batch sharpness): near 2 / lr late in
-plain SGD, while the largest eigenvalue of the full Hessian stays below.
+Unit: loss over parameter squared, as 2 / lr. Source: Andreyev and Beneventano, 2412.20553 (batch sharpness): near 2 / lr late
+in plain SGD, while the largest eigenvalue of the full Hessian stays below.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ x - s lr g for 8 sizes s from 1/2 to 4:
     gradient predictiveness  the range of ||grad f(x - s lr g) - g||
     effective smoothness     the largest ||grad f(x - s lr g) - g|| / ||s lr g||
 
-Unit: the loss's; gradient's; gradient over parameter, as 2 / lr. Source: Santurkar et al., 1805.11604, section 3.1 and figure 4:
-all three lower with BatchNorm in deep networks. None in shallow ones is a finding, not a fault.
+Unit: the loss's; the gradient's; gradient over parameter, as 2 / lr.
+Source: Santurkar et al., 1805.11604, section 3.1 and figure 4: all three lower with BatchNorm in deep networks. No difference
+in shallow ones is a finding, not a fault.
 The direction is that of plain gradient descent, whatever the optimizer.
 """
 

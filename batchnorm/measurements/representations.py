@@ -71,15 +71,18 @@ def describe(pre_activation: torch.Tensor, given: torch.Tensor) -> Representatio
     variance, mean = torch.var_mean(pre_activation, dim=others, correction=0)
     off = (given <= 0).float().mean(dim=others)
     samples = given.flatten(1)
-    products = (samples @ samples.T).double()
-    lengths = products.diagonal().sqrt()
-    cosines = products / torch.where(lengths == 0, 1, lengths) / torch.where(lengths == 0, 1, lengths)[:, None]
+    directions = torch.nn.functional.normalize(samples, dim=1, eps=torch.finfo(samples.dtype).tiny)
+    alike = directions.sum(dim=0).double().square().sum() - directions.double().square().sum()
     pairs = len(samples) * (len(samples) - 1)
+    products = (
+        samples @ samples.T if len(samples) <= samples.shape[1] else samples.T @ samples
+    )  # the same eigenvalues but for zeros
+    products = products.double()
     return Representation(
         mean=mean,
         variance=variance,
         off=off,
         dead=(off == 1).sum(),
-        cosine=(cosines.sum() - cosines.diagonal().sum()) / pairs,
+        cosine=alike / pairs,
         stable_rank=products.trace() / torch.linalg.eigvalsh(products)[-1],
     )

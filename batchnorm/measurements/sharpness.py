@@ -46,11 +46,11 @@ def sharpness(
         slope = gradient(loss(forward(net, images), labels), parameters, create_graph=True)
 
         def product(direction: NDArray[np.float32]) -> NDArray[np.float32]:
-            flat = torch.from_numpy(np.ascontiguousarray(direction, np.float32).reshape(-1)).to(parameters[0].device)
+            flat = torch.from_numpy(np.ascontiguousarray(direction, np.float32).reshape(-1)).to(parameters[0])
             pieces = flat.split([value.numel() for value in parameters])
             along = [piece.view_as(value) for piece, value in zip(pieces, parameters, strict=True)]
             result = hessian_product(slope, parameters, along, keep_graph=True)
-            taken: NDArray[np.float32] = torch.cat([part.reshape(-1) for part in result]).cpu().numpy()
+            taken: NDArray[np.float32] = torch.cat([part.reshape(-1) for part in result]).float().cpu().numpy()
             return taken
 
         if size <= vectors:  # fewer directions than Lanczos wants: the whole Hessian

@@ -10,8 +10,8 @@ With w the weights before the update, w+ those after it, g the gradient of the t
 
 All in float64, computed from the float32 values: of a difference such as ||w+||^2 - ||w||^2 = lr^2 ||g||^2, a millionth of
 ||w||^2, float32 sums would leave one digit. `geometry` turns them into norms, angles and rates, without torch.
-Unit: squares of weights and gradients. Source: the inner products, Arora et al., 1812.03981, section 2 (scale invariance);
-the eps term is exact arithmetic: xhat = (z - mean) / sqrt(sigma^2 + eps) changes by xhat eps / (sigma^2 + eps) with log scale of w_c.
+Unit: squares of weights and gradients. Source: Arora et al., 1812.03981, section 2 (scale invariance); the eps term is exact
+arithmetic: (z - mean) / sqrt(sigma^2 + eps) grows by eps / (sigma^2 + eps) of itself with the logarithm of the scale of w_c.
 
 sigma^2, the batch's variance, is read off the running variance: r+ = (1 - m) r + m sigma^2 n / (n - 1), with momentum m and n
 values a channel. This needs a copy of C numbers before the forward pass and nothing else: no hook (which `torch.compile`
