@@ -23,10 +23,11 @@ from enum import Enum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LAW_2_TOLERANCE = 1e-6
-"""Of ||w|| ||g|| of the slot. Rounding of the backward pass in float32; see docs/measurements.md for what is seen."""
-LAW_3_TOLERANCE = 2.0**-22
-"""Of ||w||^2: each weight is rounded to 2^-24 of itself, which changes its square by 2^-23; the product lr g is rounded too."""
+LAW_2_TOLERANCE = 1e-4
+"""Of ||w|| ||g|| of the slot: the rounding of the backward pass in float32. 2c2d's conv1, whose input has a large mean, shows
+1.4e-5 in 200 steps, its conv2 6e-8 and dense1 1e-9; in float64 the sides agree to 1e-13. Without BatchNorm: up to 0.3."""
+LAW_3_ROUNDINGS = 16.0
+"""Of 2^-24 ||w||^2 over the root of the number of weights: each weight is rounded once, up or down, to 2^-24 of itself."""
 LAW_4_TOLERANCE = 1e-7
 """Of the norm itself, between two snapshots."""
 
@@ -146,25 +147,30 @@ def squares_add_up(
     steps: NDArray[np.integer],
     facts: Facts,
     *,
-    tolerance: float = LAW_3_TOLERANCE,
+    weights: int,
+    roundings: float = LAW_3_ROUNDINGS,
 ) -> Verdict:
     """Law 3; the worst value is the difference of the two sides over ||w||^2 + lr^2 ||g||^2.
+
+    The weights are stored in float32 whatever the precision of the passes, so bf16 runs keep it too.
 
     Args:
         sums: `weight_squared`, `gradient_squared`, `inner` and `updated_squared` at the measured updates, shape (N,) each.
         lr: of these updates, shape (N,).
         steps: of the updates, shape (N,).
         facts: of the slot.
-        tolerance: of ||w||^2 + lr^2 ||g||^2.
+        weights: how many the slot's layer has, n.
+        roundings: what is allowed, in units of 2^-24 / sqrt(n) of ||w||^2 + lr^2 ||g||^2.
     """
     if not facts.plain_sgd:
         return _does_not_apply(3, "the optimizer is not plain SGD")
     if facts.l2_on_weights:
         return _does_not_apply(3, "L2 acts on the weights")
+    lr = np.asarray(lr, np.float32).astype(np.float64)  # as the update has it
     expected = sums["weight_squared"] - 2 * lr * sums["inner"] + np.square(lr) * sums["gradient_squared"]
     scale = sums["weight_squared"] + np.square(lr) * sums["gradient_squared"]
     away = np.abs(sums["updated_squared"] - expected) / np.where(scale == 0, 1, scale)
-    return _judge(3, away, np.full_like(away, tolerance), steps)
+    return _judge(3, away, np.full_like(away, roundings * 2.0**-24 / np.sqrt(weights)), steps)
 
 
 def affine_norm_never_falls(
@@ -211,8 +217,8 @@ class RecordArrays:
         running_variances: by slot, shape (E, C).
         steps_per_epoch: updates in a whole epoch.
         total_steps: updates in the whole run.
-        ended: whether the run finished, so that its last snapshot must be there.
-        diverged: whether it diverged: the last loss and metrics may be anything.
+        finished: the run came to its end, so that its last snapshot must be there.
+        diverged: the last loss and the last row of metrics may be anything.
     """
 
     snapshot_steps: NDArray[np.integer]
@@ -224,7 +230,7 @@ class RecordArrays:
     running_variances: Mapping[str, NDArray[np.floating]]
     steps_per_epoch: int
     total_steps: int
-    ended: bool
+    finished: bool
     diverged: bool
 
 
@@ -242,20 +248,21 @@ def record_adds_up(record: RecordArrays) -> Verdict:
         "step", record.batch_steps[:last], ~np.isfinite(record.batch_losses[:last]), "has a loss that is not finite"
     )
     rows = len(record.epochs) - int(record.diverged)
-    evaluated = (
-        ~np.isnan(np.stack(list(record.metrics.values()))[:, :rows]).all(axis=0) if record.metrics else np.zeros(0, bool)
-    )
+    table = np.array([metric[:rows] for metric in record.metrics.values()], np.float64).reshape(len(record.metrics), rows)
+    evaluated: NDArray[np.bool_] = np.logical_not(np.isnan(table).all(axis=0))
+    if record.finished and not (rows and evaluated[0] and evaluated[-1]):
+        faults.append("the first or the last epoch was not evaluated")
     for name, metric in record.metrics.items():
         high = 1 if name.endswith("_acc") else np.inf
         values = metric[:rows]
         outside = ~((values >= 0) & (values <= high) & np.isfinite(values)) & evaluated
         faults += _named("epoch", record.epochs[:rows], outside, f"has a {name} out of its range")
     for slot, variances in record.running_variances.items():
-        outside = ~(variances[:rows] > 0).all(axis=1)
+        outside = np.array([not (row > 0).all() for row in variances[:rows]], bool)
         faults += _named(
             "epoch", record.epochs[: len(outside)], outside, f"has a running variance of {slot} that is not positive"
         )
-    if record.ended and not (len(record.snapshot_steps) and record.snapshot_steps[-1] == record.total_steps):
+    if record.finished and not (len(record.snapshot_steps) and record.snapshot_steps[-1] == record.total_steps):
         faults.append(f"the last snapshot does not stand after the last update, {record.total_steps}")
     if len(record.snapshot_steps) and record.snapshot_steps[-1] > record.total_steps:
         faults.append(f"a snapshot stands after step {record.total_steps}, the last one")

@@ -74,10 +74,8 @@ def describe(pre_activation: torch.Tensor, given: torch.Tensor) -> Representatio
     directions = torch.nn.functional.normalize(samples, dim=1, eps=torch.finfo(samples.dtype).tiny)
     alike = directions.sum(dim=0).double().square().sum() - directions.double().square().sum()
     pairs = len(samples) * (len(samples) - 1)
-    products = (
-        samples @ samples.T if len(samples) <= samples.shape[1] else samples.T @ samples
-    )  # the same eigenvalues but for zeros
-    products = products.double()
+    wide = len(samples) <= samples.shape[1]  # both products have the same eigenvalues but for zeros
+    products = (samples @ samples.T if wide else samples.T @ samples).double()
     return Representation(
         mean=mean,
         variance=variance,

@@ -24,7 +24,7 @@ def small(mask: tuple[int, int] = (1, 1), *, dropout: float = 0.0, smooth: bool 
     insert_batchnorm_(net, mask)
     with torch.no_grad():
         for value in net.parameters():
-            value += 0.1 * torch.randn_like(value)
+            value.add_(0.1 * torch.randn_like(value))
     return (net.double() if wide else net).train()
 
 
@@ -42,10 +42,8 @@ def flat_gradient(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
     """Return the gradient over what is trained by `backward`, on a copy's `.grad`."""
     net.zero_grad()
     cross_entropy(net(images), labels).backward()
-    grads = [
-        value.grad if value.grad is not None else torch.zeros_like(value) for value in net.parameters() if value.requires_grad
-    ]
-    return torch.cat([grad.flatten() for grad in grads]).clone()
+    grads = [value.grad for value in net.parameters() if value.requires_grad]
+    return torch.cat([grad.flatten() for grad in grads if grad is not None]).clone()
 
 
 def move_(net: nn.Module, direction: torch.Tensor, size: float) -> None:
@@ -53,7 +51,7 @@ def move_(net: nn.Module, direction: torch.Tensor, size: float) -> None:
     trained = [value for value in net.parameters() if value.requires_grad]
     with torch.no_grad():
         for value, part in zip(trained, direction.split([value.numel() for value in trained]), strict=True):
-            value += size * part.view_as(value)
+            value.add_(size * part.view_as(value))
 
 
 def dense_hessian(net: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: float = 1e-5) -> torch.Tensor:

@@ -46,7 +46,7 @@ def fails(_: torch.Tensor, __: torch.Tensor) -> torch.Tensor:
 def touched() -> nn.Sequential:
     """A network as training leaves it: gradients, statistics and modes of several kinds, a fixed gamma, dropout."""
     net = small(dropout=0.5, wide=False)
-    net.get_submodule("0.batchnorm").weight.requires_grad_(False)  # type: ignore[union-attr,operator]
+    net.get_submodule("0.batchnorm").weight.requires_grad_(False)
     cross_entropy(net(batch(wide=False)[0]), batch(wide=False)[1]).backward()
     net.get_submodule("4.batchnorm").eval()
     return net

@@ -47,7 +47,8 @@ def test_against_loops_over_samples_and_channels(mask: tuple[int, int]) -> None:
 
 def test_known_cases() -> None:
     orthogonal = describe(torch.eye(4), torch.eye(4))
-    assert (float(orthogonal.cosine), float(orthogonal.stable_rank)) == (0.0, pytest.approx(4))
+    assert float(orthogonal.cosine) == 0
+    assert float(orthogonal.stable_rank) == pytest.approx(4)
     same = describe(torch.ones(4, 3), torch.ones(4, 3))
     assert float(same.cosine) == pytest.approx(1)
     assert float(same.stable_rank) == pytest.approx(1)

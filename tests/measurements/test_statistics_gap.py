@@ -11,7 +11,7 @@ from tests.measurements.networks import batch, small
 
 
 def test_precise_statistics_are_those_of_all_values_together() -> None:
-    """Each batch is normalised by its own statistics on the way, so what comes to the second layer is gathered batch by batch."""
+    """Each batch is normalised by its own statistics on its way to the second layer."""
     net = small()
     batches = [batch(size, seed)[0] for seed, size in enumerate((8, 16, 5))]
     inputs: dict[str, list[torch.Tensor]] = {"0.batchnorm": [], "4.batchnorm": []}
