@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -161,3 +163,9 @@ def test_geometry_against_vectors() -> None:
         rate = geometry.effective_rate(np.array(0.1), values["weight_squared"])
         assert math.isclose(rate, 0.1 / (w @ w), rel_tol=1e-12)
     assert np.isnan(geometry.cosine(np.array(0.0), np.array(1.0), np.array(0.0)))
+
+
+def test_measuring_an_update_makes_no_host_wait() -> None:
+    """In a process of its own, which the fake accelerator changes for good."""
+    command = [sys.executable, "-m", "tests.measurements.no_wait"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["measured", "noticed"]
