@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from batchnorm.measurements.probing import Loss, forward, gradient, hessian_product, inner, probing, trained_parameters
+from batchnorm.measurements.probing import Loss, contiguous_parameters, forward, gradient, hessian_product, inner, probing
 
 
 def batch_sharpness(net: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], loss: Loss) -> torch.Tensor:
@@ -26,9 +26,10 @@ def batch_sharpness(net: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.
     """
     found = []
     with probing(net):
-        parameters = list(trained_parameters(net).values())
+        values = contiguous_parameters(net)
+        parameters = [value for value in values.values() if value.requires_grad]
         for images, labels in batches:
-            slope = gradient(loss(forward(net, images), labels), parameters, create_graph=True)
+            slope = gradient(loss(forward(net, images.contiguous(), values), labels), parameters, create_graph=True)
             along = [part.detach() for part in slope]
             found.append(inner(along, hessian_product(slope, parameters, along)) / inner(along, along))
     return torch.stack(found)

@@ -48,6 +48,14 @@ def trained_parameters(net: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in net.named_parameters() if value.requires_grad}
 
 
+def contiguous_parameters(net: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters by name in the contiguous layout, those that are trained as leaves of their own.
+
+    For second derivatives: over channels_last activations their reductions take twice as long on a CPU.
+    """
+    return {name: value.detach().contiguous().requires_grad_(value.requires_grad) for name, value in net.named_parameters()}
+
+
 def copied_buffers(net: nn.Module) -> dict[str, torch.Tensor]:
     """Return copies of all buffers, by name."""
     return {name: value.clone() for name, value in net.named_buffers()}

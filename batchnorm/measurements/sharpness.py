@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import nn
 
-from batchnorm.measurements.probing import Loss, forward, gradient, hessian_product, probing, trained_parameters
+from batchnorm.measurements.probing import Loss, contiguous_parameters, forward, gradient, hessian_product, probing
 
 
 def sharpness(
@@ -39,11 +39,12 @@ def sharpness(
         restarts: after which it gives up; each costs up to `vectors` products.
     """
     with probing(net):
-        parameters = list(trained_parameters(net).values())
+        values = contiguous_parameters(net)
+        parameters = [value for value in values.values() if value.requires_grad]
         size = sum(value.numel() for value in parameters)
         if not size:
             return float("nan")
-        slope = gradient(loss(forward(net, images), labels), parameters, create_graph=True)
+        slope = gradient(loss(forward(net, images.contiguous(), values), labels), parameters, create_graph=True)
 
         def product(direction: NDArray[np.float32]) -> NDArray[np.float32]:
             flat = torch.from_numpy(np.ascontiguousarray(direction, np.float32).reshape(-1)).to(parameters[0])

@@ -41,3 +41,11 @@ def test_a_linear_loss_is_flat_and_a_zero_gradient_has_no_direction() -> None:
     images, labels = torch.ones(4, 2), torch.zeros(4)
     assert batch_sharpness(net, [(images, labels)], lambda out, _: out.mean()).tolist() == [0.0]
     assert torch.isnan(batch_sharpness(net, [(images, labels)], lambda out, _: 0 * out.mean())).all()
+
+
+def test_the_networks_layout_is_left_and_makes_no_difference() -> None:
+    images, labels = batch()
+    net = small().to(memory_format=torch.channels_last)
+    (expected,) = batch_sharpness(small(), [(images, labels)], cross_entropy)
+    (found,) = batch_sharpness(net, [(images.contiguous(memory_format=torch.channels_last), labels)], cross_entropy)
+    assert math.isclose(found, expected, rel_tol=1e-10)
