@@ -12,8 +12,8 @@ norm, before pooling and ReLU), both of B samples, C channels and P positions:
 Unit: mean and variance those of the pre-activation; the others none.
 Source: Lubana et al., 2106.05956 (cosine similarity of activations, stable rank), which take these at initialization; without
 BatchNorm the cosine is expected to grow and the stable rank to fall with depth.
-In a normalised linear slot with beta = 0 the samples' a sum to 0, so that the cosine is about -1 / (B - 1) whatever the weights:
-there the stable rank is what tells. A sample whose a is 0 has the cosine 0 to all others; the stable rank of a zero matrix is NaN.
+In a normalised linear slot with beta = 0 the samples' a sum to 0: the cosine is about -1 / (B - 1) whatever the weights, and
+the stable rank is what tells. A sample whose a is 0 has the cosine 0 to all others; the stable rank of a zero matrix is NaN.
 """
 
 from __future__ import annotations
