@@ -16,7 +16,7 @@ arithmetic: (z - mean) / sqrt(sigma^2 + eps) grows by eps / (sigma^2 + eps) of i
 sigma^2, the batch's variance, is read off the running variance: r+ = (1 - m) r + m sigma^2 n / (n - 1), with momentum m and n
 values a channel. This needs a copy of C numbers before the forward pass and nothing else: no hook (which `torch.compile`
 would have to see), no pass over the activations, no private attribute of autograd, and the bits of the training stay.
-Its error is about 2^-24 r / m, 1e-6 of sigma^2 once r has followed it.
+Its error is about 2^-24 r / m, 1e-6 of sigma^2 once r has followed it, beside that of the kernel's own sigma^2, which it reads.
 There is no host sync here. Cost: see docs/measurements.md.
 """
 
