@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 
 LAW_2_TOLERANCE = 1e-4
 """Of ||w|| ||g|| of the slot. What is left of 2c2d's conv1 is up to 5e-7 in the contiguous layout and 2.8e-5 in channels_last,
-where torch's CPU kernel sums a channel's 100,000 values in float32 one by one, and normalises by a variance that is off by up to
-4e-4 of itself; conv2 3.5e-7, dense1 1e-9; in float64 1e-13. Without BatchNorm: up to 0.37."""
+where torch's CPU kernel sums a channel's 100,000 values in float32 one by one, and normalises by a variance that is off by
+up to 4e-4 of itself; conv2 3.5e-7, dense1 1e-9; in float64 1e-13. Without BatchNorm: up to 0.37."""
 LAW_3_ROUNDINGS = 16.0
 """Of 2^-24 ||w||^2 over the root of the number of weights: each weight is rounded once, up or down, to 2^-24 of itself.
 Seen on 2c2d: up to 4.5."""
