@@ -1,0 +1,121 @@
+"""How far BatchNorm's running statistics lag: loss and accuracy on fixed images under three kinds of statistics.
+
+    running   the running averages that training keeps
+    precise   means and variances over training batches at the present weights
+    batch     those of each batch that is evaluated, as in training
+
+Precise statistics: each batch passes once in training mode; with mean m_i and (biased) variance v_i of batch i over n_i values,
+the mean is sum n_i m_i / sum n_i, the variance sum n_i (v_i + m_i^2) / sum n_i - mean^2: that of all values together.
+Unit: mean loss per image, share of images that are right. Expected: no gap at batch 128, one that grows for small batches.
+Source: precise BatchNorm, Wu and Johnson, 2105.07576, section 3, and fvcore's `update_bn_stats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from batchnorm.ablation import BATCHNORM
+from batchnorm.measurements.probing import Loss, copied_buffers, forward, probing
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss per image and accuracy in [0, 1], float64 on the device."""
+
+    loss: torch.Tensor
+    accuracy: torch.Tensor
+
+
+def statistics_gap(
+    net: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    loss: Loss,
+    *,
+    training_images: Iterable[torch.Tensor],
+    batch_size: int,
+) -> dict[str, Score]:
+    """Return the scores under `running`, `precise` and `batch` statistics.
+
+    Args:
+        net: left as it is.
+        images: that are evaluated, in batches of `batch_size`; a last partial one is left out for all three, so that they are
+            scores of the same images.
+        labels: theirs.
+        loss: see `probing.Loss`.
+        training_images: batches for the precise statistics, 20 of them mostly.
+        batch_size: of the evaluation; the training's, for `batch` to mean what it means there.
+    """
+    whole = max(len(images) // batch_size, 1) * batch_size
+    batches = list(zip(images[:whole].split(batch_size), labels[:whole].split(batch_size), strict=True))
+    precise = precise_statistics(net, training_images)
+    return {
+        "running": _score(net, batches, loss, batch_statistics=False, statistics={}),
+        "precise": _score(net, batches, loss, batch_statistics=False, statistics=precise),
+        "batch": _score(net, batches, loss, batch_statistics=True, statistics={}),
+    }
+
+
+def precise_statistics(net: nn.Module, training_images: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return means and variances of BatchNorm's inputs over batches, under the names of its running statistics.
+
+    The variances are biased by the number of all values, which differs from n / (n - 1) by nothing that is seen.
+    """
+    count: dict[str, int] = {}
+    total: dict[str, torch.Tensor] = {}
+    squares: dict[str, torch.Tensor] = {}
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def add(_: nn.Module, taken: tuple[torch.Tensor, ...], __: Any) -> None:
+            others = [dim for dim in range(taken[0].ndim) if dim != 1]
+            variance, mean = (part.double() for part in torch.var_mean(taken[0], dim=others, correction=0))
+            values = taken[0].numel() // len(mean)
+            count[name] = count.get(name, 0) + values
+            total[name] = total.get(name, torch.zeros_like(mean)) + values * mean
+            squares[name] = squares.get(name, torch.zeros_like(mean)) + values * (variance + mean.square())
+
+        return module.register_forward_hook(add)
+
+    hooks = [watch(name, module) for name, module in net.named_modules() if _tracks(module)]
+    try:
+        with probing(net), torch.no_grad():
+            for images in training_images:
+                forward(net, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    buffers = copied_buffers(net)
+    found = {}
+    for name, values in count.items():
+        mean = total[name] / values
+        variance = (squares[name] / values - mean.square()).clamp_min(0)
+        found[f"{name}.running_mean"] = mean.to(buffers[f"{name}.running_mean"])
+        found[f"{name}.running_var"] = variance.to(buffers[f"{name}.running_var"])
+    return found
+
+
+def _tracks(module: nn.Module) -> bool:
+    return isinstance(module, BATCHNORM) and module.running_mean is not None
+
+
+def _score(
+    net: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    loss: Loss,
+    *,
+    batch_statistics: bool,
+    statistics: Mapping[str, torch.Tensor],
+) -> Score:
+    losses, right, seen = [], [], 0
+    with probing(net, batch_statistics=batch_statistics), torch.no_grad():
+        for images, labels in batches:
+            logits = forward(net, images, statistics)
+            losses.append(loss(logits, labels).double() * len(labels))
+            right.append((logits.argmax(dim=1) == labels).sum())
+            seen += len(labels)
+    return Score(torch.stack(losses).sum() / seen, torch.stack(right).sum().double() / seen)
