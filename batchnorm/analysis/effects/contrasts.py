@@ -16,13 +16,8 @@ Comparison = Mapping[Cell, float]
 
 VANILLA = "vanilla"
 REFERENCE = "trained_bn"
-GAMMA_BETA: Mapping[tuple[bool, bool], str] = {
-    (True, True): "trained_bn",
-    (True, False): "fixed_beta",
-    (False, True): "fixed_gamma",
-    (False, False): "fixed_bn",
-}
-"""The modes by what they train: gamma, beta."""
+GAMMA_BETA = ("trained_bn", "fixed_beta", "fixed_gamma", "fixed_bn")
+"""The modes that train both, gamma alone, beta alone, and neither."""
 
 FAMILIES = ("slots", "interactions", "modes", "modes_per_mask", "gamma_beta")
 
@@ -103,7 +98,7 @@ class _Builder:
     @property
     def modes(self) -> list[str]:
         """The modes, known ones first."""
-        known = [self.reference, *GAMMA_BETA.values()]
+        known = [self.reference, *GAMMA_BETA]
         seen = {mode for mask, mode in self.seen if any(mask)}
         return sorted(seen, key=lambda mode: (known.index(mode) if mode in known else len(known), mode))
 
@@ -168,21 +163,21 @@ class _Builder:
 
     def gamma_beta(self) -> list[Contrast]:
         # A main effect is the mean of the two pairs that differ in it alone, so it needs all four modes of a mask.
-        signs = {
-            ("gamma", ""): lambda gamma, beta: 0.5 if gamma else -0.5,
-            ("beta", ""): lambda gamma, beta: 0.5 if beta else -0.5,
-            ("gamma", "beta"): lambda gamma, beta: 1.0 if gamma == beta else -1.0,
+        signs: dict[tuple[str, str], tuple[float, ...]] = {
+            ("gamma", ""): (0.5, 0.5, -0.5, -0.5),
+            ("beta", ""): (0.5, -0.5, 0.5, -0.5),
+            ("gamma", "beta"): (1.0, -1.0, -1.0, 1.0),
         }
         return [
             self._contrast(
                 "gamma_beta",
                 " x ".join(filter(None, (subject, partner))),
-                {"": [{(mask, mode): sign(*trained) for trained, mode in GAMMA_BETA.items()} for mask in self.masks]},
+                {"": [{(mask, mode): sign for mode, sign in zip(GAMMA_BETA, signs_of, strict=True)} for mask in self.masks]},
                 subject=subject,
                 partner=partner,
                 lacking="no mask with all four modes of gamma and beta",
             )
-            for (subject, partner), sign in signs.items()
+            for (subject, partner), signs_of in signs.items()
         ]
 
     def _contrast(

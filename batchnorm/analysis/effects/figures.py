@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,14 +16,15 @@ from matplotlib.ticker import MaxNLocator
 
 from batchnorm.analysis import style as looks
 from batchnorm.analysis.effects.contrasts import FAMILIES
+from batchnorm.analysis.effects.table import number
 from batchnorm.errors import UserError, nearest_first
 
 _TITLES = {
-    "slots": "slots: BatchNorm there or not",
+    "slots": "slots: with BatchNorm minus without",
     "interactions": "slot x slot",
     "modes": "modes, over all masks",
     "modes_per_mask": "modes, mask by mask",
-    "gamma_beta": "gamma, beta: trained or not",
+    "gamma_beta": "gamma and beta: trained minus fixed",
 }
 _COLOUR = "#0072B2"
 _BAND = "#009E73"
@@ -42,7 +44,7 @@ def draw_effects(
 
     Args:
         table: of `effects`.
-        families: draw these only, in this order.
+        families: draw these, in this order; None stands for all but `modes_per_mask`, which has a row for each mask and mode.
         scale: values are drawn times this: 100 for accuracies in points.
         label: of the horizontal axis.
         style: a paper format of tueplots.
@@ -65,6 +67,7 @@ def draw_effects(
         panels[-1].set_xlabel(label)
         looks.legend_below(figure, [(artist, name) for name, artist in entries.items()])
         figure.set_label("effects")
+        figure.draw_without_rendering()  # ticks take their fonts now, while the style holds
         return figure
 
 
@@ -73,9 +76,10 @@ def _families(table: pd.DataFrame, families: Sequence[str] | None) -> list[str]:
     for family in families or []:
         if family not in there:
             raise UserError(f"family {family}: not in the table of effects; {nearest_first(family, there)}")
-    if not there:
+    chosen = list(families) if families else [family for family in there if family != "modes_per_mask"]
+    if not chosen:
         raise UserError("the table of effects is empty")
-    return list(families) if families else there
+    return chosen
 
 
 def _draw_family(axes: Axes, family: pd.DataFrame, scale: float) -> dict[str, Artist]:
@@ -136,7 +140,6 @@ def draw_interactions(
         colours = matplotlib.colormaps["RdBu_r"]
         image = axes.imshow(values, cmap=colours, norm=Normalize(-limit, limit), aspect="auto")
         digits = max(0, 2 - int(np.floor(np.log10(limit))) - 1)
-        size = min(matplotlib.rcParams["xtick.labelsize"], 72 * side / 5.5)
         for row in cells.to_dict("records"):
             down, across = slots.index(row["partner"]) - 1, slots.index(row["subject"])
             shade = abs(values[down, across]) / limit
@@ -148,7 +151,7 @@ def draw_interactions(
                 _cell(row, scale, digits),
                 ha="center",
                 va="center",
-                fontsize=size,
+                fontsize=matplotlib.rcParams["xtick.labelsize"],
                 color="white" if shade > 0.6 else "black",
                 weight="bold" if row["p_holm"] <= row["alpha"] else "normal",
             )
@@ -161,16 +164,25 @@ def draw_interactions(
         bar = figure.colorbar(image, ax=axes)
         bar.set_label(label)
         bar.ax.yaxis.set_major_locator(MaxNLocator(5))
-        bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+        axes.set_xlabel(f"bold: Holm-corrected p at most {cells['alpha'].iloc[0]:g}")
         figure.set_label("interactions")
+        figure.draw_without_rendering()  # ticks take their fonts now, while the style holds
+        _fit_texts(axes, room=axes.bbox.width / len(values))
         return figure
 
 
-def _cell(row: dict[str, float], scale: float, digits: int) -> str:
+def _fit_texts(axes: Axes, *, room: float) -> None:
+    """Make all texts of the panel smaller by one factor, where the widest would not go into a cell."""
+    widest = max(text.get_window_extent().width for text in axes.texts)
+    for text in axes.texts:
+        text.set_fontsize(text.get_fontsize() * min(1.0, 0.88 * room / widest))
+
+
+def _cell(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:
     """Return what stands in a cell of the map: the value, and below it the interval's ends."""
     if not np.isfinite(row["estimate"]):
         return "none"
-    value = f"{scale * row['estimate']:+.{digits}f}"
-    if not np.isfinite(row["low"]):
-        return value
-    return f"{value}\n{scale * row['low']:.{digits}f} to {scale * row['high']:.{digits}f}"
+    value, low, high = (
+        number(scale * row[name], digits).replace("-", "\N{MINUS SIGN}") for name in ("estimate", "low", "high")
+    )
+    return f"{value}\n{low} to {high}" if np.isfinite(row["low"]) else value

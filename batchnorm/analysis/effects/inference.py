@@ -42,12 +42,12 @@ class Estimates:
     @property
     def df(self) -> np.ndarray:
         """Degrees of freedom; at least 1, for one seed has no deviation and so no result."""
-        return np.maximum(self.n - 1, 1)
+        return np.asarray(np.maximum(self.n - 1, 1))
 
     @property
     def error(self) -> np.ndarray:
         """Standard error of the mean."""
-        return self.std / np.sqrt(self.n)
+        return np.asarray(self.std / np.sqrt(self.n))
 
     def interval(self, alpha: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the two-sided (1 - alpha) t interval."""
@@ -65,7 +65,7 @@ class Estimates:
 
     def equivalence_p(self, margin: float) -> np.ndarray:
         """Return the p-value of two one-sided tests (TOST; Schuirmann 1987) for a mean between -margin and margin."""
-        return np.maximum(self.p("greater", -margin), self.p("less", margin))
+        return np.asarray(np.maximum(self.p("greater", -margin), self.p("less", margin)))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -16,7 +17,10 @@ _POINTS = 4001  # of the integration over the deviation; the integrands are smoo
 
 
 def t_power(difference: float, std: float, seeds: int, *, alpha: float = 0.05, one_sided: bool = False) -> float:
-    """Return the power of a t test over seeds: the chance to find a true difference. Equals the noncentral t distribution's."""
+    """Return the power of a t test over seeds: the chance to find a true difference.
+
+    The noncentral t distribution as an integral over the deviation: SciPy's own gives NaN for some large differences.
+    """
     critical = stats.t.isf(alpha if one_sided else alpha / 2, seeds - 1)
     shift = abs(difference) / std * np.sqrt(seeds)
 
@@ -95,6 +99,8 @@ def plan(
     def equivalence(size: float, std: float, n: int) -> float:
         return equivalence_power(size, std, n, alpha=level)
 
+    finds = functools.cache(lambda n: _smallest(t, n, power))  # in deviations, so the same for all effects
+    shows = functools.cache(lambda n: _smallest(equivalence, n, power))
     rows = []
     for row in _deviations(deviations).to_dict("records"):
         n, std = seeds if seeds is not None else row["n_seeds"], row["std"]
@@ -107,8 +113,8 @@ def plan(
                 "std": std,
                 **_deviation_interval(std, row["n_seeds"]),
                 "seeds": int(n),
-                "finds": std * _smallest(t, int(n), power),
-                "shows": std * _smallest(equivalence, int(n), power),
+                "finds": std * finds(int(n)),
+                "shows": std * shows(int(n)),
                 "seeds_for_difference": _seeds(t, difference, std, power),
                 "seeds_for_margin": _seeds(equivalence, margin, std, power),
             }

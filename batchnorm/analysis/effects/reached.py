@@ -19,5 +19,5 @@ def epochs_to(level: float, epochs: ArrayLike, accuracy: ArrayLike, *, length: i
     """
     numbers = np.asarray(epochs)
     reached = (np.asarray(accuracy) >= level) & (numbers > 0)
-    first = np.where(reached, numbers, length).min(axis=-1, initial=length)
-    return first, ~reached.any(axis=-1)
+    first = np.asarray(np.where(reached, numbers, length).min(axis=-1, initial=length))
+    return first, np.asarray(~reached.any(axis=-1))

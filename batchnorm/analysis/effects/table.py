@@ -110,7 +110,7 @@ def holm_within(families: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 def _counted(design: Design, flags: np.ndarray) -> np.ndarray:
     """Count the flagged runs, seeds x cells, that go into each effect."""
-    return (design.weights != 0).astype(int) @ flags.sum(axis=0).astype(int)
+    return np.asarray((design.weights != 0).astype(int) @ flags.sum(axis=0).astype(int))
 
 
 def _equivalence(found: Estimates, margin: float | None, alpha: float) -> dict[str, object]:
@@ -154,7 +154,7 @@ def readable(table: pd.DataFrame, *, scale: float = 1.0) -> pd.DataFrame:
     columns = {
         "family": table["family"],
         "effect": table["name"],
-        "estimate": [_number(scale * value, digits) for value in table["estimate"]],
+        "estimate": [number(scale * value, digits) for value in table["estimate"]],
         f"{100 * (1 - alpha):g} % interval": _ranges(table, "low", "high", scale, digits),
         "simultaneous": _ranges(table, "low_simultaneous", "high_simultaneous", scale, digits),
         "p": table["p"].map(_probability),
@@ -187,7 +187,8 @@ def _decimals(table: pd.DataFrame, scale: float) -> int:
     return 2
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """Return a number with so many decimals, never a negative zero; a dash where there is none."""
     if not np.isfinite(value):
         return "-"
     text = f"{value:.{digits}f}"
@@ -196,7 +197,7 @@ def _number(value: float, digits: int) -> str:
 
 def _ranges(table: pd.DataFrame, low: str, high: str, scale: float, digits: int) -> list[str]:
     ends = zip(scale * table[low], scale * table[high], strict=True)
-    return [f"{_number(first, digits)} to {_number(last, digits)}" if np.isfinite(first) else "-" for first, last in ends]
+    return [f"{number(first, digits)} to {number(last, digits)}" if np.isfinite(first) else "-" for first, last in ends]
 
 
 def _probability(p: float) -> str:
