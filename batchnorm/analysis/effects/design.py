@@ -49,7 +49,7 @@ class Design:
 
 
 def read(table: pd.DataFrame, *, slots: Sequence[str] | None = None, reference: str = REFERENCE) -> tuple[Design, pd.DataFrame]:
-    """Return a table's design, and the table's runs in it: sorted, one row per seed and cell (a column of its own).
+    """Return a table's design, and the runs that it compares, sorted by seed and `cell` (a column that is added).
 
     Raises:
         UserError: a column is missing, a mask or a value is unusable, or a seed has two runs of one variant.
@@ -81,7 +81,7 @@ def read(table: pd.DataFrame, *, slots: Sequence[str] | None = None, reference: 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
     runs = table.copy()
     for name in ("diverged", "capped"):
-        runs[name] = runs[name].astype(bool) if name in runs.columns else False
+        runs[name] = runs[name].eq(True) if name in runs.columns else False  # absent for some runs: not so
     runs["value"] = runs["value"].astype(float)
     unusable = runs[np.isinf(runs["value"]) | (runs["value"].isna() & runs["diverged"])]
     if len(unusable):

@@ -175,7 +175,7 @@ def _fit_texts(axes: Axes, *, room: float) -> None:
     """Make all texts of the panel smaller by one factor, where the widest would not go into a cell."""
     widest = max(text.get_window_extent().width for text in axes.texts)
     for text in axes.texts:
-        text.set_fontsize(text.get_fontsize() * min(1.0, 0.88 * room / widest))
+        text.set_fontsize(text.get_fontproperties().get_size_in_points() * min(1.0, 0.88 * room / widest))
 
 
 def _cell(row: Mapping[Hashable, Any], scale: float, digits: int) -> str:

@@ -207,4 +207,4 @@ def _probability(p: float) -> str:
 
 
 def _of_minimum(p: float, smallest: float) -> str:
-    return f"{_probability(p)} (min {smallest:.2g})" if np.isfinite(p) else "-"
+    return f"{p:.3g} (min {smallest:.3g})" if np.isfinite(p) else "-"

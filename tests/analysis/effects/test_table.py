@@ -215,6 +215,11 @@ def test_diverged_and_capped_runs_are_counted_beside() -> None:
     assert by_name(found, "fixed_bn - trained_bn at 0,1,1")["capped"] == 2
 
 
+def test_a_flag_that_some_runs_lack_is_not_set() -> None:
+    table = pd.concat([runs(seeds=[1], noise=1).assign(diverged=True), runs(seeds=[2], noise=1)])
+    assert by_name(effects(table), "fixed_bn - trained_bn at 0,1,1")["diverged"] == 2
+
+
 def test_one_side() -> None:
     table = runs(noise=0.5)
     both, greater, less = (by_name(effects(table, one_sided=side), "slot 1") for side in (None, "greater", "less"))
