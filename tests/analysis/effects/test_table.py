@@ -84,6 +84,21 @@ class TestByHand:
         assert trained == [(True, True), (True, False), (False, True), (False, False)]
 
 
+@given(st.sets(st.sampled_from(ALL_MASKS), min_size=1), st.sets(st.integers(0, 40), max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_additive_effects_are_found_in_any_incomplete_design(masks: set[tuple[int, ...]], gone: set[int]) -> None:
+    table = runs(masks=sorted(masks), seeds=[1, 2])
+    masks_of = np.array([mask.split(",") for mask in table["mask"]], dtype=float)
+    table["value"] = 10.0 * table["seed"] + masks_of @ SLOT_EFFECTS
+    table = table.drop(index=[row for row in gone if row in table.index and len(table) > len(gone)])
+    found = effects(table, slots=SLOTS)
+    estimable = ~found["note"].str.startswith("not estimable")
+    np.testing.assert_array_equal(estimable, found["n_pairs"] > 0)
+    expected = found["name"].map(dict(zip(SLOTS, SLOT_EFFECTS, strict=True))).fillna(0.0)
+    np.testing.assert_allclose(found.loc[estimable, "estimate"], expected[estimable], atol=1e-9)
+    assert found.loc[~estimable, "estimate"].isna().all()
+
+
 class TestStatsmodels:
     """A complete design, in which vanilla is written down once for each mode."""
 
