@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from batchnorm.config import RunConfig
+from batchnorm.config import RunConfig, RunLength
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, ImageSet, load_image_set
 from batchnorm.errors import ConfigError, nearest_first
+from batchnorm.feeds import positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import treatments
 from batchnorm.optim import build_optimizer, build_schedule
@@ -26,7 +27,6 @@ from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
 from batchnorm.seeding import seed_default_generators
 from batchnorm.slots import Slot, fill_biases_, find_slots, read_slots, treat_
-from batchnorm.store import RunLength
 
 
 @dataclass
@@ -64,11 +64,7 @@ class Training:
     @property
     def length(self) -> RunLength:
         """How long the whole run is."""
-        per_epoch = self.batches.steps_per_epoch
-        steps = self.config.num_epochs * per_epoch
-        if self.config.max_steps is not None:
-            steps = min(steps, self.config.max_steps)
-        return RunLength(steps, -(-steps // per_epoch), per_epoch)
+        return self.config.length(self.batches.steps_per_epoch)
 
     @property
     def lr(self) -> float:
@@ -79,6 +75,10 @@ class Training:
         """Return how many of an epoch's updates are still to be made; epoch 0, before training, has none."""
         return min(epoch * self.length.steps_per_epoch, self.length.steps) - self.step if epoch else 0
 
+    def is_due(self, epoch: int, *, every: int) -> bool:
+        """Say whether something that is done each so many epochs is done after this one: after the first and last always."""
+        return epoch % every == 0 or epoch == self.length.epochs
+
     def training_batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Serve what is left of an epoch's batches."""
         left = self.steps_left(epoch)
@@ -87,7 +87,7 @@ class Training:
 
     def probe(self) -> Probe:
         """Return what measurements at this moment may look at."""
-        return Probe(self.net, self.slots, self.batches, random_seed=self.config.random_seed, lr=self.lr)
+        return Probe(self.net, self.slots, self.batches, lr=self.lr)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides how the training goes on; random numbers are functions of seed, stream and step."""
@@ -149,8 +149,18 @@ def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device
 
     if config.compile:
         loss = torch.compile(loss, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
-    slots = read_slots(net, find_problem(config.problem).slots)
+    slots = _slots_with_neighbours(net, find_problem(config.problem).slots, batches)
     return Training(config, net, slots, optimizer, schedule, batches, device, loss, autocast)
+
+
+def _slots_with_neighbours(net: nn.Module, names: Sequence[str], batches: Batches) -> tuple[Slot, ...]:
+    """Read a network's slots, and find the layers that alone feed them and alone take what they give."""
+    around = slot_modules(net, names)
+    sizes = positions(net, batches.first_test_images(1)[0], around)
+    return tuple(
+        replace(slot, layer=around[slot.name].layer, consumer=around[slot.name].consumer, positions=sizes[slot.name])
+        for slot in read_slots(net, names)
+    )
 
 
 def build_network(config: RunConfig) -> nn.Module:

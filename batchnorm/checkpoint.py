@@ -57,6 +57,7 @@ def save_atomically(path: Path, content: object) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     temporary = path.with_name(path.name + ".new")
+    path.parent.mkdir(exist_ok=True)
     try:
         with temporary.open("wb") as file:
             file.write(buffer.getbuffer())

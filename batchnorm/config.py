@@ -20,6 +20,7 @@ from batchnorm.errors import ConfigError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, Mask, Mode, canonical_mode, find_mode, format_mask, parse_mask
 from batchnorm.optim import OPTIMIZERS, POSITIVE, SCHEDULES, Range, check_hyperparameters, check_schedule
 from batchnorm.problems import find_problem, problem_name
+from batchnorm.quantities import BASIC, FULL, MEASUREMENTS
 from batchnorm.tuning import Tuned, read_number, read_tuning, read_yaml, tuned_values
 
 TUNED = "from TUNING_CONF"
@@ -69,6 +70,15 @@ def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = Fal
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
     return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a whole run is; the last epoch is partial where MAX_STEPS ends it."""
+
+    steps: int
+    epochs: int
+    steps_per_epoch: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +165,21 @@ class RunConfig:
     log_every_steps: int = _key(
         "updates between two records of loss, gamma, beta and bias; 0: only the last", whole_from(0), default=5
     )
+    measure: str = _key(
+        "measurements: basic | full | none | names with commas; `--help` lists them",
+        anything("basic, full, none, or measurements with commas"),
+        default="basic",
+    )
+    measure_every: int = _key("epochs between two probes", whole_from(1), default=1)
+    measure_steps: int = _key("updates between two measurements of weights", whole_from(1), default=25)
+    evaluate_every: int = _key(
+        "epochs between two evaluations; the first and the last epoch are always evaluated", whole_from(1), default=1
+    )
+    save_epochs: str = _key(
+        "epochs at whose ends the weights are kept: 0,1,2,5,10 | all | none",
+        anything("epochs with commas, all or none"),
+        default="none",
+    )
     deterministic: bool = _key("bit-reproducible kernels", BOOLEAN, default=True)
     overwrite: bool = _key("start the run directory afresh", BOOLEAN, default=False)
 
@@ -196,6 +221,22 @@ class RunConfig:
             named = [f"{name}={value['name']}"] if "name" in value else []
             return named + [f"{name}.{part}={_as_argument(value[part])}" for part in sorted(value) if part != "name"]
         return [f"{name}={_as_argument(value)}"]
+
+    @property
+    def measurements(self) -> tuple[str, ...]:
+        """The measurements that the run makes, by name."""
+        return tuple(self.measure.split(",")) if self.measure else ()
+
+    def keeps_weights_of(self, epoch: int) -> bool:
+        """Say whether the weights at an epoch's end are kept."""
+        return self.save_epochs == "all" or str(epoch) in self.save_epochs.split(",")
+
+    def length(self, steps_per_epoch: int) -> RunLength:
+        """Return how long the whole run is."""
+        steps = self.num_epochs * steps_per_epoch
+        if self.max_steps is not None:
+            steps = min(steps, self.max_steps)
+        return RunLength(steps, -(-steps // steps_per_epoch) if steps_per_epoch else self.num_epochs, steps_per_epoch)
 
     def deciding_keys(self) -> dict[str, Any]:
         """Return the keys that decide the result up to rounding, with their values, defaults too."""
@@ -459,8 +500,37 @@ def _checked(config: RunConfig) -> RunConfig:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
     check_schedule(config.lr_schedule, epochs=config.num_epochs, where="LR_SCHEDULE")
-    overwrite = config.overwrite and not _is_requeued()
-    return replace(config, position=format_mask(mask), ablation=mode, lr=float(config.lr), overwrite=overwrite)
+    return replace(
+        config,
+        position=format_mask(mask),
+        ablation=mode,
+        lr=float(config.lr),
+        measure=",".join(_measurements(config.measure)),
+        save_epochs=_epochs(config.save_epochs),
+        overwrite=config.overwrite and not _is_requeued(),
+    )
+
+
+def _measurements(text: str) -> tuple[str, ...]:
+    """Read MEASURE; measurements stand in the order in which they are declared."""
+    sets: dict[str, tuple[str, ...]] = {"basic": BASIC, "full": FULL, "none": (), "": ()}
+    names: set[str] = set()
+    for name in (part.strip().lower() for part in text.split(",")):
+        if name not in sets and name not in MEASUREMENTS:
+            raise ConfigError(f"MEASURE={text}: no such measurement; {nearest_first(name, [*list(sets)[:3], *MEASUREMENTS])}")
+        names |= {*sets.get(name, (name,))}
+    return tuple(name for name in MEASUREMENTS if name in names)
+
+
+def _epochs(text: str) -> str:
+    """Read SAVE_EPOCHS, and write it in its one form."""
+    word = text.strip().lower()
+    if word in ("all", "none"):
+        return word
+    parts = [part.strip() for part in word.strip("[]").split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise ConfigError(f"SAVE_EPOCHS={text}: must be epochs with commas, as 0,1,2,5,10, or all, or none")
+    return ",".join(map(str, sorted({int(part) for part in parts})))
 
 
 def _is_requeued() -> bool:

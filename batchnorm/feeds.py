@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.ablation import (
+from batchnorm.slots import (
     ACTIVATION_FUNCTIONS,
     ACTIVATION_METHODS,
     ACTIVATIONS,
@@ -19,7 +19,7 @@ from batchnorm.ablation import (
     PASSED_THROUGH,
     WEIGHT_LAYERS,
     ChannelBias,
-    _trace,
+    trace,
 )  # fmt: skip
 
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -110,7 +110,7 @@ class _Flow:
     """The network's graph of calls."""
 
     def __init__(self, net: nn.Module) -> None:
-        self._nodes = list(_trace(net).nodes)
+        self._nodes = list(trace(net).nodes)
         self._modules = dict(net.named_modules())
         called = [str(node.target) for node in self._nodes if node.op == "call_module"]
         self._called_once = {target for target in called if called.count(target) == 1}

@@ -1,16 +1,71 @@
-"""A probe: one look at a network beside the evaluation. Measurements take from it what they need."""
+"""What measurements look at: both sides of an update of a slot's weights, and a network beside the evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from batchnorm.data.batches import Batches
 from batchnorm.slots import Slot
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class SlotUpdate:
+    """One update of a slot's weight layer, seen from both sides.
+
+    Attributes:
+        slot: the slot; its parts are those after the update.
+        lr: the learning rate of the update.
+        values: how many values a channel had in the step's batch.
+        weight_before: the weights before the update.
+        gradient: what the optimizer was given.
+        gamma_before: gamma before the update, if the slot has one.
+        running_var_before: the running variance before the step's forward pass, if the slot has one.
+    """
+
+    slot: Slot
+    lr: float
+    values: int
+    weight_before: torch.Tensor
+    gradient: torch.Tensor
+    gamma_before: torch.Tensor | None
+    running_var_before: torch.Tensor | None
+    _results: dict[Callable[[SlotUpdate], Any], Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights after the update."""
+        return weight_of(self.slot)
+
+    def result(self, measure: Callable[[SlotUpdate], Result]) -> Result:
+        """Return what a measurement finds here; it is made once, however many quantities are read from it."""
+        if measure not in self._results:
+            self._results[measure] = measure(self)
+        found: Result = self._results[measure]
+        return found
+
+
+def weight_of(slot: Slot) -> torch.Tensor:
+    """Return the weights of a slot that has a layer of its own."""
+    assert slot.layer is not None
+    assert isinstance(slot.layer.weight, torch.Tensor)
+    return slot.layer.weight
+
+
+@torch.no_grad()
+def begin_update(slot: Slot, lr: float, *, images: int, running_var: torch.Tensor | None) -> SlotUpdate:
+    """Note what an update of a slot with a weight layer changes, between the backward pass and the update."""
+    weight = weight_of(slot)
+    assert weight.grad is not None
+    gamma = None if slot.gamma is None else slot.gamma.detach().clone()
+    values = images * (slot.positions or 1)
+    return SlotUpdate(slot, lr, values, weight.detach().clone(), weight.grad, gamma, running_var)
 
 
 class Probe:
@@ -22,15 +77,13 @@ class Probe:
         net: the network.
         slots: what stands in its slots.
         batches: the run's images.
-        random_seed: the run's seed.
         lr: the learning rate of the next update.
     """
 
-    def __init__(self, net: nn.Module, slots: Sequence[Slot], batches: Batches, *, random_seed: int, lr: float) -> None:
+    def __init__(self, net: nn.Module, slots: Sequence[Slot], batches: Batches, *, lr: float) -> None:
         self.net = net
         self.slots = tuple(slots)
         self.batches = batches
-        self.random_seed = random_seed
         self.lr = lr
         self._results: dict[Callable[[Probe], Any], Any] = {}
 

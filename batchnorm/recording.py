@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from batchnorm.probing import Probe
+from batchnorm.probing import Probe, SlotUpdate, begin_update
 from batchnorm.quantities import Quantity, of_axis
-from batchnorm.slots import Slot, SlotUpdate, begin_update
+from batchnorm.slots import Slot
 from batchnorm.store import Mark, RunWriter, Status
 
 BLOCK_ROWS = 64
@@ -32,16 +32,31 @@ class Recorder:
         slots: what stands in the network's slots.
         device: where the network is.
         every: record each so many steps; 0: only the last snapshot.
+        measure_every: measure each so many updates.
+        images: in a training batch.
     """
 
-    def __init__(self, writer: RunWriter, slots: Sequence[Slot], *, device: torch.device, every: int) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        slots: Sequence[Slot],
+        *,
+        device: torch.device,
+        every: int,
+        measure_every: int,
+        images: int,
+    ) -> None:
         self._writer = writer
         self._every = every
+        self._measure_every = measure_every
+        self._images = images
         self._slots = {slot.name: slot for slot in slots}
         parts = {axis: _parts(of_axis(axis, writer.quantities), slots) for axis in ("epochs", "snapshots", "updates", "probes")}
         self._epoch_end, self._probes = parts["epochs"], parts["probes"]
         self._snapshots = _Block(parts["snapshots"], device, more=1)  # and the loss
-        self._updates = _Block(parts["updates"], device)
+        self._updates = _Block(parts["updates"], device, dtype=torch.float64)
+        self._measured = {part.slot: self._slots[part.slot] for part in parts["updates"]}
+        self._running_vars: dict[str, torch.Tensor] = {}
         self._begun: dict[str, SlotUpdate] = {}
 
     @property
@@ -49,21 +64,33 @@ class Recorder:
         """How many epochs are recorded, epoch 0 among them."""
         return self._writer.rows("epochs")
 
+    def before_step(self, step: int) -> None:
+        """Note what the forward pass of a step changes, if its update is to be measured."""
+        if self._measures(step):
+            running = {name: slot.running_var for name, slot in self._measured.items()}
+            self._running_vars = {name: value.clone() for name, value in running.items() if value is not None}
+
     def before_update(self, step: int, lr: float, loss: torch.Tensor) -> None:
         """Note the loss of the step, and what stands before its update, if it is a step to record."""
         if self._every and step % self._every == 0:
             if self._snapshots.is_full:
                 self.write_block()
             self._snapshots.note((step, lr), [loss, *self._read_slots()])
-            if self._updates.parts:
-                self._begun = {part.slot: begin_update(self._slots[part.slot], lr) for part in self._updates.parts}
+        if self._measures(step):
+            self._begun = {
+                name: begin_update(slot, lr, images=self._images, running_var=self._running_vars.get(name))
+                for name, slot in self._measured.items()
+            }
 
-    def after_update(self) -> None:
-        """Note what both sides of the update tell, if `before_update` noted the one side."""
-        if self._begun:
-            step, lr = self._snapshots.index[-1]
+    def after_update(self, step: int, lr: float) -> None:
+        """Note what both sides of the update tell, if it is to be measured."""
+        if self._measures(step):
+            if self._updates.is_full:
+                self.write_block()
             self._updates.note((step, lr), [part.read(self._begun[part.slot]) for part in self._updates.parts])
-            self._begun = {}
+
+    def _measures(self, step: int) -> bool:
+        return bool(self._measured) and step % self._measure_every == 0
 
     def training_ended(self, step: int, lr: float) -> None:
         """Add the snapshot after the last update, once.
@@ -85,8 +112,8 @@ class Recorder:
             rows = {"epoch": [epoch], "step": [step]}
             self._writer.append("probes", rows | _split(_fetch(values)[None], self._probes))
 
-    def epoch(self, epoch: int, step: int, lr: float, metrics: Mapping[str, float]) -> None:
-        """Record an epoch's metrics and times, and what stands at its end.
+    def epoch(self, epoch: int, step: int, lr: float, metrics: Mapping[str, float], *, evaluated: bool = True) -> None:
+        """Record an epoch's metrics and times, and what stands at its end; the metrics are NaN where it was not evaluated.
 
         Raises:
             Diverged: the training loss is not finite.
@@ -95,7 +122,7 @@ class Recorder:
         rows = {name: np.array([value]) for name, value in given.items()}
         values = _fetch([part.read(self._slots[part.slot]) for part in self._epoch_end])
         self._writer.append("epochs", rows | _split(values[None], self._epoch_end))
-        if not np.isfinite(metrics["train_loss"]):
+        if evaluated and not np.isfinite(metrics["train_loss"]):
             raise Diverged(f"train loss {metrics['train_loss']} after epoch {epoch}, step {step}")
 
     def write_block(self) -> None:
@@ -114,8 +141,11 @@ class Recorder:
             self._write_snapshots(index, rows)
         if self._updates.parts:
             index, updates = self._updates.take()
-            steps_of = {"step": [step for step, _ in index[:kept]]}
-            self._writer.append("updates", steps_of | _split(updates[:kept], self._updates.parts))
+            if not finite.all():
+                index = [(step, lr) for step, lr in index if step < steps[-1]]
+            given = {"step": [step for step, _ in index], "update_lr": [lr for _, lr in index]}
+            known = {name: values for name, values in given.items() if name in self._writer.axes["updates"]}
+            self._writer.append("updates", known | _split(updates[: len(index)], self._updates.parts))
         if not finite.all():
             raise Diverged(f"loss {rows[-1, 0]} at step {steps[-1]}")
 
@@ -157,9 +187,12 @@ class _Part:
 class _Block:
     """Rows that gather on the device: step and rate of each, and in one row its parts' values after `more` others."""
 
-    def __init__(self, parts: Sequence[_Part], device: torch.device, *, more: int = 0) -> None:
+    def __init__(
+        self, parts: Sequence[_Part], device: torch.device, *, more: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.parts = parts
-        self.rows = torch.empty(BLOCK_ROWS, more + sum(part.size for part in parts), device=device)
+        width = more + sum(part.size for part in parts)
+        self.rows = torch.empty(BLOCK_ROWS, width, device=device, dtype=dtype)
         self.index: list[tuple[int, float]] = []
 
     @property
@@ -168,7 +201,8 @@ class _Block:
 
     @torch.no_grad()
     def note(self, index: tuple[int, float], values: Sequence[torch.Tensor]) -> None:
-        torch.cat([value.detach().view(-1) for value in values], out=self.rows[len(self.index)])
+        flat = [value.detach().reshape(-1).to(self.rows.dtype) for value in values]
+        torch.cat(flat, out=self.rows[len(self.index)])
         self.index.append(index)
 
     def take(self) -> tuple[list[tuple[int, float]], np.ndarray]:

@@ -57,7 +57,7 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
     Raises:
         ValueError: the network cannot be traced by `torch.fx`.
     """
-    graph = _trace(net)
+    graph = trace(net)
     modules = dict(net.named_modules())
     called = [node for node in graph.nodes if node.op == "call_module"]
     own = [str(node.target) for node in called if isinstance(modules[node.target], BATCHNORM)]
@@ -116,8 +116,10 @@ class Slot:
     Attributes:
         name: the slot.
         channels: how many there are.
-        layer: the weight layer; None in a network that brings its own norms.
+        layer: the weight layer that alone feeds the slot; None where a sum or something else comes between.
         norm: what normalises, if anything does.
+        consumer: the weight layer that alone takes what the slot gives; None where there is none, or nobody has looked.
+        positions: at how many places of an image (height times width) it gives a value; None where nobody has looked.
         gamma, beta, running_mean, running_var: of the norm, each of shape (channels,).
         bias: of a slot without a norm, shape (channels,).
     """
@@ -126,6 +128,8 @@ class Slot:
     channels: int
     layer: nn.Module | None
     norm: nn.Module | None
+    consumer: nn.Module | None = None
+    positions: int | None = None
     gamma: torch.Tensor | None = None
     beta: torch.Tensor | None = None
     running_mean: torch.Tensor | None = None
@@ -134,39 +138,11 @@ class Slot:
 
     @property
     def parts(self) -> frozenset[str]:
-        """The names of the parts that it has."""
-        return frozenset(each.name for each in fields(self) if getattr(self, each.name) is not None)
-
-
-@dataclass(frozen=True)
-class SlotUpdate:
-    """One update of a slot's weight layer, seen from both sides.
-
-    Attributes:
-        slot: the slot; its parts are those after the update.
-        weight_before: the weights before the update.
-        gradient: what the optimizer was given.
-        lr: the learning rate of the update.
-    """
-
-    slot: Slot
-    weight_before: torch.Tensor
-    gradient: torch.Tensor
-    lr: float
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The weights after the update."""
-        assert self.slot.layer is not None
-        return self.slot.layer.weight  # type: ignore[return-value]
-
-
-def begin_update(slot: Slot, lr: float) -> SlotUpdate:
-    """Note what an update of a slot with a weight layer changes, between the backward pass and the update."""
-    weight = slot.layer.weight  # type: ignore[union-attr]
-    assert isinstance(weight, torch.Tensor)
-    assert weight.grad is not None
-    return SlotUpdate(slot, weight.detach().clone(), weight.grad, lr)
+        """The names of the parts that it has; `trained_gamma` besides, where gamma is trained."""
+        parts = {each.name for each in fields(self) if getattr(self, each.name) is not None}
+        if self.gamma is not None and self.gamma.requires_grad:
+            parts.add("trained_gamma")
+        return frozenset(parts)
 
 
 def read_slots(net: nn.Module, slots: Sequence[str]) -> tuple[Slot, ...]:
@@ -178,8 +154,8 @@ def _read_slot(name: str, place: nn.Module) -> Slot:
     layer = next((module for module in place.modules() if isinstance(module, WEIGHT_LAYERS)), None)
     norm = _norm(place)
     if norm is not None:
-        statistics = {"running_mean": norm.running_mean, "running_var": norm.running_var}
-        return Slot(name, norm.num_features, layer, norm, gamma=norm.weight, beta=norm.bias, **statistics)
+        mean, var = norm.running_mean, norm.running_var
+        return Slot(name, norm.num_features, layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var)
     if isinstance(place, ChannelBias):
         return Slot(name, len(place.bias), layer, norm, bias=place.bias)
     layer = _weight_layer(place)
@@ -193,7 +169,12 @@ class _Tracer(torch.fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or not any(True for _ in m.children())
 
 
-def _trace(net: nn.Module) -> torch.fx.Graph:
+def trace(net: nn.Module) -> torch.fx.Graph:
+    """Return the graph of a network's calls.
+
+    Raises:
+        ValueError: `torch.fx` cannot trace it.
+    """
     try:
         return _Tracer().trace(net)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import RunError, one_line
 from batchnorm.logs import log_to_file, logger, progress
 from batchnorm.machine import describe_versions, merge_versions
-from batchnorm.quantities import SPLITS
+from batchnorm.quantities import METRICS, SPLITS, chosen
 from batchnorm.recording import Diverged, Recorder
 from batchnorm.seeding import seed_default_generators
 from batchnorm.stop import Interrupted, StopRequest, stop_on_signals
@@ -39,6 +40,12 @@ class Keeper:
         training = self.training
         mark = self.recorder.flush()
         save_checkpoint(self.directory.checkpoint, training.state_dict(), record=mark, fingerprint=training.fingerprint)
+
+    def epoch_ended(self, epoch: int) -> None:
+        """Save a checkpoint, and the epoch's weights if they are to be kept."""
+        if self.training.config.keeps_weights_of(epoch):
+            save_atomically(self.directory.weights(epoch), self.training.net.state_dict())
+        self.save()
 
     def stop_if_asked(self) -> None:
         """Save a checkpoint and end the training, if somebody asked for it.
@@ -78,26 +85,30 @@ def run_epoch(training: Training, epoch: int, recorder: Recorder, keeper: Keeper
     if training.step == training.length.steps:
         recorder.training_ended(training.step, training.lr)
     trained = time.perf_counter()
-    metrics = {}
-    for split in SPLITS:
-        metrics[f"{split}_loss"], metrics[f"{split}_acc"] = evaluate(training, split, epoch, keeper.stop_if_asked)
-    recorder.probe(epoch, training.step, training.probe())
-    evaluated = time.perf_counter()
-    log_epoch(training, epoch, metrics, seconds=evaluated - started)
-    metrics |= {"train_seconds": trained - started, "eval_seconds": evaluated - trained}
-    recorder.epoch(epoch, training.step, training.lr, metrics)
-    keeper.save()
+    metrics = dict.fromkeys(METRICS, math.nan)
+    if evaluated := training.is_due(epoch, every=training.config.evaluate_every):
+        for split in SPLITS:
+            metrics[f"{split}_loss"], metrics[f"{split}_acc"] = evaluate(training, split, epoch, keeper.stop_if_asked)
+    if training.is_due(epoch, every=training.config.measure_every):
+        recorder.probe(epoch, training.step, training.probe())
+    ended = time.perf_counter()
+    log_epoch(training, epoch, metrics, seconds=ended - started)
+    metrics |= {"train_seconds": trained - started, "eval_seconds": ended - trained}
+    recorder.epoch(epoch, training.step, training.lr, metrics, evaluated=evaluated)
+    keeper.epoch_ended(epoch)
 
 
 def step(training: Training, images: torch.Tensor, labels: torch.Tensor, recorder: Recorder) -> None:
     """Make one update; the host waits for the device nowhere in it, but where the recorder's block of rows is full."""
     seed_default_generators(training.config.random_seed, "dropout", training.step)
     training.optimizer.zero_grad()
+    recorder.before_step(training.step)
     loss = training.loss(images, labels)
     loss.backward()
-    recorder.before_update(training.step, training.lr, loss)
+    lr = training.lr
+    recorder.before_update(training.step, lr, loss)
     training.optimizer.step()
-    recorder.after_update()
+    recorder.after_update(training.step, lr)
     training.schedule.step()
     training.step += 1
 
@@ -182,6 +193,7 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
     versions = describe_versions(config, training.device, training.batches.memory_format)
     slots = [SlotParts(slot.name, slot.channels, slot.parts) for slot in training.slots]
     facts: dict[str, Any] = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length}
+    facts["quantities"] = chosen(config.measurements)
     if standing.run is not None and directory.checkpoint.exists():
         mark = load_checkpoint(directory.checkpoint, fingerprint=training.fingerprint, load=training.load_state_dict)
         versions = merge_versions(standing.run.versions, versions)
@@ -192,7 +204,14 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
         config.save(directory.config)
         writer = RunWriter.create(directory.record, config, versions=versions, **facts)
         logger.info("started: %s", directory.path)
-    return Recorder(writer, training.slots, device=training.device, every=config.log_every_steps)
+    return Recorder(
+        writer,
+        training.slots,
+        device=training.device,
+        every=config.log_every_steps,
+        measure_every=config.measure_steps,
+        images=config.batch_size,
+    )
 
 
 def with_progress(training: Training, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -22,7 +22,7 @@ from batchnorm.config import RunConfig, resolve
 from batchnorm.data.batches import Batches, LabelledImages
 from batchnorm.data.sources import IMAGE_SETS, ImageArrays
 from batchnorm.problems import find_problem, problems
-from batchnorm.quantities import QUANTITIES
+from batchnorm.quantities import FULL, chosen
 from batchnorm.recording import Recorder
 from batchnorm.training import step
 
@@ -78,7 +78,7 @@ def fake_accelerator() -> Iterator[torch.device]:
 class Rows:
     """Stands where the record would."""
 
-    quantities = tuple(QUANTITIES.values())
+    quantities = chosen(FULL)
 
     def append(self, axis: str, rows: dict[str, Any]) -> None:
         raise AssertionError("no block is full yet")
@@ -104,7 +104,7 @@ def check(
     with fake_accelerator() as device:
         bring_over_(batches, device)
         state = assemble_with(config, net, batches, device=device)
-        recorder = Recorder(Rows(), state.slots, device=device, every=1)  # type: ignore[arg-type]
+        recorder = Recorder(Rows(), state.slots, device=device, every=1, measure_every=2, images=config.batch_size)  # type: ignore[arg-type]
         for images, labels in state.batches.training(1):
             assert images.device.type == labels.device.type == NAME
             step(state, fault(state, images), labels, recorder)

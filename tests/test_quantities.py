@@ -11,10 +11,10 @@ import torch
 
 from batchnorm.assembly import Training, assemble
 from batchnorm.config import RunConfig
-from batchnorm.probing import Probe
-from batchnorm.quantities import AXES, METRICS, PARAMETERS, QUANTITIES, Quantity, of_axis
+from batchnorm.probing import Probe, SlotUpdate
+from batchnorm.quantities import AXES, METRICS, PARAMETERS, QUANTITIES, RECORDED, ROWS, Quantity, chosen, of_axis
 from batchnorm.recording import Recorder
-from batchnorm.slots import Slot, SlotUpdate
+from batchnorm.slots import Slot
 from batchnorm.store import RunWriter, SlotParts
 from batchnorm.training import step
 
@@ -24,9 +24,11 @@ def test_each_quantity_is_declared_whole() -> None:
         assert quantity.name == name
         assert quantity.axis in AXES
         assert quantity.meaning
-        assert ("{slot}" in quantity.dataset) == (quantity.per != "run")
-        assert quantity.read is not None or quantity.per == "run"
-    assert len({quantity.dataset for quantity in QUANTITIES.values()}) == len(QUANTITIES)
+        assert (quantity.derive is None) == bool(quantity.dataset)
+        assert quantity.derive or ("{slot}" in quantity.dataset) == (quantity.per != "run")
+        assert quantity.read or quantity.derive or quantity.per == "run"
+    assert len(ROWS) == len(QUANTITIES)
+    assert len({quantity.dataset for quantity in RECORDED}) == len(RECORDED)
     assert PARAMETERS == ("gamma", "beta", "bias")
     assert METRICS == ("train_loss", "train_acc", "valid_loss", "valid_acc", "test_loss", "test_acc")
 
@@ -73,7 +75,7 @@ def record(training: Training, path: Path, quantities: tuple[Quantity, ...], ste
     slots = [SlotParts(slot.name, slot.channels, slot.parts) for slot in training.slots]
     facts: dict[str, Any] = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length, "versions": {}}
     writer = RunWriter.create(path, training.config, quantities=quantities, **facts)
-    recorder = Recorder(writer, training.slots, device=training.device, every=2)
+    recorder = Recorder(writer, training.slots, device=training.device, every=2, measure_every=2, images=32)
     for (images, labels), _ in zip(training.training_batches(1), range(steps), strict=False):
         step(training, images, labels, recorder)
     recorder.training_ended(training.step, training.lr)
@@ -91,8 +93,8 @@ def test_a_quantity_is_read_at_each_moment(configure: Callable[..., RunConfig], 
     calls.clear()
     training = assemble(configure(position="011"))
     start = {slot.name: norm_of_weight(slot).item() for slot in training.slots}
-    found = record(training, tmp_path / "run.h5", (*QUANTITIES.values(), *MORE), steps=5)
-    plain = record(assemble(configure(position="011")), tmp_path / "plain.h5", tuple(QUANTITIES.values()), steps=5)
+    found = record(training, tmp_path / "run.h5", (*chosen(()), *MORE), steps=5)
+    plain = record(assemble(configure(position="011")), tmp_path / "plain.h5", chosen(()), steps=5)
     for name, values in plain.items():  # what is recorded besides changes no bit
         assert found[name].tobytes() == values.tobytes(), name
     assert found["snapshots/step"].tolist() == [0, 2, 4, 5]
@@ -114,7 +116,7 @@ def test_what_is_declared_and_not_filled_is_told_at_once(tmp_path: Path) -> None
     from tests.store.records import facts_of
 
     lost = Quantity("lost", "batches", "batches/lost", "declared, and handed over by nobody")
-    writer = RunWriter.create(tmp_path / "run.h5", **facts_of(), versions={}, quantities=[*QUANTITIES.values(), lost])
+    writer = RunWriter.create(tmp_path / "run.h5", **facts_of(), versions={}, quantities=[*chosen(()), lost])
     rows = {"step": [0], "batch_loss": [1.0], "batch_lr": [0.1]}
     with pytest.raises(LookupError, match=r"rows of batches: declared and not filled: \['lost'\]"):
         writer.append("batches", rows)
@@ -128,4 +130,4 @@ def test_what_is_declared_and_not_filled_is_told_at_once(tmp_path: Path) -> None
 
 
 def test_quantities_of_an_axis_stand_in_the_order_of_their_declaration() -> None:
-    assert [quantity.name for quantity in of_axis("snapshots")] == ["gamma", "beta", "bias"]
+    assert [quantity.name for quantity in of_axis("snapshots", chosen(()))] == ["gamma", "beta", "bias"]

@@ -108,6 +108,21 @@ class Batches:
             for images, labels in zip(self._test.images.split(size), self._test.labels.split(size), strict=True):
                 yield self._normalised(images), labels
 
+    def probe_images(self, batches: int, size: int) -> Iterator[Batch]:
+        """Serve fixed training images without augmentation, a function of the seed alone; fewer where there are no more.
+
+        Args:
+            batches: how many.
+            size: of each.
+        """
+        for rows in self._shuffled_training_rows("probe", 0)[: batches * size].split(size):
+            part = rows.to(self._train.labels.device)
+            yield self._normalised(self._train.images.index_select(0, part)), self._train.labels.index_select(0, part)
+
+    def first_test_images(self, count: int) -> Batch:
+        """Return the first test images, or all where there are fewer."""
+        return self._normalised(self._test.images[:count]), self._test.labels[:count]
+
     def _shuffled_training_rows(self, stream: str, epoch: int) -> torch.Tensor:
         order = torch.randperm(len(self._training_rows), generator=generator(self._random_seed, stream, epoch))
         return torch.from_numpy(self._training_rows)[order]

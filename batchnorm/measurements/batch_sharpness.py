@@ -12,8 +12,17 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from batchnorm.measurements.probing import Loss, contiguous_parameters, forward, gradient, hessian_product, inner, probing
+from batchnorm.probing import Probe
+
+BATCHES = 8
+
+
+def of_probe(probe: Probe) -> torch.Tensor:
+    """Return the mean over fixed batches of the training's size, float64, shape ()."""
+    return batch_sharpness(probe.net, probe.batches.probe_images(BATCHES, probe.batches.batch_size), cross_entropy).mean()
 
 
 def batch_sharpness(net: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], loss: Loss) -> torch.Tensor:

@@ -16,6 +16,19 @@ from __future__ import annotations
 
 import torch
 
+from batchnorm.probing import SlotUpdate
+
+
+@torch.no_grad()
+def of_update(update: SlotUpdate) -> torch.Tensor:
+    """Return a slot's contribution after an update, shape (C,); NaN where the consumer mixes channels by groups."""
+    gamma, consumer = update.slot.gamma, update.slot.consumer
+    assert gamma is not None
+    assert consumer is not None
+    assert isinstance(consumer.weight, torch.Tensor)
+    found = contribution(gamma, consumer.weight)
+    return torch.full_like(gamma, torch.nan) if found is None else found
+
 
 @torch.no_grad()
 def contribution(gamma: torch.Tensor, consumer_weight: torch.Tensor) -> torch.Tensor | None:

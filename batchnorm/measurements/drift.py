@@ -15,6 +15,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from batchnorm.measurements import Read
+
+
+def derived_drift(read: Read, parameter: str) -> NDArray[np.float64] | None:
+    """Return a parameter's drift over the snapshots, shape (T,)."""
+    return drift(read(parameter), relative=parameter == "gamma")
+
+
+def derived_path(read: Read, parameter: str) -> NDArray[np.float64] | None:
+    """Return a parameter's path length over the snapshots, shape (T,)."""
+    return path_length(read(parameter), relative=parameter == "gamma")
+
 
 def drift(values: NDArray[np.floating], *, relative: bool) -> NDArray[np.float64] | None:
     """Return the distance from the first snapshot: shape (T, C) gives (T,)."""

@@ -19,7 +19,39 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from batchnorm.measurements import Read
+
 Array = NDArray[np.float64]
+
+
+def derived_weight_norm(read: Read) -> Array:
+    """Return ||w|| over the updates, shape (N,)."""
+    return norm(read("weight_squared"))
+
+
+def derived_gradient_norm(read: Read) -> Array:
+    """Return ||g|| over the updates, shape (N,)."""
+    return norm(read("gradient_squared"))
+
+
+def derived_cosine(read: Read) -> Array:
+    """Return the cosine of w and g over the updates, shape (N,)."""
+    return cosine(read("weight_gradient"), read("weight_squared"), read("gradient_squared"))
+
+
+def derived_angle(read: Read) -> Array:
+    """Return the angle of each update, shape (N,), in radians."""
+    return angle(read("weight_squared"), read("change_squared"), read("weight_change"))
+
+
+def derived_relative_update(read: Read) -> Array:
+    """Return ||w+ - w|| / ||w|| over the updates, shape (N,)."""
+    return relative_size(read("weight_squared"), read("change_squared"))
+
+
+def derived_effective_rate(read: Read) -> Array:
+    """Return lr / ||w||^2 over the updates, shape (N,)."""
+    return effective_rate(read("update_lr"), read("weight_squared"))
 
 
 def norm(squared: Array) -> Array:

@@ -19,11 +19,25 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from batchnorm.measurements.probing import Loss, forward, gradient, norm, probing, trained_parameters
+from batchnorm.probing import Probe
 
 SIZES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 """Steps along -g, in learning rates."""
+
+
+def along_gradient(probe: Probe, name: str) -> torch.Tensor:
+    """Return one of the three quantities on a fixed batch of the training's size."""
+    found: torch.Tensor = getattr(probe.result(on_fixed_batch), name)
+    return found
+
+
+def on_fixed_batch(probe: Probe) -> Landscape:
+    """Return the loss along -g on a fixed batch."""
+    images, labels = next(iter(probe.batches.probe_images(1, probe.batches.batch_size)))
+    return landscape(probe.net, images, labels, cross_entropy, lr=probe.lr)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from batchnorm.measurements import Read
+
+
+def derived(read: Read) -> NDArray[np.float64]:
+    """Return the norm over the snapshots, shape (T,)."""
+    return affine_norm(read("gamma"), read("beta"))
+
 
 def affine_norm(gamma: NDArray[np.floating], beta: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the norm of (gamma, beta) per snapshot: shapes (T, C) give (T,)."""

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from batchnorm.ablation import BATCHNORM
+from batchnorm.slots import BATCHNORM
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From logits and labels, the mean loss of the batch."""

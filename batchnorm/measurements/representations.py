@@ -24,8 +24,25 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from batchnorm.feeds import SlotModules
+from batchnorm.feeds import SlotModules, slot_modules
 from batchnorm.measurements.probing import forward, probing
+from batchnorm.probing import Probe
+from batchnorm.slots import Slot
+
+IMAGES = 512
+"""That a probe looks at."""
+
+
+def of_slot(probe: Probe, slot: Slot, part: str) -> torch.Tensor:
+    """Return one part of a slot's `Representation` on the probe's images."""
+    found: torch.Tensor = getattr(probe.result(on_probe_images)[slot.name], part)
+    return found
+
+
+def on_probe_images(probe: Probe) -> dict[str, Representation]:
+    """Return what each slot sees and gives on the probe's images."""
+    images, _ = next(iter(probe.batches.probe_images(1, IMAGES)))
+    return representations(probe.net, images, slot_modules(probe.net, [slot.name for slot in probe.slots]))
 
 
 @dataclass(frozen=True)

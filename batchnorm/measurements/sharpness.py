@@ -13,8 +13,19 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from batchnorm.measurements.probing import Loss, contiguous_parameters, forward, gradient, hessian_product, probing
+from batchnorm.probing import Probe
+
+IMAGES = 128
+"""Of the fixed batch."""
+
+
+def of_probe(probe: Probe) -> torch.Tensor:
+    """Return the largest eigenvalue on a fixed batch, float64, shape ()."""
+    images, labels = next(iter(probe.batches.probe_images(1, IMAGES)))
+    return torch.tensor(sharpness(probe.net, images, labels, cross_entropy), dtype=torch.float64)
 
 
 def sharpness(

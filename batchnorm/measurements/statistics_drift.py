@@ -12,6 +12,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from batchnorm.measurements import Read
+
+
+def derived(read: Read, place: int) -> NDArray[np.float64]:
+    """Return the change of the mean (place 0) or of log sigma (1) over the epochs, shape (E, C)."""
+    return statistics_drift(read("running_mean"), read("running_var"), read("epoch"))[place]
+
 
 def statistics_drift(
     mean: NDArray[np.floating], variance: NDArray[np.floating], epochs: NDArray[np.integer]

@@ -18,9 +18,27 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from batchnorm.ablation import BATCHNORM
 from batchnorm.measurements.probing import Loss, copied_buffers, forward, probing
+from batchnorm.probing import Probe
+from batchnorm.slots import BATCHNORM
+
+TEST_IMAGES, PRECISE_BATCHES = 2000, 20
+
+
+def score(probe: Probe, statistics: str, metric: str) -> torch.Tensor:
+    """Return `loss` or `acc` under `running`, `precise` or `batch` statistics, on fixed test images."""
+    found = probe.result(on_test_images)[statistics]
+    return found.loss if metric == "loss" else found.accuracy
+
+
+def on_test_images(probe: Probe) -> dict[str, Score]:
+    """Return the scores on fixed test images."""
+    size = probe.batches.batch_size
+    images, labels = probe.batches.first_test_images(TEST_IMAGES)
+    training = (images for images, _ in probe.batches.probe_images(PRECISE_BATCHES, size))
+    return statistics_gap(probe.net, images, labels, cross_entropy, training_images=training, batch_size=size)
 
 
 @dataclass(frozen=True)

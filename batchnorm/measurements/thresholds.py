@@ -15,6 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from batchnorm.measurements import Read
+
+
+def derived_threshold(read: Read) -> NDArray[np.float64]:
+    """Return the threshold over the snapshots, shape (T, C)."""
+    return threshold(read("gamma"), read("beta"))
+
+
+def derived_probability(read: Read) -> NDArray[np.float64]:
+    """Return P(off) over the snapshots, shape (T, C)."""
+    return probability_off(derived_threshold(read))
+
+
+def derived_share(read: Read, side: str, level: float) -> NDArray[np.float64]:
+    """Return the share of channels with P(off) `above` or `below` a level, shape (T,)."""
+    probabilities = derived_probability(read)
+    return share_above(probabilities, level) if side == "above" else share_below(probabilities, level)
+
 
 def threshold(gamma: NDArray[np.floating], beta: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return t = beta / |gamma|, elementwise, as shapes (T, C) come in.

@@ -3,8 +3,8 @@
 With w the weights before the update, w+ those after it, g the gradient of the training loss at w, c an output channel:
 
     weight_squared    ||w||^2                 gradient_squared  ||g||^2
-    inner             <w, g>                  updated_squared   ||w+||^2
-    change_squared    ||w+ - w||^2            change_inner      <w, w+ - w>
+    weight_gradient   <w, g>                  updated_squared   ||w+||^2
+    change_squared    ||w+ - w||^2            weight_change     <w, w+ - w>
     channel_inner     <w_c, g_c>, shape (C,)
     channel_eps       eps / (sigma_c^2 + eps) * gamma_c * dL/dgamma_c, shape (C,): what <w_c, g_c> is under BatchNorm
 
@@ -22,87 +22,43 @@ There is no host sync here. Cost: see docs/measurements.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
-from batchnorm.feeds import SlotModules
+from batchnorm.probing import SlotUpdate
 
-SUMS = ("weight_squared", "gradient_squared", "inner", "updated_squared", "change_squared", "change_inner")
+SUMS = ("weight_squared", "gradient_squared", "weight_gradient", "updated_squared", "change_squared", "weight_change")
 _WEIGHTS_AT_ONCE = 2**16
 """Weights that are widened to float64 at once on a CPU: they stay in its cache."""
 
 
-@dataclass(frozen=True)
-class StateBefore:
-    """What is kept of the state before an update, by slot.
-
-    Attributes:
-        weight: copies of the weights, for slots with a layer of their own.
-        channel_eps: see the module, for normalised ones of them whose gamma has a gradient.
-    """
-
-    weight: Mapping[str, torch.Tensor]
-    channel_eps: Mapping[str, torch.Tensor]
+def sum_of(update: SlotUpdate, place: int) -> torch.Tensor:
+    """Return one of the sums, by its place in `SUMS`: float64, shape (), on the device."""
+    return update.result(all_sums)[0][place]
 
 
-@dataclass(frozen=True)
-class UpdateSums:
-    """What one update did to one slot's weights: float64, on the device.
-
-    Attributes:
-        sums: in the order of `SUMS`, shape (6,).
-        channel_inner: shape (C,).
-        channel_eps: shape (C,); None where the slot is not normalised, its statistics are not tracked or its gamma is fixed.
-    """
-
-    sums: torch.Tensor
-    channel_inner: torch.Tensor
-    channel_eps: torch.Tensor | None
+def channel_inner(update: SlotUpdate) -> torch.Tensor:
+    """Return <w_c, g_c>, float64, shape (C,)."""
+    return update.result(all_sums)[1]
 
 
-@torch.no_grad()
-def before_forward(slots: Mapping[str, SlotModules]) -> dict[str, torch.Tensor]:
-    """Copy the running variances, shape (C,) each, before the forward pass of a step that is measured."""
-    norms = {slot: modules.norm for slot, modules in slots.items() if modules.layer is not None}
-    return {slot: norm.running_var.clone() for slot, norm in norms.items() if norm is not None and _tracks(norm)}  # type: ignore[operator]
+def channel_eps(update: SlotUpdate) -> torch.Tensor:
+    """Return eps / (sigma^2 + eps) * gamma * dL/dgamma per channel, float64, shape (C,); of a slot whose gamma is trained."""
+    norm, gamma, before = update.slot.norm, update.slot.gamma, update.running_var_before
+    assert norm is not None
+    assert gamma is not None
+    assert gamma.grad is not None
+    assert update.gamma_before is not None
+    assert before is not None
+    assert isinstance(norm.eps, float)
+    variance = batch_variance(norm, before, update.values)
+    share: torch.Tensor = norm.eps / (variance + norm.eps)
+    return share * update.gamma_before.double() * gamma.grad.double()
 
 
-@torch.no_grad()
-def before_update(
-    slots: Mapping[str, SlotModules], running_variances: Mapping[str, torch.Tensor], values: Mapping[str, int]
-) -> StateBefore:
-    """Copy the weights, and take what hangs on gamma, between the backward pass and the update.
-
-    Args:
-        slots: of the network.
-        running_variances: what `before_forward` returned.
-        values: how many values a channel has in the batch, by slot: images times `feeds.positions`.
-    """
-    weight = {slot: modules.layer.weight.detach().clone() for slot, modules in slots.items() if modules.layer is not None}
-    eps_terms = {}
-    for slot, running_variance in running_variances.items():
-        norm = slots[slot].norm
-        assert norm is not None
-        term = channel_eps(norm, batch_variance(norm, running_variance, values[slot]))
-        if term is not None:
-            eps_terms[slot] = term
-    return StateBefore(weight, eps_terms)
-
-
-@torch.no_grad()
-def after_update(slots: Mapping[str, SlotModules], before: StateBefore) -> dict[str, UpdateSums]:
-    """Take the sums after the update, while the gradients still are there; slots whose layer is not trained are absent."""
-    found = {}
-    for slot, weight in before.weight.items():
-        layer = slots[slot].layer
-        assert layer is not None
-        if layer.weight.grad is not None:
-            sums, channel_inner = update_sums(weight, layer.weight.grad, layer.weight.detach())
-            found[slot] = UpdateSums(sums, channel_inner, before.channel_eps.get(slot))
-    return found
+def all_sums(update: SlotUpdate) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `update_sums` finds at an update."""
+    return update_sums(update.weight_before, update.gradient, update.weight.detach())
 
 
 @torch.no_grad()
@@ -142,25 +98,6 @@ def batch_variance(norm: nn.Module, running_variance: torch.Tensor, values: int)
     assert isinstance(after, torch.Tensor)
     unbiased = (after.double() - (1 - momentum) * running_variance.double()) / momentum
     return unbiased.clamp_min(0) * ((values - 1) / values)
-
-
-@torch.no_grad()
-def channel_eps(norm: nn.Module, variance: torch.Tensor) -> torch.Tensor | None:
-    """Return eps / (sigma^2 + eps) * gamma * dL/dgamma per channel, float64; None where gamma has no gradient (fixed).
-
-    Args:
-        norm: a BatchNorm layer after the backward pass, before the update: gamma is the one that its gradient belongs to.
-        variance: the batch's, shape (C,).
-    """
-    gamma, eps = norm.weight, norm.eps
-    assert isinstance(eps, float)
-    if not isinstance(gamma, torch.Tensor) or gamma.grad is None:
-        return None
-    return eps / (variance + eps) * gamma.double() * gamma.grad.double()
-
-
-def _tracks(norm: nn.Module) -> bool:
-    return isinstance(getattr(norm, "running_var", None), torch.Tensor) and isinstance(getattr(norm, "momentum", None), float)
 
 
 def _square(values: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,9 @@
 names files and keeps a second process out.
 """
 
+from batchnorm.config import RunLength
 from batchnorm.store.directory import RunDirectory
-from batchnorm.store.layout import RunLength, SlotParts
+from batchnorm.store.layout import SlotParts
 from batchnorm.store.run import Run, Standing, stand
 from batchnorm.store.status import Status
 from batchnorm.store.writer import Mark, RunWriter

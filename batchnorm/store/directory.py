@@ -45,6 +45,15 @@ class RunDirectory:
         """The weights of a finished run."""
         return self.path / "final_model.pth"
 
+    def weights(self, epoch: int) -> Path:
+        """The weights at an epoch's end, where SAVE_EPOCHS keeps them."""
+        return self.path / "weights" / f"epoch_{epoch:04}.pth"
+
+    @property
+    def measured(self) -> Path:
+        """What was measured afterwards, from kept weights."""
+        return self.path / "measured.h5"
+
     @property
     def lock(self) -> Path:
         """Locked by the process that trains here; the lock of a dead process is free."""
@@ -83,7 +92,8 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what an earlier run left; the claim stays. The record goes last: without it there is no run."""
-        for file in (self.checkpoint, self.final_model, self.log, self.config, self.record):
+        kept = self.path.glob("weights/epoch_*.pth")
+        for file in (*kept, self.measured, self.checkpoint, self.final_model, self.log, self.config, self.record):
             file.unlink(missing_ok=True)
         for left_over in self.path.glob("*.new"):
             left_over.unlink()

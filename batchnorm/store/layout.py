@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from batchnorm.config import RunConfig
+from batchnorm.config import RunConfig, RunLength
 from batchnorm.modes import format_mask
-from batchnorm.quantities import AXES, QUANTITIES, Quantity
+from batchnorm.quantities import AXES, RECORDED, Quantity
 
 FORMAT_VERSION = 2
 """Version 1 has no `length`."""
@@ -34,15 +34,6 @@ class SlotParts:
 
 
 @dataclass(frozen=True)
-class RunLength:
-    """How long the whole run is; the last epoch is partial where MAX_STEPS ends it."""
-
-    steps: int
-    epochs: int
-    steps_per_epoch: int
-
-
-@dataclass(frozen=True)
 class Column:
     """One growing dataset: where it lies, and its rows' type and shape, () for plain numbers."""
 
@@ -51,7 +42,7 @@ class Column:
     row_shape: tuple[int, ...] = ()
 
 
-def columns(slots: Sequence[SlotParts], quantities: Iterable[Quantity] = QUANTITIES.values()) -> dict[str, dict[str, Column]]:
+def columns(slots: Sequence[SlotParts], quantities: Iterable[Quantity] = RECORDED) -> dict[str, dict[str, Column]]:
     """Return the datasets of each axis on which something is recorded, by axis and by `Quantity.key`."""
     found: dict[str, dict[str, Column]] = {}
     for quantity in quantities:

@@ -14,13 +14,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.config import RunConfig, canonical_fingerprint, differing_keys
+from batchnorm.config import RunConfig, RunLength, canonical_fingerprint, differing_keys
 from batchnorm.errors import ConfigError, RunError, nearest_first, one_line
 from batchnorm.modes import Mask, parse_mask, variant_name
-from batchnorm.quantities import QUANTITIES, Quantity, of_axis
+from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
 from batchnorm.store.hdf5 import damaged, open_for_reading, read_rows
-from batchnorm.store.layout import FORMAT_VERSION, STATUS, RunLength, index_datasets
+from batchnorm.store.layout import FORMAT_VERSION, STATUS, index_datasets
 from batchnorm.store.status import Status
 
 
@@ -108,14 +108,8 @@ class Run:
         """How long the whole run is. Records of format version 1 do not say; there it is found from what they hold."""
         if self._length is not None:
             return self._length
-        epochs, steps = self.config.num_epochs, self.epochs["step"]
-        if len(steps) < 2:
-            return RunLength(self.config.max_steps or 0, epochs, 0)
-        per_epoch = int(steps[1] - steps[0])
-        total = epochs * per_epoch
-        if self.config.max_steps is not None:
-            total = min(total, self.config.max_steps)
-        return RunLength(total, -(-total // per_epoch) if per_epoch else epochs, per_epoch)
+        steps = self.epochs["step"]
+        return self.config.length(int(steps[1] - steps[0]) if len(steps) > 1 else 0)
 
     @property
     def epochs(self) -> dict[str, NDArray[Any]]:
@@ -157,6 +151,8 @@ class Run:
             RunError: there is no such quantity, or this run has not recorded it.
         """
         quantity = _find_quantity(name)
+        if quantity.derive is not None:
+            return self._derived(quantity, slot)
         with self._open() as file:
             dataset = quantity.dataset_of(slot)
             if dataset not in file:
@@ -165,6 +161,19 @@ class Run:
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
             rows = _rows(file[quantity.axis])
             return read_rows(file[dataset], rows)
+
+    def _derived(self, quantity: Quantity, slot: str | None) -> NDArray[Any]:
+        """Return what follows from other quantities."""
+
+        def read(name: str) -> NDArray[Any]:
+            if name in AXES[quantity.axis].index:
+                return self.index(quantity.axis)[name]
+            return self.read(name, None if QUANTITIES[name].per == "run" else slot)
+
+        found: NDArray[Any] | None = quantity.derive(read) if quantity.derive else None
+        if found is None:
+            raise RunError(f"{self.directory}: has no {quantity.name.replace('_', ' ')} of {slot}: it never moves")
+        return found
 
     def gamma(self, slot: str) -> NDArray[np.float32]:
         """Return a slot's scale over the snapshots, shape (T, C).
@@ -201,8 +210,17 @@ class Run:
     def slots_with(self, name: str) -> tuple[str, ...]:
         """Return the slots that have a quantity in this run, as `gamma` or `bias`, in the network's order."""
         quantity = _find_quantity(name)
+        if quantity.derive is not None:
+            return tuple(slot for slot in self.layers if self._has(quantity, slot))
         with self._open() as file:
             return tuple(slot for slot in self.layers if quantity.dataset_of(slot) in file)
+
+    def _has(self, quantity: Quantity, slot: str) -> bool:
+        try:
+            self._derived(quantity, slot)
+        except RunError:
+            return False
+        return True
 
     def _axis(self, axis: str) -> dict[str, NDArray[Any]]:
         """Return the index of an axis and its quantities of the whole run, by the last part of their datasets' names."""

@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from batchnorm.config import RunConfig
+from batchnorm.config import RunConfig, RunLength
 from batchnorm.errors import RunError, one_line
-from batchnorm.quantities import QUANTITIES, Quantity
+from batchnorm.quantities import Quantity, chosen
 from batchnorm.store.hdf5 import damaged, new_file, open_for_reading, writing
-from batchnorm.store.layout import STATUS, Column, RunLength, SlotParts, attributes, columns
+from batchnorm.store.layout import STATUS, Column, SlotParts, attributes, columns
 from batchnorm.store.status import Status
 
 Mark = dict[str, list[int]]
@@ -52,7 +52,7 @@ class RunWriter:
         slots: Sequence[SlotParts],
         length: RunLength,
         versions: Mapping[str, Any],
-        quantities: Sequence[Quantity] = tuple(QUANTITIES.values()),
+        quantities: Sequence[Quantity] = chosen(()),
     ) -> RunWriter:
         """Start an empty record in place of what lies at `path`.
 
@@ -84,7 +84,7 @@ class RunWriter:
         slots: Sequence[SlotParts],
         length: RunLength,
         versions: Mapping[str, Any],
-        quantities: Sequence[Quantity] = tuple(QUANTITIES.values()),
+        quantities: Sequence[Quantity] = chosen(()),
     ) -> RunWriter:
         """Go on with a record from a mark; rows after it are dropped. The other arguments are those of `create`.
 
