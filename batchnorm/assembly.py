@@ -19,7 +19,7 @@ from batchnorm.config import RunConfig, RunLength
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, ImageSet, load_image_set
 from batchnorm.errors import ConfigError, nearest_first
-from batchnorm.feeds import positions, slot_modules
+from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import treatments
 from batchnorm.optim import build_optimizer, build_schedule
@@ -37,6 +37,7 @@ class Training:
         config: the run.
         net: the network with its treatments.
         slots: what stands in its slots.
+        feeds: what stands around them.
         optimizer, schedule: of its trained parameters.
         batches: its images.
         device: where it all lies.
@@ -48,6 +49,7 @@ class Training:
     config: RunConfig
     net: nn.Module
     slots: tuple[Slot, ...]
+    feeds: Mapping[str, Feed]
     optimizer: Optimizer
     schedule: LRScheduler
     batches: Batches
@@ -149,8 +151,9 @@ def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device
 
     if config.compile:
         loss = torch.compile(loss, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
-    slots = _slots_with_neighbours(net, find_problem(config.problem).slots, batches)
-    return Training(config, net, slots, optimizer, schedule, batches, device, loss, autocast)
+    names = find_problem(config.problem).slots
+    slots = _slots_with_neighbours(net, names, batches)
+    return Training(config, net, slots, find_feeds(net, names), optimizer, schedule, batches, device, loss, autocast)
 
 
 def _slots_with_neighbours(net: nn.Module, names: Sequence[str], batches: Batches) -> tuple[Slot, ...]:

@@ -17,11 +17,14 @@ from batchnorm.assembly import Training, assemble
 from batchnorm.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from batchnorm.config import RunConfig
 from batchnorm.errors import RunError, one_line
+from batchnorm.feeds import Feed
 from batchnorm.logs import log_to_file, logger, progress
 from batchnorm.machine import describe_versions, merge_versions
+from batchnorm.probing import weight_of
 from batchnorm.quantities import METRICS, SPLITS, chosen
 from batchnorm.recording import Diverged, Recorder
 from batchnorm.seeding import seed_default_generators
+from batchnorm.slots import Slot
 from batchnorm.stop import Interrupted, StopRequest, stop_on_signals
 from batchnorm.store import RunDirectory, RunWriter, SlotParts, Standing, Status, stand
 
@@ -191,7 +194,7 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
     """
     config = training.config
     versions = describe_versions(config, training.device, training.batches.memory_format)
-    slots = [SlotParts(slot.name, slot.channels, slot.parts) for slot in training.slots]
+    slots = [slot_parts(slot, training.feeds[slot.name]) for slot in training.slots]
     facts: dict[str, Any] = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length}
     facts["quantities"] = chosen(config.measurements)
     if standing.run is not None and directory.checkpoint.exists():
@@ -212,6 +215,12 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
         measure_every=config.measure_steps,
         images=config.batch_size,
     )
+
+
+def slot_parts(slot: Slot, feed: Feed) -> SlotParts:
+    """Return what the record says of a slot."""
+    weights = 0 if slot.layer is None else weight_of(slot).numel()
+    return SlotParts(slot.name, slot.channels, slot.parts, feed.layer, weights, feed.consumer, feed.homogeneous)
 
 
 def with_progress(training: Training, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from batchnorm.analysis import figures
+from batchnorm.analysis import figures, laws
 from batchnorm.analysis.runs import find_runs, problem_of
 from batchnorm.analysis.shell import Command, chosen_paths, is_chosen
 from batchnorm.errors import ExitCode, RunError, UserError
@@ -25,14 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("batchnorm.analysis").setLevel(logging.INFO)
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.run(parsed)
+        code = parsed.run(parsed)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.BAD_INPUT
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.FINISHED
+        return ExitCode.FINISHED
+    return code or ExitCode.FINISHED
 
 
 def _list_runs(given: argparse.Namespace) -> None:
@@ -75,6 +76,7 @@ _ABOUT_SUMMARY = "table of what each variant reached over its seeds"
 _TEXTS = (
     Command("runs", "list the runs with status and progress", "output", _list_runs, draws=False),
     Command("summary", _ABOUT_SUMMARY, "output --out table.tex", _summary, _SUMMARY, draws=False),
+    laws.COMMAND,
 )
 
 

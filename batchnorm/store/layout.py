@@ -14,7 +14,7 @@ from batchnorm.modes import format_mask
 from batchnorm.quantities import AXES, RECORDED, Quantity
 
 FORMAT_VERSION = 2
-"""Version 1 has no `length`."""
+"""Version 1 has no `length`, and nothing about what feeds what."""
 STATUS = "status"
 
 
@@ -26,11 +26,28 @@ class SlotParts:
         name: the slot.
         channels: how many there are.
         parts: what it has: of `gamma`, `beta`, `running_mean`, `running_var`, `bias`, ... (`Quantity.needs`).
+        layer: path of the weight layer that alone feeds it, if there is one.
+        weights: how many weights that layer has.
+        consumer: the slot, or the path of the weight layer outside of all slots, that alone takes what it gives, if any.
+        homogeneous: whether all that lies between it and its consumer is positively homogeneous.
     """
 
     name: str
     channels: int
     parts: frozenset[str]
+    layer: str | None = None
+    weights: int = 0
+    consumer: str | None = None
+    homogeneous: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the record holds it."""
+        return {**asdict(self), "parts": sorted(self.parts)}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> SlotParts:
+        """Take back what `to_dict` returned."""
+        return cls(**{**stored, "parts": frozenset(stored["parts"])})
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,7 @@ def attributes(
         "layers": np.array([slot.name.encode() for slot in slots], dtype="S"),
         "mask": np.bytes_(format_mask(config.mask).encode()),
         "length": text(asdict(length)),
+        "slots": text({"slots": [slot.to_dict() for slot in slots]}),
         "versions": text(versions),
     }
 

@@ -20,7 +20,7 @@ from batchnorm.modes import Mask, parse_mask, variant_name
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
 from batchnorm.store.hdf5 import damaged, open_for_reading, read_rows
-from batchnorm.store.layout import FORMAT_VERSION, STATUS, index_datasets
+from batchnorm.store.layout import FORMAT_VERSION, STATUS, SlotParts, index_datasets
 from batchnorm.store.status import Status
 
 
@@ -32,6 +32,11 @@ class Run:
 
     Args:
         path: a run directory, or its `run.h5`.
+
+    Attributes:
+        config, fingerprint, versions: what the run is, and what it ran on.
+        layers, mask: the slots' names, and where a norm stands.
+        slots: what each slot has and what stands around it; empty in a record of format version 1.
 
     Raises:
         RunError: there is no run, it is damaged, or a newer version of this package wrote it.
@@ -60,6 +65,8 @@ class Run:
             self.versions: dict[str, Any] = json.loads(file.attrs["versions"])
             self.layers = tuple(name.decode() for name in file.attrs["layers"])
             self.mask: Mask = parse_mask(file.attrs["mask"].decode(), self.layers)
+            stored = json.loads(file.attrs["slots"])["slots"] if "slots" in file.attrs else []
+            self.slots = tuple(SlotParts.from_dict(slot) for slot in stored)
             self._length = RunLength(**json.loads(file.attrs["length"])) if "length" in file.attrs else None
 
     def __repr__(self) -> str:
