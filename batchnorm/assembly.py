@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from batchnorm.config import RunConfig, RunLength
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, ImageSet, load_image_set
-from batchnorm.errors import ConfigError, nearest_first
+from batchnorm.errors import ConfigError, RunError, nearest_first, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import treatments
@@ -87,9 +88,9 @@ class Training:
         served = self.batches.training(epoch, skip=self.step - (epoch - 1) * self.length.steps_per_epoch) if left else iter(())
         return (batch for _, batch in zip(range(left), served, strict=False))
 
-    def probe(self) -> Probe:
-        """Return what measurements at this moment may look at."""
-        return Probe(self.net, self.slots, self.batches, lr=self.lr)
+    def probe(self, *, lr: float | None = None) -> Probe:
+        """Return what measurements at this moment may look at; `lr` stands in for the rate of the next update."""
+        return Probe(self.net, self.slots, self.batches, lr=self.lr if lr is None else lr)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides how the training goes on; random numbers are functions of seed, stream and step."""
@@ -182,6 +183,20 @@ def build_network(config: RunConfig) -> nn.Module:
         fill_biases_(net, float(config.bias_init))
     treat_(net, treatments(config.mask, config.ablation))
     return net
+
+
+def load_network(config: RunConfig, weights: Path) -> nn.Module:
+    """Build a run's network with weights that it has kept, on the CPU, in evaluation mode.
+
+    Raises:
+        RunError: they cannot be read, or are not of this network.
+    """
+    net = build_network(config)
+    try:
+        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise RunError(f"{weights}: cannot be read ({one_line(error)[:120]})") from None
+    return net.eval()
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

@@ -168,7 +168,8 @@ class RunConfig:
     measure: str = _key(
         "measurements: basic | full | none | names with commas; `--help` lists them",
         anything("basic, full, none, or measurements with commas"),
-        default="basic",
+        default="none",
+        shown="basic",
     )
     measure_every: int = _key("epochs between two probes", whole_from(1), default=1)
     measure_steps: int = _key("updates between two measurements of weights", whole_from(1), default=25)
@@ -225,7 +226,7 @@ class RunConfig:
     @property
     def measurements(self) -> tuple[str, ...]:
         """The measurements that the run makes, by name."""
-        return tuple(self.measure.split(",")) if self.measure else ()
+        return () if self.measure == "none" else tuple(self.measure.split(","))
 
     def keeps_weights_of(self, epoch: int) -> bool:
         """Say whether the weights at an epoch's end are kept."""
@@ -348,6 +349,8 @@ def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[
     path = Path(typed.tuning_conf)
     tuned = tuned_values(read_tuning(path), path=path, problem=problem_name(typed.problem), optimizer=typed.optimizer)
     _fill_(typed, tuned, overrides)
+    if "measure" not in overrides:
+        typed.measure = "basic"
     config = _checked(cast(RunConfig, OmegaConf.to_object(typed)))
     named = str(overrides.get("named_keys", "auto"))
     return replace(config, named_keys=",".join(_unusual(config, tuned) if named == "auto" else _deciding_names(named)))
@@ -505,7 +508,7 @@ def _checked(config: RunConfig) -> RunConfig:
         position=format_mask(mask),
         ablation=mode,
         lr=float(config.lr),
-        measure=",".join(_measurements(config.measure)),
+        measure=",".join(_measurements(config.measure)) or "none",
         save_epochs=_epochs(config.save_epochs),
         overwrite=config.overwrite and not _is_requeued(),
     )
@@ -513,11 +516,11 @@ def _checked(config: RunConfig) -> RunConfig:
 
 def _measurements(text: str) -> tuple[str, ...]:
     """Read MEASURE; measurements stand in the order in which they are declared."""
-    sets: dict[str, tuple[str, ...]] = {"basic": BASIC, "full": FULL, "none": (), "": ()}
+    sets: dict[str, tuple[str, ...]] = {"basic": BASIC, "full": FULL, "none": ()}
     names: set[str] = set()
     for name in (part.strip().lower() for part in text.split(",")):
         if name not in sets and name not in MEASUREMENTS:
-            raise ConfigError(f"MEASURE={text}: no such measurement; {nearest_first(name, [*list(sets)[:3], *MEASUREMENTS])}")
+            raise ConfigError(f"MEASURE={text}: no such measurement; {nearest_first(name, [*sets, *MEASUREMENTS])}")
         names |= {*sets.get(name, (name,))}
     return tuple(name for name in MEASUREMENTS if name in names)
 

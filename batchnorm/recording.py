@@ -107,10 +107,7 @@ class Recorder:
     def probe(self, epoch: int, step: int, probe: Probe) -> None:
         """Measure the network beside the evaluation."""
         if self._probes:
-            slots = self._slots
-            values = [part.read(probe, slots[part.slot]) if part.slot else part.read(probe) for part in self._probes]
-            rows = {"epoch": [epoch], "step": [step]}
-            self._writer.append("probes", rows | _split(_fetch(values)[None], self._probes))
+            self._writer.append("probes", {"epoch": [epoch], "step": [step]} | _probe(self._probes, probe))
 
     def epoch(self, epoch: int, step: int, lr: float, metrics: Mapping[str, float], *, evaluated: bool = True) -> None:
         """Record an epoch's metrics and times, and what stands at its end; the metrics are NaN where it was not evaluated.
@@ -226,6 +223,17 @@ def _parts(quantities: Sequence[Quantity], slots: Sequence[Slot]) -> list[_Part]
                 shape = (slot.channels,) if quantity.per == "channel" else ()
                 parts.append(_Part(quantity.key(slot.name), quantity.read, slot.name, shape))
     return parts
+
+
+def probe_values(quantities: Sequence[Quantity], probe: Probe) -> dict[str, np.ndarray]:
+    """Measure a network, and return one row for each of the quantities and slots, by `Quantity.key`."""
+    return _probe(_parts(of_axis("probes", quantities), probe.slots), probe)
+
+
+def _probe(parts: Sequence[_Part], probe: Probe) -> dict[str, np.ndarray]:
+    slots = {slot.name: slot for slot in probe.slots}
+    values = [part.read(probe, slots[part.slot]) if part.slot else part.read(probe) for part in parts]
+    return _split(_fetch(values)[None], parts)
 
 
 def _fetch(values: Sequence[torch.Tensor]) -> np.ndarray:

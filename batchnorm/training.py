@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -192,12 +192,15 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
     Raises:
         RunError: the checkpoint or the record is damaged.
     """
+    resumes = standing.run is not None and directory.checkpoint.exists()
+    if standing.run is not None and resumes:
+        training.config = keep_what_it_began_with(training.config, standing.run.config)
     config = training.config
     versions = describe_versions(config, training.device, training.batches.memory_format)
     slots = [slot_parts(slot, training.feeds[slot.name]) for slot in training.slots]
     facts: dict[str, Any] = {"fingerprint": training.fingerprint, "slots": slots, "length": training.length}
     facts["quantities"] = chosen(config.measurements)
-    if standing.run is not None and directory.checkpoint.exists():
+    if standing.run is not None and resumes:
         mark = load_checkpoint(directory.checkpoint, fingerprint=training.fingerprint, load=training.load_state_dict)
         versions = merge_versions(standing.run.versions, versions)
         writer = RunWriter.resume(directory.record, config, mark, versions=versions, **facts)
@@ -215,6 +218,16 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
         measure_every=config.measure_steps,
         images=config.batch_size,
     )
+
+
+def keep_what_it_began_with(config: RunConfig, began: RunConfig) -> RunConfig:
+    """Return a resumed run's configuration: what it measures and keeps stays as it was, and a message says so."""
+    names = ("measure", "measure_every", "measure_steps", "evaluate_every", "save_epochs")
+    kept = {name: getattr(began, name) for name in names if getattr(began, name) != getattr(config, name)}
+    if kept:
+        said = ", ".join(f"{name.upper()}={value}" for name, value in kept.items())
+        logger.info("resumed with %s, as it began", said)
+    return replace(config, **kept)
 
 
 def slot_parts(slot: Slot, feed: Feed) -> SlotParts:
@@ -235,6 +248,8 @@ def with_progress(training: Training, epoch: int) -> Iterator[tuple[torch.Tensor
 def log_epoch(training: Training, epoch: int, metrics: Mapping[str, float], *, seconds: float) -> None:
     """Tell how an epoch went."""
     parts = [f"{split} {metrics[f'{split}_loss']:.4f} {metrics[f'{split}_acc']:6.2%}" for split in SPLITS]
+    if not training.is_due(epoch, every=training.config.evaluate_every):
+        parts = ["not evaluated"]
     logger.info("epoch %d/%d  %s  %.1f s", epoch, training.length.epochs, "  ".join(parts), seconds)
 
 

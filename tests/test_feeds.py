@@ -4,10 +4,10 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from batchnorm.ablation import find_slots, insert_batchnorm_
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.ablation import find_slots, insert_batchnorm_
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.problems import find_problem
 from tests.test_ablation import Functional

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from batchnorm.analysis import figures, laws
+from batchnorm.analysis import figures, laws, measure
 from batchnorm.analysis.runs import find_runs, problem_of
 from batchnorm.analysis.shell import Command, chosen_paths, is_chosen
 from batchnorm.errors import ExitCode, RunError, UserError
@@ -77,6 +77,7 @@ _TEXTS = (
     Command("runs", "list the runs with status and progress", "output", _list_runs, draws=False),
     Command("summary", _ABOUT_SUMMARY, "output --out table.tex", _summary, _SUMMARY, draws=False),
     laws.COMMAND,
+    measure.COMMAND,
 )
 
 

@@ -41,7 +41,13 @@ def check(run: Run) -> list[Finding]:
     Raises:
         RunError: the record cannot be read.
     """
-    found = [Finding(run, "record", laws.record_adds_up(_record(run)))]
+    changed = run.changed_datasets()
+    standing = laws.Standing.BROKEN if changed else laws.Standing.KEPT
+    where = f"not what was written: {', '.join(changed)}" if changed else ""
+    found = [
+        Finding(run, "record", laws.record_adds_up(_record(run))),
+        Finding(run, "bytes", Verdict(5, standing, len(changed), where)),
+    ]
     last = None if run.ended != Status.DIVERGED else -1  # of a run that diverged, the last rows may be anything
     for slot, treatment in zip(run.layers, treatments(run.mask, run.config.ablation), strict=True):
         found += _of_parameters(run, slot, {"gamma": treatment.gamma, "beta": treatment.beta})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -20,8 +21,11 @@ from batchnorm.modes import Mask, parse_mask, variant_name
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
 from batchnorm.store.hdf5 import damaged, open_for_reading, read_rows
-from batchnorm.store.layout import FORMAT_VERSION, STATUS, SlotParts, index_datasets
+from batchnorm.store.layout import FORMAT_VERSION, MARKS, STATUS, SlotParts, index_datasets
 from batchnorm.store.status import Status
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Run:
@@ -103,6 +107,15 @@ class Run:
         deciding = {**self.config.deciding_keys(), **self.fingerprint}
         return {key: value for key, value in deciding.items() if key not in ("RANDOM_SEED", "POSITION", "ABLATION")}
 
+    def changed_datasets(self) -> list[str]:
+        """Name the datasets of a record that has ended whose rows are not those that were written; version 1 cannot tell."""
+        with self._open() as file:
+            if MARKS not in file or not Status.recorded(int(file[STATUS][()])):
+                return []
+            names = json.loads(file.attrs["datasets"])["names"]
+            marks = dict(zip(names, file[MARKS][()].tolist(), strict=True))
+            return [name for name, (rows, crc) in marks.items() if _crc(file[name]) != (rows, crc)]
+
     @property
     def last_epoch(self) -> int:
         """The last epoch that is recorded: 0 stands before training, -1 says that there is none yet."""
@@ -136,8 +149,19 @@ class Run:
         """Steps of the snapshots, shape (T,): each stands before the update of its step, the last of a whole run after it."""
         return self.index("snapshots")["step"]
 
-    def index(self, axis: str) -> dict[str, NDArray[np.int64]]:
-        """Return when the rows of an axis were recorded: its `step`, and its `epoch` where it has one, each of shape (T,)."""
+    def index(self, name: str) -> dict[str, NDArray[np.int64]]:
+        """Return when rows were recorded: their `step`, and their `epoch` where they have one, each of shape (T,).
+
+        Args:
+            name: an axis, or a quantity: what was measured afterwards has rows of its own.
+        """
+        axis = name
+        if name not in AXES:
+            quantity = _find_quantity(name)
+            axis = quantity.axis
+            columns = {each: self._measured_afterwards(quantity, f"{axis}/{each}") for each in AXES[axis].index}
+            if all(values is not None for values in columns.values()):
+                return {each: values for each, values in columns.items() if values is not None}
         with self._open() as file:
             if axis not in file:
                 return {name.rpartition("/")[2]: np.empty(0, np.int64) for name in index_datasets(axis)}
@@ -160,14 +184,28 @@ class Run:
         quantity = _find_quantity(name)
         if quantity.derive is not None:
             return self._derived(quantity, slot)
+        dataset = quantity.dataset_of(slot)
+        if (afterwards := self._measured_afterwards(quantity, dataset)) is not None:
+            return afterwards
         with self._open() as file:
-            dataset = quantity.dataset_of(slot)
             if dataset not in file:
                 there = ", ".join(other for other in self.layers if quantity.dataset_of(other) in file) or "no slot"
                 whose = f" of {slot}; {there} has one" if slot is not None else ""
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
             rows = _rows(file[quantity.axis])
             return read_rows(file[dataset], rows)
+
+    def _measured_afterwards(self, quantity: Quantity, dataset: str) -> NDArray[Any] | None:
+        """Return what was measured afterwards; None where nothing was, or where the run itself recorded it."""
+        measured = RunDirectory(self.directory).measured
+        if quantity.axis != "probes" or not measured.exists():
+            return None
+        with self._open() as file:
+            if quantity.axis in file and any(quantity.dataset_of(slot) in file for slot in self.layers):
+                return None
+        with open_for_reading(measured) as file:
+            found = f"{quantity.measurement}/{dataset}"
+            return np.asarray(file[found][()]) if found in file else None
 
     def _derived(self, quantity: Quantity, slot: str | None) -> NDArray[Any]:
         """Return what follows from other quantities."""
@@ -214,13 +252,40 @@ class Run:
         """Return a slot's running variance per epoch, shape (E, C)."""
         return self.read("running_var", slot)
 
+    def kept_epochs(self) -> dict[int, Path]:
+        """Return the epochs at whose ends weights were kept (SAVE_EPOCHS), and where; a finished run's last one too."""
+        directory = RunDirectory(self.directory)
+        found = {int(path.stem.removeprefix("epoch_")): path for path in sorted(self.directory.glob("weights/epoch_*.pth"))}
+        if directory.final_model.exists():
+            found[self.length.epochs] = directory.final_model
+        return found
+
+    def network(self, epoch: int | None = None) -> nn.Module:
+        """Return the run's network as it was at an epoch's end, the last one by default: on the CPU, in evaluation mode.
+
+        Raises:
+            UserError: no weights were kept there, or the network cannot be built.
+        """
+        from batchnorm.assembly import load_network
+
+        kept = self.kept_epochs()
+        chosen = max(kept, default=-1) if epoch is None else epoch
+        if chosen not in kept:
+            there = ", ".join(map(str, kept)) or "none"
+            raise RunError(f"{self.directory}: kept no weights of epoch {epoch}; kept: {there} (SAVE_EPOCHS)")
+        return load_network(self.config, kept[chosen])
+
     def slots_with(self, name: str) -> tuple[str, ...]:
         """Return the slots that have a quantity in this run, as `gamma` or `bias`, in the network's order."""
         quantity = _find_quantity(name)
         if quantity.derive is not None:
             return tuple(slot for slot in self.layers if self._has(quantity, slot))
         with self._open() as file:
-            return tuple(slot for slot in self.layers if quantity.dataset_of(slot) in file)
+            found = tuple(slot for slot in self.layers if quantity.dataset_of(slot) in file)
+        if found or quantity.per == "run":
+            return found
+        there = {slot: self._measured_afterwards(quantity, quantity.dataset_of(slot)) for slot in self.layers}
+        return tuple(slot for slot, values in there.items() if values is not None)
 
     def _has(self, quantity: Quantity, slot: str) -> bool:
         try:
@@ -235,6 +300,11 @@ class Run:
         with self._open() as file:
             rows = _rows(file[axis])
             return {name.rpartition("/")[2]: read_rows(file[name], rows) for name in names if name in file}
+
+
+def _crc(dataset: h5py.Dataset) -> tuple[int, int]:
+    """Return the rows of a dataset and the CRC-32 of their bytes, as its writer counts them."""
+    return len(dataset), zlib.crc32(np.ascontiguousarray(read_rows(dataset, len(dataset))).data)
 
 
 def _find_quantity(name: str) -> Quantity:

@@ -15,7 +15,7 @@ from batchnorm.config import RunConfig, RunLength
 from batchnorm.errors import RunError, one_line
 from batchnorm.quantities import Quantity, chosen
 from batchnorm.store.hdf5 import damaged, new_file, open_for_reading, writing
-from batchnorm.store.layout import STATUS, Column, SlotParts, attributes, columns
+from batchnorm.store.layout import MARKS, STATUS, Column, SlotParts, attributes, columns
 from batchnorm.store.status import Status
 
 Mark = dict[str, list[int]]
@@ -68,7 +68,9 @@ class RunWriter:
         axes = columns(slots, quantities)
         temporary = path.with_suffix(".h5.new")
         with new_file(temporary) as file:
-            facts = attributes(config, fingerprint=fingerprint, slots=slots, length=length, versions=versions)
+            facts = attributes(
+                config, fingerprint=fingerprint, slots=slots, length=length, versions=versions, datasets=_datasets(axes)
+            )
             _make_datasets(file, axes, facts)
         temporary.replace(path)
         return cls._open(path, {name: [0, 0] for name in _datasets(axes)}, quantities=quantities, slots=slots)
@@ -97,7 +99,9 @@ class RunWriter:
         axes = columns(slots, kept)
         if unknown := sorted(mark.keys() - set(_datasets(axes))):
             raise RunError(f"{path}: records what this version does not know ({', '.join(unknown)}); update the package")
-        facts = attributes(config, fingerprint=fingerprint, slots=slots, length=length, versions=versions)
+        facts = attributes(
+            config, fingerprint=fingerprint, slots=slots, length=length, versions=versions, datasets=_datasets(axes)
+        )
         temporary = path.with_suffix(".h5.new")
         try:
             with open_for_reading(path) as old, new_file(temporary) as new:
@@ -157,6 +161,7 @@ class RunWriter:
     def flush(self) -> Mark:
         """Bring all rows to the disk and return the mark that stands after them."""
         with writing(self._file):
+            self._write_marks()
             self._file.flush()
         with self._path.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -165,8 +170,12 @@ class RunWriter:
     def finish(self, status: Status) -> None:
         """Write how the run ended, and close."""
         with writing(self._file):
+            self._write_marks()
             self._file[STATUS][()] = status.stored
         self.close()
+
+    def _write_marks(self) -> None:
+        self._file[MARKS][...] = [self._mark[name] for name in _datasets(self.axes)]
 
     def close(self) -> None:
         """Flush and close; the record can be read and resumed."""
@@ -190,6 +199,7 @@ def _make_datasets(file: h5py.File, axes: Mapping[str, Mapping[str, Column]], fa
     for name, value in facts.items():
         file.attrs[name] = value
     file.create_dataset(STATUS, data=np.int8(Status.RUNNING.stored))
+    file.create_dataset(MARKS, data=np.zeros((len(_datasets(axes)), 2), np.int64))
     for axis in axes.values():
         for column in axis.values():
             shape = column.row_shape

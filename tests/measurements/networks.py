@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from batchnorm.ablation import find_slots, insert_batchnorm_
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.ablation import find_slots, insert_batchnorm_
 from batchnorm.feeds import SlotModules, slot_modules
 
 SLOTS = ("0", "4")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from batchnorm.ablation import insert_batchnorm_
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.ablation import insert_batchnorm_
 from batchnorm.feeds import positions, slot_modules
 from batchnorm.measurements.contribution import contribution
 from batchnorm.measurements.weights import after_update, before_forward, before_update

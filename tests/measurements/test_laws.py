@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from batchnorm.ablation import insert_batchnorm_
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.ablation import insert_batchnorm_
 from batchnorm.feeds import positions, slot_modules
 from batchnorm.measurements.laws import (
     Facts,

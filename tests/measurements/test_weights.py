@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from batchnorm.ablation import apply_mode_, find_slots, insert_batchnorm_
+from batchnorm.masks import Ablation
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.ablation import apply_mode_, find_slots, insert_batchnorm_
 from batchnorm.feeds import SlotModules, positions, slot_modules
-from batchnorm.masks import Ablation
 from batchnorm.measurements import geometry
 from batchnorm.measurements.weights import SUMS, UpdateSums, after_update, batch_variance, before_forward, before_update
 from tests.test_feeds import chain

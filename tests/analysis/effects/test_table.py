@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from batchnorm.masks import Ablation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
@@ -15,7 +16,6 @@ from statsmodels.stats.multitest import multipletests
 from batchnorm.analysis.effects import effects, readable
 from batchnorm.analysis.effects.contrasts import GAMMA_BETA
 from batchnorm.errors import UserError
-from batchnorm.masks import Ablation
 from tests.analysis.effects.designs import (
     ALL_MASKS,
     INTERACTION,

@@ -1,0 +1,36 @@
+"""The command that measures runs afterwards, from the weights that they kept: the one of the analysis that loads torch."""
+
+from __future__ import annotations
+
+import argparse
+
+from batchnorm.analysis.shell import Command, chosen_paths
+from batchnorm.errors import RunError, nearest_first
+from batchnorm.quantities import RECORDED
+from batchnorm.store import Run
+
+PROBES = tuple(dict.fromkeys(quantity.measurement for quantity in RECORDED if quantity.axis == "probes"))
+"""What can be measured afterwards."""
+
+
+def _run(given: argparse.Namespace) -> None:
+    for name in given.what:
+        if name not in PROBES:
+            raise RunError(f"--what {name}: no such measurement; {nearest_first(name, PROBES)}")
+    from batchnorm.measuring import measure
+
+    for path in chosen_paths(given):
+        print(measure(Run(path), given.what, given.epoch), flush=True)
+
+
+COMMAND = Command(
+    "measure",
+    "measure networks afterwards, from the weights that SAVE_EPOCHS kept and the final ones",
+    "output --mask all --what statistics_gap sharpness",
+    _run,
+    {
+        "--what": {"nargs": "+", "required": True, "metavar": "NAME", "help": ", ".join(PROBES)},
+        "--epoch": {"nargs": "+", "type": int, "metavar": "N", "help": "at the ends of these epochs (default: all kept)"},
+    },
+    draws=False,
+)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchnorm.analysis.__main__ import main
+from batchnorm.config import RunConfig
+from batchnorm.errors import RunError
+from batchnorm.measuring import measure
+from batchnorm.quantities import QUANTITIES
+from batchnorm.store import Run
+from batchnorm.training import train
+
+Configure = Callable[..., RunConfig]
+WHAT = ["statistics_gap", "representations", "landscape"]
+
+
+def test_what_is_measured_afterwards_is_what_the_run_would_have_recorded(configure: Configure) -> None:
+    during = configure(position="011", measure="full", output_dir=f"{configure().output_dir}/during")
+    after = configure(position="011", measure="none", save_epochs="all", output_dir=f"{configure().output_dir}/after")
+    for config in (during, after):
+        train(config)
+    one, other = Run(during.directory), Run(after.directory)
+    with pytest.raises(RunError, match="has no loss variation"):
+        other.read("loss_variation")
+    measure(other, WHAT)
+    compared = 0
+    for name, quantity in QUANTITIES.items():
+        if quantity.measurement in WHAT and quantity.per == "run":
+            assert np.array_equal(one.read(name), other.read(name), equal_nan=True), name
+            assert one.index(name)["step"].tolist() == other.index(name)["step"].tolist() == [0, 11, 22]
+            compared += 1
+        elif quantity.measurement in WHAT:
+            assert one.slots_with(name) == other.slots_with(name) == one.layers
+            for slot in one.layers:
+                assert np.array_equal(one.read(name, slot), other.read(name, slot), equal_nan=True), (name, slot)
+                compared += 1
+    assert compared == 6 + 3 + 6 * 3
+
+
+def test_measuring_again_replaces_a_measurement_and_keeps_the_others(configure: Configure) -> None:
+    config = configure(position="011", measure="none", save_epochs="1")
+    train(config)
+    run = Run(config.directory)
+    measure(run, ["landscape"])
+    measure(run, ["statistics_gap"], epochs=[2])
+    assert run.index("loss_variation")["epoch"].tolist() == [1, 2]
+    assert run.index("probe_acc_running")["epoch"].tolist() == [2]
+    measure(run, ["landscape"], epochs=[1])
+    assert run.read("loss_variation").shape == (1,)
+    assert run.read("probe_acc_running").shape == (1,)
+    assert run.changed_datasets() == []
+
+
+def test_what_cannot_be_measured_is_one_line(
+    configure: Configure, fashion_mnist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(problem="fmnist_mlp_bn", measure="none", max_steps=3)
+    train(config)
+    arguments = ["measure", str(config.directory), "--what"]
+    assert main([*arguments, "landscpe"]) == 2
+    assert "--what landscpe: no such measurement; did you mean landscape?" in capsys.readouterr().err
+    assert main([*arguments, "landscape", "--epoch", "5"]) == 2
+    assert "kept no weights of epoch 5; kept: 1 (SAVE_EPOCHS)" in capsys.readouterr().err
+    elsewhere = RunConfig.from_dict({**config.to_dict(), "OBS_DATASETS": str(fashion_mnist)})
+    run = Run(config.directory)
+    run.config = elsewhere
+    with pytest.raises(RunError, match="was trained on other images"):
+        measure(run, ["landscape"])
