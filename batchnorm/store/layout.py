@@ -17,7 +17,7 @@ FORMAT_VERSION = 2
 """Version 1 has no `length`, and nothing about what feeds what."""
 STATUS = "status"
 MARKS = "marks"
-"""Of each dataset, in the order of the attribute `datasets`, the rows and the CRC-32 of their bytes at the last flush."""
+"""Group of one small dataset for each that grows: its rows and the CRC-32 of their bytes at the last flush."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,6 @@ def attributes(
     slots: Sequence[SlotParts],
     length: RunLength,
     versions: Mapping[str, Any],
-    datasets: Sequence[str],
 ) -> dict[str, Any]:
     """Return the attributes of a record's file."""
     return {
@@ -101,7 +100,6 @@ def attributes(
         "length": text(asdict(length)),
         "slots": text({"slots": [slot.to_dict() for slot in slots]}),
         "versions": text(versions),
-        "datasets": text({"names": datasets}),
     }
 
 

@@ -112,9 +112,11 @@ class Run:
         with self._open() as file:
             if MARKS not in file or not Status.recorded(int(file[STATUS][()])):
                 return []
-            names = json.loads(file.attrs["datasets"])["names"]
-            marks = dict(zip(names, file[MARKS][()].tolist(), strict=True))
-            return [name for name, (rows, crc) in marks.items() if _crc(file[name]) != (rows, crc)]
+            marks: dict[str, list[int]] = {}
+            file[MARKS].visititems(
+                lambda name, item: marks.update({name: item[()].tolist()}) if isinstance(item, h5py.Dataset) else None
+            )
+            return [name for name, mark in marks.items() if _mark(file[name]) != mark]
 
     @property
     def last_epoch(self) -> int:
@@ -302,9 +304,9 @@ class Run:
             return {name.rpartition("/")[2]: read_rows(file[name], rows) for name in names if name in file}
 
 
-def _crc(dataset: h5py.Dataset) -> tuple[int, int]:
+def _mark(dataset: h5py.Dataset) -> list[int]:
     """Return the rows of a dataset and the CRC-32 of their bytes, as its writer counts them."""
-    return len(dataset), zlib.crc32(np.ascontiguousarray(read_rows(dataset, len(dataset))).data)
+    return [len(dataset), zlib.crc32(np.ascontiguousarray(read_rows(dataset, len(dataset))).data)]
 
 
 def _find_quantity(name: str) -> Quantity:

@@ -68,9 +68,7 @@ class RunWriter:
         axes = columns(slots, quantities)
         temporary = path.with_suffix(".h5.new")
         with new_file(temporary) as file:
-            facts = attributes(
-                config, fingerprint=fingerprint, slots=slots, length=length, versions=versions, datasets=_datasets(axes)
-            )
+            facts = attributes(config, fingerprint=fingerprint, slots=slots, length=length, versions=versions)
             _make_datasets(file, axes, facts)
         temporary.replace(path)
         return cls._open(path, {name: [0, 0] for name in _datasets(axes)}, quantities=quantities, slots=slots)
@@ -99,9 +97,7 @@ class RunWriter:
         axes = columns(slots, kept)
         if unknown := sorted(mark.keys() - set(_datasets(axes))):
             raise RunError(f"{path}: records what this version does not know ({', '.join(unknown)}); update the package")
-        facts = attributes(
-            config, fingerprint=fingerprint, slots=slots, length=length, versions=versions, datasets=_datasets(axes)
-        )
+        facts = attributes(config, fingerprint=fingerprint, slots=slots, length=length, versions=versions)
         temporary = path.with_suffix(".h5.new")
         try:
             with open_for_reading(path) as old, new_file(temporary) as new:
@@ -175,7 +171,8 @@ class RunWriter:
         self.close()
 
     def _write_marks(self) -> None:
-        self._file[MARKS][...] = [self._mark[name] for name in _datasets(self.axes)]
+        for name, state in self._mark.items():
+            self._file[f"{MARKS}/{name}"][...] = state
 
     def close(self) -> None:
         """Flush and close; the record can be read and resumed."""
@@ -199,10 +196,10 @@ def _make_datasets(file: h5py.File, axes: Mapping[str, Mapping[str, Column]], fa
     for name, value in facts.items():
         file.attrs[name] = value
     file.create_dataset(STATUS, data=np.int8(Status.RUNNING.stored))
-    file.create_dataset(MARKS, data=np.zeros((len(_datasets(axes)), 2), np.int64))
     for axis in axes.values():
         for column in axis.values():
             shape = column.row_shape
+            file.create_dataset(f"{MARKS}/{column.dataset}", data=np.zeros(2, np.int64))
             file.create_dataset(
                 column.dataset, (0, *shape), column.dtype, chunks=(_CHUNK_ROWS, *shape), maxshape=(None, *shape)
             )

@@ -12,11 +12,13 @@ from tests.recorded import record_run
 def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
     config = record_run(tmp_path, problem="digits_2c2d_bn", position="010", epochs=2)
     with h5py.File(config.directory / "run.h5", "r") as file:
-        assert set(file.attrs) == {"format_version", "config", "fingerprint", "layers", "mask", "length", "versions"}
+        assert set(file.attrs) == {"format_version", "config", "fingerprint", "layers", "mask", "length", "slots", "versions"}
         assert json.loads(file.attrs["config"])["POSITION"] == "0,1,0"
         assert file.attrs["layers"].tolist() == [b"conv1", b"conv2", b"dense1"]
         names: dict[str, h5py.Dataset] = {}
         file.visititems(lambda name, item: names.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        marks = {name.removeprefix("marks/"): names.pop(name) for name in list(names) if name.startswith("marks/")}
+        assert set(marks) == set(names) - {"status"}
         metrics = {f"epochs/{split}_{metric}" for split in ("train", "valid", "test") for metric in ("loss", "acc")}
         assert set(names) == metrics | {
             "status", "epochs/epoch", "epochs/step", "epochs/lr", "epochs/train_seconds", "epochs/eval_seconds",
