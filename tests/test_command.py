@@ -44,12 +44,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_the_same_command_again_says_finished_at_once(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
-    arguments = arguments_of(configure(max_steps=2))
+    config = configure(max_steps=2)
+    arguments = arguments_of(config)
     code, text = command.run(arguments, tmp_path / "first.txt")
     assert (code, "finished" in text) == (0, True)
     again = [sys.executable, "-X", "importtime", "run_trainingLoop.py", *arguments, f"OBS_DATASETS={tmp_path}/nowhere"]
     done = subprocess.run(again, capture_output=True, text=True, check=True)
-    assert done.stdout == f"finished already: {configure().directory} (OVERWRITE=true starts it afresh)\n"
+    assert done.stdout == f"finished already: {config.directory} (OVERWRITE=true starts it afresh)\n"
     assert " torch\n" not in done.stderr
 
 
@@ -62,7 +63,7 @@ def test_divergence_is_exit_code_3_now_and_again(configure: Callable[..., RunCon
 
 
 def test_a_finished_run_with_other_keys_is_refused_without_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = record_run(tmp_path, problem="digits_2c2d_bn", batch_size=32)
+    config = record_run(tmp_path, problem="digits_2c2d_bn", batch_size=32, named_keys="")
     assert main([*arguments_of(config), "BATCH_SIZE=16"]) == 2
     assert "holds another run: BATCH_SIZE (32 there, 16 here); OVERWRITE=true" in capsys.readouterr().err
 

@@ -87,7 +87,7 @@ def is_held(path: Path) -> bool | None:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
-    except OSError:
+    except (OSError, ValueError):
         return None
     signed_by = {"content"}
     try:
