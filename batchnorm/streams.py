@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from batchnorm.errors import reason_of
+
 _GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ESTALE)
 """Nobody will read it any more; what else fails, as a full disk, may pass."""
 
@@ -43,8 +45,10 @@ class LastingStream:
         except UnicodeEncodeError:
             encoding = self._stream.encoding
             return self.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except (OSError, ValueError) as error:
+        except OSError as error:
             self._lost(error)
+            return len(text)
+        except ValueError:  # closed by who gave it
             return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -56,15 +60,19 @@ class LastingStream:
         """Hand on what was written."""
         try:
             self._stream.flush()
-        except (OSError, ValueError) as error:
+        except OSError as error:
             self._lost(error)
+        except ValueError:
+            pass
 
-    def _lost(self, error: Exception) -> None:
-        if isinstance(error, OSError) and error.errno in _GONE:
+    def _lost(self, error: OSError) -> None:
+        if error.errno in _GONE:
             _send_to_nowhere(self._stream)
         if not self._told:
             self._told = True
-            self._tell(f"{self._name} cannot be written ({getattr(error, 'strerror', None) or error}); the run goes on without it")
+            self._tell(
+                f"{self._name} cannot be written ({reason_of(error)}); the run goes on without it"
+            )
 
 
 def tell_log(line: str) -> None:

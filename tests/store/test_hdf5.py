@@ -46,7 +46,14 @@ def recorded(tmp_path: Path) -> RunConfig:
 @pytest.mark.parametrize("mode", ["r", "r+"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"swmr": True}, {"locking": False}, {"locking": "best-effort"}, {"libver": "latest"}, {"swmr": True, "locking": False}],
+    [
+        {},
+        {"swmr": True},
+        {"locking": False},
+        {"locking": "best-effort"},
+        {"libver": "latest"},
+        {"swmr": True, "locking": False},
+    ],
     ids=str,
 )
 def test_a_record_is_read_beside_an_open_handle(recorded: RunConfig, mode: str, options: dict[str, Any]) -> None:
@@ -75,7 +82,9 @@ def test_what_the_system_does_not_let_us_read_is_not_damaged(recorded: RunConfig
 def test_reads_that_fail_after_the_file_is_open(recorded: RunConfig) -> None:
     """EIO in the midst of the rows, which HDF5 tells in another way."""
     code = READ.replace("    print(len(run", "    import os; os.environ['FAIL_READ'] = '5'\n    print(len(run")
-    done = subprocess.run([*PYTHON, code, str(recorded.directory)], capture_output=True, text=True, env=failing(FAIL_PATH="run.h5"))
+    done = subprocess.run(
+        [*PYTHON, code, str(recorded.directory)], capture_output=True, text=True, env=failing(FAIL_PATH="run.h5")
+    )
     assert done.stdout.startswith(f"RunError {recorded.directory / 'run.h5'}: cannot be read (Input/output error)\n"), done
 
 
