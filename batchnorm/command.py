@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from batchnorm.config import RunConfig, read_command_line
-from batchnorm.errors import ExitCode, UserError, command_that_goes_on, one_line
+from batchnorm.errors import ExitCode, RunError, UserError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
 from batchnorm.modes import MODES
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
@@ -44,13 +44,18 @@ def train_or_skip(config: RunConfig) -> Status:
             return status
     from batchnorm.logs import log_to_console
     from batchnorm.stop import Interrupted
-    from batchnorm.training import train
 
-    log_to_console()
     try:
+        from batchnorm.training import train
+
+        log_to_console()
         return train(config)
     except Interrupted:
         return Status.CUT_OFF
+    except (MemoryError, RuntimeError, ImportError) as error:  # before the run has begun; later its training says so
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(f"{config.directory}: {out_of_memory(error)}") from None
 
 
 def help_text() -> str:

@@ -72,10 +72,15 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory, of the machine or of a GPU, has run out; torch tells that as a RuntimeError of its own."""
-    if isinstance(error, RuntimeError):
-        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    """Say whether memory, of the machine or of a GPU, has run out; torch and the loader of libraries have words of their own."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = ("can't allocate memory", "failed to map segment", "Cannot allocate memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in str(error) for words in told)
+    )
 
 
 def out_of_memory(error: BaseException) -> str:

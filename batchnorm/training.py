@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -130,8 +129,7 @@ def train(config: RunConfig) -> Status:
     with stop_on_signals() as stop:
         directory = RunDirectory(config.directory)
         goes_on = command_that_goes_on(overwrite=config.overwrite)
-        with one_line_if_memory_fails(config.directory):
-            training = assemble(config)
+        training = assemble(config)
         with directory.claim(), log_to_file(directory.log), one_line_if_machine_fails(directory, goes_on):
             standing = decide(directory, training)
             if standing.status.has_ended:
@@ -221,21 +219,6 @@ def log_epoch(training: Training, epoch: int, metrics: Mapping[str, float], *, s
     """Tell how an epoch went."""
     parts = [f"{split} {metrics[f'{split}_loss']:.4f} {metrics[f'{split}_acc']:6.2%}" for split in SPLITS]
     logger.info("epoch %d/%d  %s  %.1f s", epoch, training.length.epochs, "  ".join(parts), seconds)
-
-
-@contextmanager
-def one_line_if_memory_fails(directory: Path) -> Iterator[None]:
-    """Turn memory that runs out before a run has begun into one line.
-
-    Raises:
-        RunError: in place of the MemoryError or torch's own.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise RunError(f"{directory}: {out_of_memory(error)}") from None
 
 
 @contextmanager

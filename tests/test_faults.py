@@ -235,10 +235,12 @@ def test_a_disk_that_cannot_be_read_is_not_called_damage(
 
 
 def test_memory_that_runs_out_is_one_line(make: Configure, tmp_path: Path) -> None:
-    config = make(problem="mnist_2c2d_bn", batch_size=320, num_epochs=400)
+    """With a limit between what evaluation took and what training takes: freed memory stays with the process."""
+    config = make(problem="digits_2c2d_bn", position="111", batch_size=1000)
     process = command.start(arguments_of(config), tmp_path / "life.txt")
-    assert command.wait_for(process, "epoch 1/400")
-    resource.prlimit(process.pid or 0, resource.RLIMIT_AS, (2**20, 2**20))
+    assert command.wait_for(process, "epoch 0/8")
+    taken = int(Path(f"/proc/{process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(process.pid or 0, resource.RLIMIT_AS, (taken, taken))
     process.join()
     assert process.exitcode == ExitCode.BAD_INPUT, process.text
     assert "Traceback" not in process.text
@@ -406,3 +408,11 @@ def test_a_study_whose_file_changes_while_it_runs(tmp_path: Path, small_images: 
     path.write_text("PROBLEM: [")
     done = run_study("run", str(path))
     assert (done.returncode, done.stderr.count("\n")) == (ExitCode.BAD_INPUT, 1)
+
+
+def test_too_little_memory_to_load_torch_is_one_line(make: Configure) -> None:
+    config = make()
+    limited = ["prlimit", f"--as={4 * 10**8}", *TRAIN, *arguments_of(config)]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    told = f"error: {config.directory}: out of memory; a smaller BATCH_SIZE or fewer runs at a time need less\n"
+    assert (done.returncode, done.stderr) == (ExitCode.BAD_INPUT, told)
