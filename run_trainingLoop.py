@@ -2,7 +2,10 @@
 
 import sys
 
-from batchnorm.command import main
+from batchnorm.stop import leave_on_interrupt
 
 if __name__ == "__main__":
+    leave_on_interrupt()
+    from batchnorm.command import main
+
     sys.exit(main(sys.argv[1:]))

@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from batchnorm.config import RunConfig, RunLength
 from batchnorm.data.batches import Batches
-from batchnorm.data.sources import IMAGE_SETS, ImageSet, load_image_set
-from batchnorm.errors import ConfigError, RunError, nearest_first, one_line
+from batchnorm.data.sources import IMAGE_SETS, ImageArrays, ImageSet, load_image_set
+from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import treatments
@@ -124,15 +124,18 @@ def assemble(config: RunConfig, *, facts: ImageSet | None = None) -> Training:
         wrong = nearest_first(problem.image_set, IMAGE_SETS)
         raise ConfigError(f"PROBLEM={config.problem}: image_set={problem.image_set}: no such image set; {wrong}")
     device = prepare_torch(config)
+    arrays = load_image_set(problem.image_set, Path(config.obs_datasets))
+    check_labels(problem, arrays, config)
     batches = Batches(
         facts or IMAGE_SETS[problem.image_set],
-        load_image_set(problem.image_set, Path(config.obs_datasets)),
+        arrays,
         random_seed=config.random_seed,
         batch_size=config.batch_size,
         device=device,
         memory_format=choose_memory_format(config, device),
     )
     net = build_network(config)
+    check_batch(config, net, arrays)
     keep_freed_memory()  # from here on: what images and initial weights took while they were made has gone back
     return assemble_with(config, net, batches, device=device)
 
@@ -197,6 +200,50 @@ def load_network(config: RunConfig, weights: Path) -> nn.Module:
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise RunError(f"{weights}: cannot be read ({one_line(error)[:120]})") from None
     return net.eval()
+
+
+def check_labels(problem: Problem, arrays: ImageArrays, config: RunConfig) -> None:
+    """Hold the images' labels against the classes that the network tells apart.
+
+    Raises:
+        DataError: a label lies beyond them.
+    """
+    for labels in (arrays.train_labels, arrays.test_labels):
+        for label in (int(labels.min()), int(labels.max())):
+            if not 0 <= label < problem.classes:
+                raise DataError(
+                    f"OBS_DATASETS={config.obs_datasets}: {IMAGE_SETS[problem.image_set].title} holds the label {label}, "
+                    f"but {problem.name} tells {problem.classes} classes apart, 0 to {problem.classes - 1}"
+                )
+
+
+def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
+    """See that a training batch gives each normalised channel more than one value: one alone has no variance.
+
+    Raises:
+        ConfigError: BATCH_SIZE is too small for a slot that the mask normalises.
+    """
+    if config.batch_size > 1:
+        return
+    single: list[str] = []
+
+    def note(name: str, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            single.append(name)
+
+    norms = {slot.name: slot.norm for slot in read_slots(net, find_problem(config.problem).slots) if slot.norm is not None}
+    hooks = [norm.register_forward_pre_hook(partial(note, name)) for name, norm in norms.items()]
+    net.eval()
+    with torch.no_grad():
+        net(torch.zeros(1, *arrays.train_images.shape[1:]))
+    net.train()
+    for hook in hooks:
+        hook.remove()
+    if single:
+        raise ConfigError(
+            f"BATCH_SIZE=1: gives one value per channel to BatchNorm in {', '.join(single)}, which has no variance; "
+            "must be an integer >= 2, or POSITION must leave these slots out"
+        )
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

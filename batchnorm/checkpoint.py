@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 
 from batchnorm.config import canonical_fingerprint
-from batchnorm.errors import RunError, one_line
-from batchnorm.store import Mark
+from batchnorm.errors import RunError, cannot_be_read, is_out_of_memory, one_line
+from batchnorm.store import Mark, sync
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], *, record: Mark, fingerprint: Mapping[str, Any]) -> None:
@@ -31,11 +30,16 @@ def load_checkpoint(path: Path, *, fingerprint: Mapping[str, Any], load: Callabl
     """Hand a checkpoint's state to `load`, and return how far its run's record goes.
 
     Raises:
-        RunError: the checkpoint is damaged, belongs to another run, or `load` does not take it.
+        RunError: the checkpoint cannot be read, is damaged, belongs to another run, or `load` does not take it.
+        MemoryError: there is too little memory for it.
     """
     damaged = f"{path}: is damaged"
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        stored = path.read_bytes()
+    except OSError as error:
+        raise RunError(cannot_be_read(path, error)) from None
+    try:
+        loaded = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         content = loaded["content"]
         if _digest(content) != loaded["digest"]:
             raise RunError(f"{damaged}; OVERWRITE=true starts the run afresh")
@@ -44,6 +48,8 @@ def load_checkpoint(path: Path, *, fingerprint: Mapping[str, Any], load: Callabl
         load(content)
         record: Mark = content["record"]
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        if is_out_of_memory(error):
+            raise
         raise RunError(f"{damaged} ({one_line(error)[:120]}); OVERWRITE=true starts the run afresh") from None
     return record
 
@@ -61,17 +67,12 @@ def save_atomically(path: Path, content: object) -> None:
     try:
         with temporary.open("wb") as file:
             file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # so that the new name survives a power cut
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def _digest(content: object) -> str:

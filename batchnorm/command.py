@@ -7,26 +7,28 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from batchnorm.config import RunConfig, read_command_line
-from batchnorm.errors import ExitCode, UserError, one_line
+from batchnorm.errors import ExitCode, RunError, UserError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
 from batchnorm.modes import MODES
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
 from batchnorm.store import Status, stand
+from batchnorm.streams import lasting_output
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train the run that the arguments name, and return the exit code."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(help_text())
-        return ExitCode.FINISHED
-    try:
-        return train_or_skip(read_command_line(arguments)).exit_code
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return ExitCode.BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    with lasting_output():
+        if any(argument in ("-h", "--help") for argument in arguments):
+            print(help_text())
+            return ExitCode.FINISHED
+        try:
+            return train_or_skip(read_command_line(arguments)).exit_code
+        except UserError as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return ExitCode.BAD_INPUT
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return ExitCode.INTERRUPTED
 
 
 def train_or_skip(config: RunConfig) -> Status:
@@ -42,13 +44,18 @@ def train_or_skip(config: RunConfig) -> Status:
             return status
     from batchnorm.logs import log_to_console
     from batchnorm.stop import Interrupted
-    from batchnorm.training import train
 
-    log_to_console()
     try:
+        from batchnorm.training import train
+
+        log_to_console()
         return train(config)
     except Interrupted:
         return Status.CUT_OFF
+    except (MemoryError, RuntimeError, ImportError) as error:  # before the run has begun; later its training says so
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(f"{config.directory}: {out_of_memory(error)}") from None
 
 
 def help_text() -> str:
@@ -81,5 +88,6 @@ def help_text() -> str:
     for name, schedule in SCHEDULES.items():
         settings = [*schedule.required, *(f"[{setting}]" for setting in schedule.optional)]
         lines.append(f"  {name:<21} {', '.join(settings)}")
-    lines += ["", "exit codes: 0 finished, 2 bad input, 3 diverged, 75 stopped by a signal (the same command goes on)"]
+    stopped = f"75 stopped by a signal ({command_that_goes_on(overwrite=False)}, without OVERWRITE=true)"
+    lines += ["", f"exit codes: 0 finished, 2 bad input, 3 diverged, {stopped}"]
     return "\n".join(lines)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Union, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -18,7 +17,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from batchnorm.errors import ConfigError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, Mask, Mode, canonical_mode, find_mode, format_mask, parse_mask
-from batchnorm.optim import OPTIMIZERS, POSITIVE, SCHEDULES, Range, check_hyperparameters, check_schedule
+from batchnorm.optim import (
+    FINITE,
+    NOT_NEGATIVE,
+    OPTIMIZERS,
+    POSITIVE,
+    SCHEDULES,
+    Range,
+    check_hyperparameters,
+    check_schedule,
+    named_schedule,
+)
 from batchnorm.problems import find_problem, problem_name
 from batchnorm.quantities import BASIC, FULL, MEASUREMENTS
 from batchnorm.tuning import Tuned, read_number, read_tuning, read_yaml, tuned_values
@@ -52,7 +61,6 @@ def anything(words: str) -> Range:
 
 BOOLEAN = anything("true or false")
 FOLDER = Range("a folder", lambda value: bool(str(value).strip()))
-FINITE_NOT_NEGATIVE = Range("a finite number >= 0", lambda value: 0 <= value < math.inf)
 
 
 def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = False, shown: str | None = None) -> Any:
@@ -130,10 +138,10 @@ class RunConfig:
         decides=True,
         shown="none",
     )
-    l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", FINITE_NOT_NEGATIVE, default=0.0, decides=True)
+    l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", NOT_NEGATIVE, default=0.0, decides=True)
     bias_init: Union[float, str] = _key(  # noqa: UP007  (OmegaConf reads typing.Union only)
         "deepobs: the problem's own initial biases; a number: all biases start there",
-        Range("deepobs or a finite number", lambda value: value == "deepobs" or math.isfinite(float(value))),
+        Range(f"deepobs or {FINITE.words}", lambda value: value == "deepobs" or FINITE.allows(float(value))),
         default="deepobs",
         decides=True,
     )
@@ -371,11 +379,52 @@ def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any]) -> lis
     return [f"{key} ({_short(there)} there, {_short(here)} here)" for key, (there, here) in pairs.items() if there != here]
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use; a SLURM job has those it asked for, even where it is not bound to them."""
+def available_cores(*, cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Return how many cores this process may use.
+
+    A container has as many whole ones as its quota gives it, a SLURM job those it asked for, even where they are not bound
+    to them.
+
+    Args:
+        cgroups: where Linux shows control groups.
+        membership: where it says which of them this process is in.
+    """
     granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, int(granted)) if granted.isdecimal() and int(granted) else cores
+    limits = [cores, *(max(1, int(quota)) for quota in _quotas(cgroups, membership))]
+    return min(limits + ([int(granted)] if granted.isdecimal() and int(granted) else []))
+
+
+def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
+    """Return the quotas, in cores, of this process's control groups and those around them, of version 1 and 2.
+
+    A container may see its own group as the root, and be told the path that the host has for it.
+    """
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        roots = [cgroups / controllers, cgroups / "cpu"] if controllers else [cgroups, cgroups / "unified"]
+        path = PurePath(group.strip("/"))
+        for folder in dict.fromkeys(root / part for root in roots for part in (path, *path.parents)):
+            quota = _number_in(folder / "cpu.cfs_quota_us", 0), _number_in(folder / "cpu.cfs_period_us", 0)
+            if not controllers:
+                quota = _number_in(folder / "cpu.max", 0), _number_in(folder / "cpu.max", 1)
+            if min(quota) > 0:
+                yield quota[0] / quota[1]
+
+
+def _number_in(file: Path, place: int) -> int:
+    """Return a whole number in a file of the kernel's; 0 where there is none (`max`), or no such file."""
+    try:
+        word = file.read_text(encoding="utf-8", errors="replace").split()[place]
+    except (OSError, IndexError):
+        return 0
+    return int(word) if word.isdecimal() else 0
 
 
 def _field(key: str) -> Field[Any]:
@@ -431,6 +480,10 @@ def _set(typed: DictConfig, name: str, value: Any, *, shown: str) -> None:
             raise ConfigError(f"{shown}: interpolations are not supported")
         if "\0" in value or "\n" in value:
             raise ConfigError(f"{shown!r}: must be on one line")
+        if name in _PATHS:
+            value = _expanded(value, shown=shown)
+        if any("\ud800" <= character <= "\udfff" for character in value):  # how Python holds bytes that are no text
+            raise ConfigError(f"{shown!r}: must be UTF-8 text")
         if value.lower() in ("null", "none") and entry.type == "int | None":
             value = None
         if name == "bias_init" and value != "deepobs":
@@ -443,6 +496,24 @@ def _set(typed: DictConfig, name: str, value: Any, *, shown: str) -> None:
         raise ConfigError(f"{shown}: must be {needs}") from None
 
 
+_PATHS = ("problem", "tuning_conf", "obs_datasets", "output_dir")
+"""The keys whose value is a path, or may be one."""
+
+
+def _expanded(path: str, *, shown: str) -> str:
+    """Put a home folder for `~` and values for `$VAR`, as a shell does where it sees them.
+
+    Raises:
+        ConfigError: there is no such user or variable.
+    """
+    whole = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111  (Path.expanduser raises where there is no home)
+    if unset := re.search(r"\$(\w+)", whole):
+        raise ConfigError(f"{shown}: the variable {unset[1]} is not set")
+    if whole.startswith("~"):
+        raise ConfigError(f"{shown}: {whole.partition('/')[0]} is nobody's home folder; a folder of that name is ./{whole}")
+    return whole
+
+
 def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> None:
     """Fill what the tuning file gives and the overrides do not, and lay the nested overrides over it."""
     for name in ("batch_size", "num_epochs"):
@@ -453,7 +524,7 @@ def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> Non
             raise ConfigError(f"{tuned.where}: lacks {name}; give {name.upper()}=... or add it")
         _set(typed, name, value, shown=f"{tuned.where}.{name}={value}")
     hyperparameters, schedule = {**tuned.opt_hpars, "lr": tuned.lr}, tuned.lr_schedule
-    for key, value in overrides.items():
+    for key, value in sorted(overrides.items(), key=lambda item: "." in item[0]):  # a schedule's name before its settings
         group, _, name = key.partition(".")
         shown = f"{group.upper()}{'.' + name if name else ''}={value}"
         if group == "opt_hpars":
@@ -474,7 +545,7 @@ def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> Non
     if OmegaConf.is_missing(typed, "threads"):
         typed.threads = available_cores()
     typed.opt_hpars = hyperparameters
-    typed.lr_schedule = schedule
+    typed.lr_schedule = named_schedule(schedule, where="LR_SCHEDULE")
 
 
 def _override_schedule(schedule: dict[str, Any] | None, setting: str, value: Any, *, shown: str) -> dict[str, Any] | None:
@@ -502,7 +573,7 @@ def _checked(config: RunConfig) -> RunConfig:
     if config.optimizer == "AdamW" and config.l2_reg:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
-    check_schedule(config.lr_schedule, epochs=config.num_epochs, where="LR_SCHEDULE")
+    check_schedule(config.lr_schedule, lr=config.lr, epochs=config.num_epochs, where="LR_SCHEDULE")
     return replace(
         config,
         position=format_mask(mask),

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 from enum import IntEnum
+from pathlib import Path
+
+MISSING_HERE = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+"""What a file system answers that does not have a call: a lock, or writing through to the disk."""
 
 
 class ExitCode(IntEnum):
@@ -58,3 +64,37 @@ def nearest_first(word: str, valid: Iterable[str]) -> str:
 def one_line(error: BaseException) -> str:
     """Return an exception's text on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something failed in the system's words, `Permission denied`; the whole text where it has none."""
+    return (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory, of the machine or of a GPU, has run out; torch and the loader have words of their own."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = ("can't allocate memory", "failed to map segment", "Cannot allocate memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in str(error) for words in told)
+    )
+
+
+def out_of_memory(error: BaseException) -> str:
+    """Say that memory ran out, what was asked for, and what needs less."""
+    asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+    wanted = f" ({asked[1]} more were wanted)" if asked else ""
+    return f"out of memory{wanted}; a smaller BATCH_SIZE or fewer runs at a time need less"
+
+
+def cannot_be_read(path: Path, error: BaseException) -> str:
+    """Say that a file may be whole and cannot be read; where its content is bad, a message says `damaged`."""
+    return f"{path}: cannot be read ({reason_of(error)})"
+
+
+def command_that_goes_on(*, overwrite: bool) -> str:
+    """Name the command that goes on with a run that has begun: OVERWRITE=true would start it afresh once more."""
+    return "the same command without OVERWRITE=true goes on" if overwrite else "the same command goes on"

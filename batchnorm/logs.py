@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +21,16 @@ logger = logging.getLogger("batchnorm")
 
 
 def log_to_console() -> None:
-    """Show the package's log lines on standard error, in colours where it is a terminal."""
+    """Show the package's log lines on standard error, in colours where it is a terminal that has them."""
     logging.raiseExceptions = False  # a full disk must not add a traceback for each log line
-    coloredlogs.install(level="INFO", logger=logger, fmt=LINE, datefmt=DATE)
+    colours = False if os.environ.get("TERM") == "dumb" else None
+    coloredlogs.install(level="INFO", logger=logger, fmt=LINE, datefmt=DATE, isatty=colours)
 
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Append the package's log lines to a file while the block runs, and keep them clear of the progress bar."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)

@@ -23,8 +23,12 @@ class Range:
     allows: Callable[[Any], bool]
 
 
-POSITIVE = Range("a finite number > 0", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE = Range("a finite number >= 0", lambda value: 0 <= value < math.inf)
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+"""Networks hold float32: torch refuses what is larger in the middle of a step."""
+_HELD_BY_FLOAT32 = f"that float32 holds, at most {LARGEST_FLOAT32:.2e}"
+FINITE = Range(f"a finite number {_HELD_BY_FLOAT32}", lambda value: abs(value) <= LARGEST_FLOAT32)
+POSITIVE = Range(f"a finite number > 0 {_HELD_BY_FLOAT32}", lambda value: 0 < value <= LARGEST_FLOAT32)
+NOT_NEGATIVE = Range(f"a finite number >= 0 {_HELD_BY_FLOAT32}", lambda value: 0 <= value <= LARGEST_FLOAT32)
 FRACTION = Range("a number in [0, 1)", lambda value: 0 <= value < 1)
 OPEN_FRACTION = Range("a number in (0, 1)", lambda value: 0 < value < 1)
 WHOLE = Range("a whole number >= 1", lambda value: value >= 1 and value == int(value))
@@ -89,15 +93,31 @@ def check_hyperparameters(optimizer: str, given: Mapping[str, float], *, where: 
             raise ConfigError(f"{where}.{name}={given[name]}: must be {valid.words}")
 
 
-def check_schedule(schedule: Mapping[str, Any] | None, *, epochs: int, where: str) -> None:
+def named_schedule(schedule: Mapping[str, Any] | None, *, where: str) -> dict[str, Any] | None:
+    """Give a schedule without a name its name: with a warm-up alone it is the constant one.
+
+    Raises:
+        ConfigError: its other settings need a name. `where` begins the message.
+    """
+    if schedule is None:
+        return None
+    if "name" in schedule:
+        return dict(schedule)
+    if not schedule.keys() <= SCHEDULES["constant"].optional.keys():
+        raise ConfigError(f"{where}: {', '.join(map(str, schedule))} without a schedule's name; valid: {', '.join(SCHEDULES)}")
+    return {"name": "constant", **schedule}
+
+
+def check_schedule(schedule: Mapping[str, Any] | None, *, lr: float, epochs: int, where: str) -> None:
     """Hold a schedule's settings against what it takes.
 
     Raises:
-        ConfigError: no such schedule, a setting missing, one too many, or out of range. `where` begins the message.
+        ConfigError: no such schedule, a setting missing, one too many, out of range, or a rate that leaves float32. `where`
+            begins the message.
     """
     if schedule is None:
         return
-    name = str(schedule.get("name"))
+    name = str(schedule["name"])
     if name not in SCHEDULES:
         raise ConfigError(f"{where}.name={name}: no such schedule; {nearest_first(name, SCHEDULES)}")
     spec = SCHEDULES[name]
@@ -118,6 +138,14 @@ def check_schedule(schedule: Mapping[str, Any] | None, *, epochs: int, where: st
     ramps = schedule.get("warmup_epochs", 0) + schedule.get("cooldown_epochs", 0)
     if ramps > epochs:
         raise ConfigError(f"{where}: warm-up and cool-down take {ramps} epochs, but NUM_EPOCHS={epochs}")
+    rises = {"step": epochs / schedule.get("step_size", math.inf), "multistep": len(schedule.get("milestones", []))}.get(
+        name, 0
+    )
+    gamma = schedule.get("gamma", 1.0)
+    if gamma > 1 and math.log(lr) + rises * math.log(gamma) > math.log(LARGEST_FLOAT32):
+        raise ConfigError(
+            f"{where}.gamma={gamma}: lets LR={lr} grow beyond {LARGEST_FLOAT32:.2e}, the largest that float32 holds"
+        )
 
 
 def _allowed(valid: Range | str, value: object) -> bool:

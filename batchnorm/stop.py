@@ -1,14 +1,30 @@
-"""Asking a run to stop: SIGTERM, SIGINT and SIGUSR1 are noted, and the run obeys between two steps."""
+"""Asking a run to stop: SIGTERM, SIGINT, SIGHUP and SIGUSR1 are noted, and the run obeys between two steps."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+from batchnorm.errors import ExitCode
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+def leave_on_interrupt() -> None:
+    """End the process at once on SIGINT, without a traceback: while a command loads, nothing of it has begun.
+
+    Libraries that are being imported may swallow a KeyboardInterrupt, or turn it into another error.
+    """
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        os._exit(ExitCode.INTERRUPTED)
+
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, leave)
 
 
 class Interrupted(Exception):
@@ -29,7 +45,8 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Note stop signals while the block runs; outside the main thread, where Python allows no handlers, do nothing.
 
-    A second SIGINT interrupts at once, as it does elsewhere; the last checkpoint stays whole.
+    A second SIGINT interrupts at once, as it does elsewhere; the last checkpoint stays whole. A signal that the process
+    was started to ignore stays ignored: SIGHUP under nohup, SIGINT in a script's background.
     """
     request = StopRequest()
 
@@ -41,7 +58,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    noted = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in noted}
     try:
         yield request
     finally:

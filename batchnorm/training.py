@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from batchnorm.assembly import Training, assemble
 from batchnorm.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from batchnorm.config import RunConfig
-from batchnorm.errors import RunError, one_line
+from batchnorm.errors import RunError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
 from batchnorm.feeds import Feed
 from batchnorm.logs import log_to_file, logger, progress
 from batchnorm.machine import describe_versions, merge_versions
@@ -141,9 +141,10 @@ def train(config: RunConfig) -> Status:
         Interrupted: it was asked to stop, and can be resumed from its checkpoint.
     """
     with stop_on_signals() as stop:
-        training = assemble(config)
         directory = RunDirectory(config.directory)
-        with directory.claim(), log_to_file(directory.log), one_line_if_disk_fails(directory):
+        goes_on = command_that_goes_on(overwrite=config.overwrite)
+        training = assemble(config)
+        with directory.claim(), log_to_file(directory.log), one_line_if_machine_fails(directory, goes_on):
             standing = decide(directory, training)
             if standing.status.has_ended:
                 logger.info("%s already: %s", standing.status.value, directory.path)
@@ -166,12 +167,16 @@ def decide(directory: RunDirectory, training: Training) -> Standing:
 def run_to_end(training: Training, recorder: Recorder, keeper: Keeper) -> Status:
     """Fit, and leave the directory as the outcome asks: the final weights of a finished run, or a checkpoint."""
     directory = keeper.directory
+    goes_on = command_that_goes_on(overwrite=training.config.overwrite)
     try:
         fit(training, recorder, keeper)
     except Interrupted as interrupted:
         recorder.close()
         steps = training.length.steps
-        logger.warning("stopped by %s at step %d of %d; the same command goes on", interrupted, training.step, steps)
+        logger.warning("stopped by %s at step %d of %d; %s", interrupted, training.step, steps, goes_on)
+        raise
+    except KeyboardInterrupt:
+        logger.warning("interrupted; %s from the last checkpoint", goes_on)
         raise
     except Diverged as divergence:
         recorder.finish(Status.DIVERGED)
@@ -254,19 +259,21 @@ def log_epoch(training: Training, epoch: int, metrics: Mapping[str, float], *, s
 
 
 @contextmanager
-def one_line_if_disk_fails(directory: RunDirectory) -> Iterator[None]:
-    """Turn a full or failing disk into one line; what is recorded up to the last checkpoint stays.
+def one_line_if_machine_fails(directory: RunDirectory, goes_on: str) -> Iterator[None]:
+    """Turn memory that runs out, or a disk that is full or fails, into one line; what was saved stays.
 
     Raises:
-        RunError: in place of the OSError.
+        RunError: in place of the OSError, MemoryError or torch's own.
     """
     try:
         yield
-    except OSError as error:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise RunError(f"{directory.path}: {out_of_memory(error)}; {goes_on} from the last checkpoint") from None
+        if not isinstance(error, OSError):
+            raise
         reason = "no space left on the device" if _is_full(error) else one_line(error)
-        raise RunError(
-            f"{directory.path}: cannot be written ({reason}); the same command goes on from the last checkpoint"
-        ) from None
+        raise RunError(f"{directory.path}: cannot be written ({reason}); {goes_on} from the last checkpoint") from None
 
 
 def _is_full(error: OSError) -> bool:

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from batchnorm.errors import ConfigError, nearest_first, one_line
-from batchnorm.optim import OPTIMIZERS, check_hyperparameters
+from batchnorm.errors import ConfigError, nearest_first, one_line, reason_of
+from batchnorm.optim import OPTIMIZERS, check_hyperparameters, named_schedule
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,13 @@ def read_tuning(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing or malformed.
     """
+    try:
+        is_elsewhere = not path.is_absolute() and not path.exists()
+    except OSError:  # a name that is too long, a folder that cannot be looked into: reading says so
+        is_elsewhere = False
+    if is_elsewhere:
+        advice = "run it from the repository's root, or give TUNING_CONF=path/to/basic_config.yaml"
+        raise ConfigError(f"TUNING_CONF={path}: no such file below {Path.cwd()}; {advice}")
     return read_yaml(path, key="TUNING_CONF")
 
 
@@ -57,7 +64,7 @@ def read_yaml(path: Path, *, key: str) -> dict[str, Any]:
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{key}={path}: not valid YAML: {one_line(error)}") from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{key}={path}: cannot be read: {one_line(error)}") from None
+        raise ConfigError(f"{key}={path}: cannot be read: {reason_of(error)}") from None
     except AssertionError:  # what OmegaConf says of a file that holds one number
         loaded = None
     if not isinstance(loaded, dict) or not loaded:
@@ -113,4 +120,5 @@ def tuned_values(entries: Mapping[str, Any], *, path: Path, problem: str, optimi
     }
     lr = hyperparameters.pop("lr", None)
     check_hyperparameters(optimizer, hyperparameters, where=f"{where}.{optimizer}.opt_hpars")
+    schedule = named_schedule(schedule, where=f"{where}.{optimizer}.lr_schedule")
     return Tuned(where, entry.get("batch_size"), entry.get("num_epochs"), lr, hyperparameters, schedule)

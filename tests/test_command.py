@@ -13,9 +13,10 @@ from batchnorm.config import RunConfig
 from batchnorm.modes import MODES
 from batchnorm.problems import problems
 from batchnorm.store import Run, RunDirectory, Status
-from tests import command
+from tests import command, images
 from tests.conftest import arguments_of
 from tests.recorded import record_run
+from tests.systems import ROOT, TRAIN, environment
 
 
 def test_help_tells_every_key_problem_and_mode_without_torch() -> None:
@@ -44,12 +45,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_the_same_command_again_says_finished_at_once(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
-    arguments = arguments_of(configure(max_steps=2))
+    config = configure(max_steps=2)
+    arguments = arguments_of(config)
     code, text = command.run(arguments, tmp_path / "first.txt")
     assert (code, "finished" in text) == (0, True)
     again = [sys.executable, "-X", "importtime", "run_trainingLoop.py", *arguments, f"OBS_DATASETS={tmp_path}/nowhere"]
     done = subprocess.run(again, capture_output=True, text=True, check=True)
-    assert done.stdout == f"finished already: {configure(max_steps=2).directory} (OVERWRITE=true starts it afresh)\n"
+    assert done.stdout == f"finished already: {config.directory} (OVERWRITE=true starts it afresh)\n"
     assert " torch\n" not in done.stderr
 
 
@@ -103,6 +105,80 @@ def test_a_full_disk_stops_the_run_with_one_line_and_room_lets_it_go_on(
         assert_same_run(config.directory, unbroken.directory)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_help_into_a_closed_pipe_ends_quietly() -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$@" --help | true; exit ${PIPESTATUS[0]}', "_", *TRAIN], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "told"),
+    [
+        ('"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}', "standard error cannot be written (Broken pipe); the run goes on"),
+        ('"$@" >/dev/full 2>&1', "standard error cannot be written (No space left on device); the run goes on"),
+        ('"$@" 2>&-', "finished: "),
+        ('"$@" >&-', "finished: "),
+    ],
+)
+def test_a_run_that_loses_its_output_goes_on(redirected: str, told: str, configure: Callable[..., RunConfig]) -> None:
+    config = configure(max_steps=12)
+    command = ["bash", "-c", redirected, "_", *TRAIN, *arguments_of(config)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done
+    assert Run(config.directory).status == Status.FINISHED
+    log = RunDirectory(config.directory).log.read_text()
+    assert told in log
+    assert all(words in log for words in ("started: ", "epoch 2/2", "finished: "))
+
+
+INTERRUPT_WHILE_IMPORTING = """\
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{name}":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize("name", ["batchnorm.command", "omegaconf", "h5py._conv", "numpy.linalg", "torch._C", "torch.optim"])
+def test_an_interrupt_while_the_command_loads_ends_it_quietly(
+    name: str, configure: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT_WHILE_IMPORTING.format(name=name))
+    config = configure()
+    done = subprocess.run(
+        [*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=environment(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (75, "", "")
+    assert not config.directory.exists()
+
+
+def test_images_with_labels_beyond_the_classes_are_refused_before_anything_starts(
+    configure: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images.write_mnist(tmp_path, "MNIST", train=100, test=50)
+    labels = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\x0c")
+    config = configure(obs_datasets=str(tmp_path))
+    assert main(arguments_of(config)) == 2
+    told = f"error: OBS_DATASETS={tmp_path}: MNIST holds the label 12, but mnist_mlp_bn tells 10 classes apart, 0 to 9\n"
+    assert capsys.readouterr().err == told
+    assert not config.directory.exists()
+
+
+def test_one_value_per_channel_is_refused_before_anything_starts(
+    configure: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(problem="mnist_2c2d_bn", batch_size=1, position="011")
+    assert main(arguments_of(config)) == 2
+    told = "error: BATCH_SIZE=1: gives one value per channel to BatchNorm in dense1, which has no variance; "
+    assert capsys.readouterr().err == told + "must be an integer >= 2, or POSITION must leave these slots out\n"
+    assert not config.directory.exists()
+    assert main(arguments_of(configure(problem="mnist_2c2d_bn", batch_size=1, position="110", max_steps=2))) == 0
 
 
 def test_a_bug_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

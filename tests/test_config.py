@@ -123,8 +123,8 @@ read_once = cache(read_tuning)
 deciding = st.fixed_dictionaries(
     {},
     optional={
-        "L2_REG": st.floats(0, 1e300),
-        "BIAS_INIT": st.floats(-1e300, 1e300),
+        "L2_REG": st.floats(0, 3e38),
+        "BIAS_INIT": st.floats(-3e38, 3e38),
         "PRECISION": st.sampled_from(["fp32", "bf16"]),
         "MAX_STEPS": st.integers(1, 2**62),
         "BATCH_SIZE": st.integers(1, 2**62),
@@ -246,3 +246,137 @@ def test_any_text_as_a_value_is_taken_or_refused_in_one_line(overrides: list[tup
 def test_reading_a_configuration_loads_no_torch() -> None:
     code = "import sys; from batchnorm import command, store; command.help_text(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["LR=1e39"], "LR=1e+39: must be a finite number > 0 that float32 holds, at most 3.40e+38"),
+        (["L2_REG=1e39"], "L2_REG=1e+39: must be a finite number >= 0 that float32 holds"),
+        (["BIAS_INIT=-1e39"], "BIAS_INIT=-1e+39: must be deepobs or a finite number that float32 holds"),
+        (["OPTIMIZER=Adam", "OPT_HPARS.eps=1e39"], "OPT_HPARS.eps=1e+39: must be a finite number > 0 that float32 holds"),
+        (["LR_SCHEDULE=cosine", "LR_SCHEDULE.eta_min=1e39"], "LR_SCHEDULE.eta_min=1e+39: must be a finite number >= 0 that"),
+        (
+            ["LR=1", "NUM_EPOCHS=4", "LR_SCHEDULE=step", "LR_SCHEDULE.step_size=1", "LR_SCHEDULE.gamma=1e10"],
+            "LR_SCHEDULE.gamma=10000000000.0: lets LR=1.0 grow beyond 3.40e+38",
+        ),
+        (
+            ["LR=1e38", "LR_SCHEDULE=multistep", "LR_SCHEDULE.milestones=1,2", "LR_SCHEDULE.gamma=3"],
+            "LR_SCHEDULE.gamma=3.0: lets LR=1e+38 grow beyond 3.40e+38",
+        ),
+    ],
+)
+def test_what_float32_does_not_hold_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_command_line([*DIGITS, *arguments])
+    assert str(error.value).startswith(message)
+
+
+def test_what_float32_holds_at_most_is_what_torch_takes() -> None:
+    import torch
+
+    from batchnorm.optim import LARGEST_FLOAT32
+
+    assert torch.finfo(torch.float32).max == LARGEST_FLOAT32
+    assert read_command_line([*DIGITS, f"LR={LARGEST_FLOAT32!r}"]).lr == LARGEST_FLOAT32
+    torch.zeros(1).add_(torch.ones(1), alpha=LARGEST_FLOAT32)
+    with pytest.raises(RuntimeError, match="without overflow"):
+        torch.zeros(1).add_(torch.ones(1), alpha=1e39)
+
+
+def test_a_warm_up_alone_is_the_constant_schedule(tmp_path: Path) -> None:
+    alone = read_command_line([*DIGITS, "LR_SCHEDULE.warmup_epochs=1"])
+    assert alone.lr_schedule == {"name": "constant", "warmup_epochs": 1.0}
+    named = read_command_line([*DIGITS, "LR_SCHEDULE=constant", "LR_SCHEDULE.warmup_epochs=1"])
+    assert (alone, alone.directory) == (named, named.directory)
+    tuning = tmp_path / "tuning.yaml"
+    entry = "digits_2c2d_bn: {batch_size: 8, num_epochs: 9, SGD: {opt_hpars: {lr: 0.1}, lr_schedule: {warmup_epochs: 1}}}"
+    tuning.write_text(entry)
+    tuned = read_command_line([*DIGITS, f"TUNING_CONF={tuning}"])
+    assert (tuned.lr_schedule, tuned.named_keys) == ({"name": "constant", "warmup_epochs": 1}, "")
+    with pytest.raises(ConfigError, match=r"LR_SCHEDULE: eta_min without a schedule's name; valid: constant, step"):
+        read_command_line([*DIGITS, "LR_SCHEDULE.eta_min=1"])
+
+
+def test_a_schedules_name_may_follow_its_settings() -> None:
+    one = read_command_line([*DIGITS, "LR_SCHEDULE.warmup_epochs=2", "LR_SCHEDULE=cosine"])
+    assert one == read_command_line([*DIGITS, "LR_SCHEDULE=cosine", "LR_SCHEDULE.warmup_epochs=2"])
+
+
+def test_home_folders_and_variables_are_expanded_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WHERE", f"{tmp_path}/there")
+    (tmp_path / "tuning.yaml").write_text(Path("configs/basic_config.yaml").read_text())
+    (tmp_path / "net.py").write_text(
+        "from batchnorm.problems import register_problem\n"
+        "@register_problem(image_set='digits', classes=10, slots=('a',))\ndef digits_2c2d_bn(): ...\n"
+    )
+    config = resolve(
+        {
+            "problem": "~/net.py:digits_2c2d_bn",
+            "random_seed": 1,
+            "output_dir": "~/runs",
+            "obs_datasets": "$WHERE/sets",
+            "tuning_conf": "~/tuning.yaml",
+        }
+    )
+    assert config.output_dir == f"{tmp_path}/runs"
+    assert config.obs_datasets == f"{tmp_path}/there/sets"
+    assert (config.tuning_conf, config.problem) == (f"{tmp_path}/tuning.yaml", f"{tmp_path}/net.py:digits_2c2d_bn")
+    assert resolve({"problem": "digits_2c2d_bn", "random_seed": 1, "output_dir": "./~/x"}).output_dir == "./~/x"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("OUTPUT_DIR=$NO_SUCH/x", "OUTPUT_DIR=$NO_SUCH/x: the variable NO_SUCH is not set"),
+        ("OUTPUT_DIR=~no_such_user/x", "OUTPUT_DIR=~no_such_user/x: ~no_such_user is nobody's home folder"),
+        ("OUTPUT_DIR=\udcff", "'OUTPUT_DIR=\\udcff': must be UTF-8 text"),
+        ("PROBLEM=\udcff", "'PROBLEM=\\udcff': must be UTF-8 text"),
+        (f"TUNING_CONF={'a' * 300}", f"TUNING_CONF={'a' * 300}: cannot be read: File name too long"),
+        (f"PROBLEM={'a' * 300}.py:f", f"PROBLEM={'a' * 300}.py:f: {'a' * 300}.py cannot be read: File name too long"),
+    ],
+)
+def test_paths_that_cannot_be_are_one_line(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_command_line([*DIGITS, argument])
+    assert str(error.value).startswith(message)
+
+
+def test_from_another_directory_it_is_told_what_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    would_do = f"no such file below {tmp_path}; run it from the repository's root, or give TUNING_CONF="
+    with pytest.raises(ConfigError, match=f"^TUNING_CONF=configs/basic_config.yaml: {would_do}"):
+        read_command_line(DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "100000 100000"}, 1),
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/user/job", {"user/cpu.max": "200000 100000", "user/job/cpu.max": "max 100000"}, 2),
+        ("0::/user/job", {"user/cpu.max": "350000 100000", "user/job/cpu.max": "290000 100000"}, 2),
+        ("3:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 1),
+        ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("3:cpu:/docker/1f", {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        ("3:memory:/\n1:name=systemd:/", {"memory/cpu.cfs_quota_us": "1", "memory/cpu.cfs_period_us": "1"}, None),
+        ("", {}, None),
+    ],
+    ids=str,
+)
+def test_a_containers_quota_counts(
+    groups: str, files: dict[str, str], cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
+    membership = tmp_path / "cgroup"
+    membership.write_text(groups)
+    for name, content in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(content + "\n")
+    assert available_cores(cgroups=tmp_path / "groups", membership=membership) == (cores or 16)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert available_cores(cgroups=tmp_path / "groups", membership=membership) == 1
+    assert available_cores(cgroups=tmp_path / "absent", membership=tmp_path / "absent") == 1

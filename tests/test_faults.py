@@ -5,14 +5,17 @@ FAULTS in the environment says how often each fault is tried (10 by default; 100
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import pty
 import random
 import resource
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from tests import command
 from tests.conftest import arguments_of
 from tests.study.commands import Started
 from tests.study.commands import run as run_study
+from tests.systems import TRAIN, environment, failing
 from tests.test_training import assert_same_run
 
 FAULTS = int(os.environ.get("FAULTS", "10"))
@@ -74,7 +78,9 @@ def assert_goes_on_to_the_same_end(config: RunConfig, unbroken: RunConfig, tmp_p
     assert_same_run(config.directory, unbroken.directory)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1], ids=lambda number: number.name
+)
 def test_signals_at_random_moments(number: signal.Signals, make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
     chance = random.Random(number.name)
     seconds = Run(unbroken.directory).epochs
@@ -121,7 +127,126 @@ def assert_one_line_at_the_end(process: command.Command, config: RunConfig) -> N
     assert "Traceback" not in process.text
     last = process.text.splitlines()[-1]
     assert last.startswith(f"error: {config.directory}: cannot be written (")
-    assert last.endswith("the same command goes on from the last checkpoint")
+    command_that_goes_on = "the same command without OVERWRITE=true" if config.overwrite else "the same command"
+    assert last.endswith(f"; {command_that_goes_on} goes on from the last checkpoint")
+
+
+def test_with_overwrite_a_message_says_that_the_command_without_it_goes_on(
+    make: Configure, unbroken: RunConfig, tmp_path: Path
+) -> None:
+    config = make(overwrite=True)
+    process = command.start(arguments_of(config), tmp_path / "life.txt")
+    assert command.wait_for(process, "epoch 2/8")
+    process.terminate()
+    process.join()
+    assert process.text.splitlines()[-1].endswith("; the same command without OVERWRITE=true goes on")
+    process = command.start(arguments_of(config), tmp_path / "life.txt")
+    assert command.wait_for(process, "epoch 1/8")
+    size = (config.directory / "checkpoint.pt").stat().st_size // 2
+    resource.prlimit(process.pid or 0, resource.RLIMIT_FSIZE, (size, size))
+    process.join()
+    assert_one_line_at_the_end(process, config)
+    assert_goes_on_to_the_same_end(make(), unbroken, tmp_path)
+
+
+def in_a_terminal(config: RunConfig, *, ignoring: Sequence[signal.Signals] = ()) -> tuple[int, int]:
+    """Start a run that a terminal controls; return its process id and the terminal's other side."""
+    child, terminal = pty.fork()
+    if child == 0:
+        for number in ignoring:
+            signal.signal(number, signal.SIG_IGN)
+        os.execve(TRAIN[0], [*TRAIN, *arguments_of(config)], environment(TERM="xterm"))
+    return child, terminal
+
+
+def read_until(terminal: int, words: bytes) -> bytes:
+    text = b""
+    while words not in text:
+        text += os.read(terminal, 4096)
+    return text
+
+
+def test_a_terminal_that_closes_stops_the_run_with_a_checkpoint(make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
+    config = make()
+    child, terminal = in_a_terminal(config)
+    read_until(terminal, b"epoch 2/8  train")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.INTERRUPTED
+    assert "stopped by SIGHUP at step" in (config.directory / "run.log").read_text()
+    assert_nothing_is_lost(config)
+    assert_goes_on_to_the_same_end(config, unbroken, tmp_path)
+
+
+def test_a_terminal_that_closes_under_nohup_does_not_matter(make: Configure, unbroken: RunConfig) -> None:
+    config = make()
+    child, terminal = in_a_terminal(config, ignoring=[signal.SIGHUP])
+    read_until(terminal, b"epoch 2/8  train")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.FINISHED
+    assert "standard error cannot be written (" in (config.directory / "run.log").read_text()
+    assert_same_run(config.directory, unbroken.directory)
+
+
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(make: Configure, unbroken: RunConfig) -> None:
+    """A script's `command &` ignores SIGINT."""
+    config = make()
+    child, terminal = in_a_terminal(config, ignoring=[signal.SIGINT])
+    read_until(terminal, b"epoch 2/8  train")
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):
+        read_until(terminal, b"finished: ")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.FINISHED
+    os.close(terminal)
+    assert_same_run(config.directory, unbroken.directory)
+
+
+def test_a_file_system_without_flock_and_fsync(make: Configure, unbroken: RunConfig) -> None:
+    config = make()
+    missing = failing(FAIL_FLOCK=errno.ENOLCK, FAIL_FSYNC_FOLDER=errno.EINVAL, FAIL_FSYNC_FILE=errno.EINVAL)
+    done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=missing)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(config.directory, unbroken.directory)
+
+
+def test_a_disk_that_does_not_write_through_is_an_error(make: Configure) -> None:
+    config = make()
+    variables = failing(FAIL_FSYNC_FOLDER=errno.EIO)
+    done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=variables)
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert "cannot be written ([Errno 5] Input/output error)" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("file", ["run.h5", "checkpoint.pt"])
+def test_a_disk_that_cannot_be_read_is_not_called_damage(
+    file: str, make: Configure, unbroken: RunConfig, tmp_path: Path
+) -> None:
+    config = make()
+    process = command.start(arguments_of(config), tmp_path / "life.txt")
+    assert command.wait_for(process, "epoch 2/8")
+    process.terminate()
+    process.join()
+    for fault in ({"FAIL_READ": errno.EIO}, {"FAIL_OPEN": errno.EMFILE}):
+        variables = failing(**fault, FAIL_PATH=file)
+        done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=variables)
+        assert done.returncode == ExitCode.BAD_INPUT
+        reason = os.strerror(next(iter(fault.values())))
+        assert done.stderr.splitlines()[-1] == f"error: {config.directory / file}: cannot be read ({reason})"
+    assert_goes_on_to_the_same_end(config, unbroken, tmp_path)
+
+
+def test_memory_that_runs_out_is_one_line(make: Configure, tmp_path: Path) -> None:
+    """With a limit between what evaluation took and what training takes: freed memory stays with the process."""
+    config = make(problem="digits_2c2d_bn", position="111", batch_size=1000)
+    process = command.start(arguments_of(config), tmp_path / "life.txt")
+    assert command.wait_for(process, "epoch 0/8")
+    taken = int(Path(f"/proc/{process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(process.pid or 0, resource.RLIMIT_AS, (taken, taken))
+    process.join()
+    assert process.exitcode == ExitCode.BAD_INPUT, process.text
+    assert "Traceback" not in process.text
+    last = process.text.splitlines()[-1]
+    assert last.startswith(f"error: {config.directory}: out of memory")
+    assert last.endswith("need less; the same command goes on from the last checkpoint")
 
 
 @pytest.fixture
@@ -204,7 +329,8 @@ def test_two_processes_race_for_one_directory(make: Configure, tmp_path: Path) -
         texts = [process.text for process in both]
         assert codes in ([0, 0], [0, ExitCode.BAD_INPUT]), texts
         if codes[1]:
-            assert f"error: {config.directory}: another process is at this run\n" in texts
+            assert any(text.startswith(f"error: {config.directory}: another process is at this run") for text in texts)
+            assert any(text.count("\n") == 1 for text in texts)
         else:
             assert any("finished already" in text for text in texts), texts
         assert_same_run(config.directory, alone.directory)
@@ -282,3 +408,11 @@ def test_a_study_whose_file_changes_while_it_runs(tmp_path: Path, small_images: 
     path.write_text("PROBLEM: [")
     done = run_study("run", str(path))
     assert (done.returncode, done.stderr.count("\n")) == (ExitCode.BAD_INPUT, 1)
+
+
+def test_too_little_memory_to_load_torch_is_one_line(make: Configure) -> None:
+    config = make()
+    limited = ["prlimit", f"--as={4 * 10**8}", *TRAIN, *arguments_of(config)]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    told = f"error: {config.directory}: out of memory; a smaller BATCH_SIZE or fewer runs at a time need less\n"
+    assert (done.returncode, done.stderr) == (ExitCode.BAD_INPUT, told)

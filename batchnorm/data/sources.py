@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from batchnorm.errors import DataError, one_line
+from batchnorm.errors import MISSING_HERE, DataError, cannot_be_read, is_out_of_memory, one_line
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,10 @@ def load_image_set(name: str, root: Path) -> ImageArrays:
     return ImageArrays(*arrays, digest=digest.hexdigest())
 
 
+_NOT_THE_CONTENT = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENAMETOOLONG)
+"""Reading failed for a reason that does not lie in the files: they may be whole."""
+
+
 def _read_torchvision(name: str, root: Path, *, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     from torchvision import datasets
 
@@ -163,9 +169,14 @@ def _read_torchvision(name: str, root: Path, *, train: bool) -> tuple[NDArray[np
         except RuntimeError as absent:
             if "not found" not in str(absent).lower():
                 raise
+            _look_into(root, name)
             _download(read, root)
             images = read(False)
     except (OSError, RuntimeError, ModuleNotFoundError) as error:
+        if is_out_of_memory(error):
+            raise
+        if isinstance(error, OSError) and error.errno in _NOT_THE_CONTENT:
+            raise DataError(f"{where}: {cannot_be_read(Path(error.filename or root), error)}") from None
         raise DataError(f"{where} is absent or damaged, and cannot be downloaded ({one_line(error)}); {put}") from None
     except (ValueError, AssertionError, EOFError, KeyError, TypeError, IndexError, pickle.UnpicklingError) as error:
         raise DataError(f"{where} is damaged ({one_line(error)}); {put} anew") from None
@@ -178,6 +189,24 @@ def _read_torchvision(name: str, root: Path, *, train: bool) -> tuple[NDArray[np
     return np.ascontiguousarray(pixels), np.asarray(labels, dtype=np.int64)
 
 
+def _look_into(root: Path, name: str) -> None:
+    """See that files which torchvision does not find are not merely out of its reach.
+
+    Raises:
+        OSError: their folder cannot be looked into.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    first = root / IMAGE_SETS[name].files.split("/")[0]
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        first.stat()
+        for folder, _, _ in os.walk(first, onerror=fail):
+            if not os.access(folder, os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+
 def _download(read: Callable[[bool], Any], root: Path) -> None:
     """Let torchvision download, one process at a time, and leave no empty folders behind where it cannot."""
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
@@ -185,7 +214,13 @@ def _download(read: Callable[[bool], Any], root: Path) -> None:
     before = set(root.rglob("*"))
     lock = root / ".download.lock"
     try:
-        with FileLock(lock), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            try:
+                stack.enter_context(FileLock(lock))
+            except OSError as error:
+                if error.errno not in MISSING_HERE:  # without locks two processes may download at once
+                    raise
             read(True)
     finally:
         lock.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchnorm.errors import ConfigError, nearest_first, one_line
+from batchnorm.errors import ConfigError, nearest_first, one_line, reason_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,7 +90,7 @@ def _load(text: str, path: Path, function: str) -> Problem:
     except FileNotFoundError:
         raise ConfigError(f"PROBLEM={text}: {path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"PROBLEM={text}: {path} cannot be read: {one_line(error)}") from None
+        raise ConfigError(f"PROBLEM={text}: {path} cannot be read: {reason_of(error)}") from None
     digest = hashlib.sha256(source).hexdigest()
     found = _problems_of(path.resolve(), digest, shown=text)
     if function not in found:

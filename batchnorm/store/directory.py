@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from batchnorm.errors import ConfigError, RunClaimedError, one_line
-
-_CLAIM_TIMEOUT_SECONDS = 0.5
+from batchnorm.errors import ConfigError, RunClaimedError, reason_of
+from batchnorm.store import claim
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class RunDirectory:
 
     @property
     def lock(self) -> Path:
-        """Locked by the process that trains here; the lock of a dead process is free."""
+        """Held by the process that trains here; what a dead process of this host held is free."""
         return self.path / ".lock"
 
     @contextmanager
@@ -67,28 +64,21 @@ class RunDirectory:
             ConfigError: it cannot be written.
             RunClaimedError: another process is at it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.lock, timeout=_CLAIM_TIMEOUT_SECONDS)
-            lock.acquire()
-        except Timeout:
-            raise RunClaimedError(f"{self.path}: another process is at this run") from None
-        except OSError as error:
-            raise ConfigError(f"OUTPUT_DIR: {self.path} cannot be written: {error.strerror or one_line(error)}") from None
-        try:
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(claim.hold(self.lock))
+            except claim.Held as held:
+                who = f" ({held.holder})" if held.holder else ""
+                advice = f"; if that process has ended, remove {self.lock}"
+                raise RunClaimedError(f"{self.path}: another process is at this run{who}{advice}") from None
+            except OSError as error:
+                raise ConfigError(f"OUTPUT_DIR: {self.path} cannot be written: {reason_of(error)}") from None
             yield
-        finally:
-            lock.release()
 
-    def is_claimed(self) -> bool:
-        """Say whether a process is at this run now."""
-        if not self.lock.exists():
-            return False
-        try:
-            with FileLock(self.lock, timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+    def is_claimed(self) -> bool | None:
+        """Say whether a process is at this run now; None where that cannot be known. Nothing is written."""
+        return claim.is_held(self.lock)
 
     def clear(self) -> None:
         """Remove what an earlier run left; the claim stays. The record goes last: without it there is no run."""

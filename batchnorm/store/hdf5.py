@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,26 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.errors import RunError, one_line
+from batchnorm.errors import MISSING_HERE, RunError, cannot_be_read, one_line
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder with its names, survive a power cut, where the file system has that (some have it not).
+
+    Raises:
+        OSError: the disk fails.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder in which one may write and which one may not list
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (*MISSING_HERE, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -83,7 +104,20 @@ def damaged(path: Path, detail: str) -> RunError:
     return RunError(f"{path}: is damaged ({detail}); OVERWRITE=true starts the run afresh")
 
 
-def _reading_properties() -> h5py.h5p.PropFAID:
+def bad_or_unreadable(path: Path, error: BaseException) -> RunError:
+    """Tell a record whose content is bad from one that the system did not let us read: that one may be whole.
+
+    h5py hands on the system's error number only where a file is opened; HDF5's text has it everywhere.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (told := re.search(r"errno = ([1-9]\d*)", str(error))):
+        number = int(told[1])
+    if number is not None:
+        return RunError(cannot_be_read(path, OSError(number, os.strerror(number))))
+    return damaged(path, one_line(error))
+
+
+def _reading_properties(*, locking: bool = False, ignore_when_disabled: bool = True) -> h5py.h5p.PropFAID:
     """Return what a file is opened with for SWMR reading.
 
     Where a block's checksum does not fit, such a reader tries again, 100 times by default, and waits 2**n ns before the
@@ -91,7 +125,7 @@ def _reading_properties() -> h5py.h5p.PropFAID:
     HDF5 library that it has loaded has.
     """
     properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    properties.set_file_locking(False, True)
+    properties.set_file_locking(locking, ignore_when_disabled)
     set_read_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
     set_read_attempts.argtypes = [ctypes.c_int64, ctypes.c_uint]
     set_read_attempts(properties.id, 25)
@@ -118,13 +152,35 @@ def open_for_reading(path: Path) -> Iterator[h5py.File]:
     """Open a record that may be growing, or may have been cut off.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: there is none, it is damaged, or it cannot be read.
     """
     try:
-        file = h5py.File(h5py.h5f.open(str(path).encode(), h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ, _reading_properties()))
+        path.open("rb").close()
+        identifier = _open_beside_others(path)
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
     except (OSError, RuntimeError) as error:
-        raise damaged(path, one_line(error)) from None
-    with file:
+        raise bad_or_unreadable(path, error) from None
+    with h5py.File(identifier) as file:
         yield file
+
+
+_SWMR = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+_WAYS_TO_OPEN = [
+    (flags, locking, ignore) for flags in (_SWMR, h5py.h5f.ACC_RDONLY) for locking in (False, True) for ignore in (True, False)
+]
+"""The first is ours. The others are those of a handle that this process holds already: HDF5 wants them to be the same."""
+_OTHERS_DIFFER = ("flag values don't match", "flag not the same")
+
+
+def _open_beside_others(path: Path) -> h5py.h5f.FileID:
+    """Open for reading, whatever this process has opened the file with (a notebook's own `h5py.File`)."""
+    for flags, locking, ignore in _WAYS_TO_OPEN:
+        properties = _reading_properties(locking=locking, ignore_when_disabled=ignore)
+        try:
+            return h5py.h5f.open(os.fsencode(path), flags, properties)
+        except (OSError, RuntimeError) as error:
+            if not any(words in str(error) for words in _OTHERS_DIFFER):
+                raise
+            refused = error
+    raise refused

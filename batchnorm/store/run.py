@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchnorm.config import RunConfig, RunLength, canonical_fingerprint, differing_keys
-from batchnorm.errors import ConfigError, RunError, nearest_first, one_line
+from batchnorm.errors import ConfigError, RunError, cannot_be_read, nearest_first
 from batchnorm.modes import Mask, parse_mask, variant_name
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
-from batchnorm.store.hdf5 import damaged, open_for_reading, read_rows
+from batchnorm.store.hdf5 import bad_or_unreadable, open_for_reading, read_rows
 from batchnorm.store.layout import FORMAT_VERSION, MARKS, STATUS, SlotParts, index_datasets
 from batchnorm.store.status import Status
 
@@ -51,9 +51,9 @@ class Run:
         given = Path(path)
         self.path = given if given.suffix == ".h5" else RunDirectory(given).record
         self.directory = self.path.parent
-        if not given.exists():
+        if not _exists(given):
             raise RunError(f"{given}: no such run")
-        if not self.path.exists():
+        if not _exists(self.path):
             raise RunError(f"{given}: is no run: it holds no {self.path.name}")
         with self._open() as file:
             version = int(file.attrs["format_version"])
@@ -83,7 +83,7 @@ class Run:
             try:
                 yield file
             except (KeyError, OSError, ValueError, RuntimeError) as error:
-                raise damaged(self.path, one_line(error)) from None
+                raise bad_or_unreadable(self.path, error) from None
 
     @property
     def ended(self) -> Status | None:
@@ -94,7 +94,7 @@ class Run:
     @property
     def status(self) -> Status:
         """How the run stands now."""
-        return self.ended or (Status.RUNNING if RunDirectory(self.directory).is_claimed() else Status.CUT_OFF)
+        return self.ended or _unless_claimed(RunDirectory(self.directory), Status.CUT_OFF)
 
     @property
     def mode(self) -> str:
@@ -340,7 +340,7 @@ class Standing:
         """Return it.
 
         Raises:
-            RunError: the directory holds another run, or a damaged one.
+            RunError: the directory holds another run, a damaged one, or one that cannot be read.
         """
         if self.status == Status.UNUSABLE:
             raise RunError(self.reason)
@@ -358,18 +358,38 @@ def stand(path: Path, fingerprint: Mapping[str, Any], *, claimed_here: bool = Fa
     directory = RunDirectory(path)
 
     def unless_running(status: Status, *, run: Run | None = None, reason: str = "") -> Standing:
-        running = not claimed_here and directory.is_claimed()
-        return Standing(Status.RUNNING if running else status, run, reason)
+        return Standing(status if claimed_here else _unless_claimed(directory, status), run, reason)
 
-    if not directory.record.exists():
-        return unless_running(Status.MISSING)
     try:
+        if not _exists(directory.record):
+            return unless_running(Status.MISSING)
         run = Run(path)
         check_same_run(run, fingerprint)
         ended = run.ended
     except RunError as error:  # one that is claimed may be on its way to a new record
-        return unless_running(Status.UNUSABLE, reason=str(error))
+        running = not claimed_here and directory.is_claimed()
+        return Standing(Status.RUNNING if running else Status.UNUSABLE, reason=str(error))
     return Standing(ended, run) if ended else unless_running(Status.CUT_OFF, run=run)
+
+
+def _unless_claimed(directory: RunDirectory, status: Status) -> Status:
+    """Return a status that holds where no process is at the run; what its lock says takes its place."""
+    return {False: status, True: Status.RUNNING, None: Status.UNKNOWN}[directory.is_claimed()]
+
+
+def _exists(path: Path) -> bool:
+    """Say whether there is such a file.
+
+    Raises:
+        RunError: that cannot be known.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise RunError(cannot_be_read(path, error)) from None
+    return True
 
 
 def check_same_run(run: Run, fingerprint: Mapping[str, Any]) -> None:

@@ -16,10 +16,12 @@ class Status(str, Enum):
     """A process is at it now."""
     CUT_OFF = "cut off"
     """It has not ended, and no process is at it: the same command goes on."""
+    UNKNOWN = "unknown"
+    """It has not ended, and whether a process is at it cannot be known: its lock cannot be looked at, or is another host's."""
     FINISHED = "finished"
     DIVERGED = "diverged"
     UNUSABLE = "unusable"
-    """Its directory holds another run, or a damaged one."""
+    """Its directory holds another run, a damaged one, or one that cannot be read."""
 
     @property
     def has_ended(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ import h5py
 import numpy as np
 
 from batchnorm.config import RunConfig, RunLength
-from batchnorm.errors import RunError, one_line
+from batchnorm.errors import RunError
 from batchnorm.quantities import Quantity, chosen
-from batchnorm.store.hdf5 import damaged, new_file, open_for_reading, writing
+from batchnorm.store.hdf5 import bad_or_unreadable, damaged, new_file, open_for_reading, sync, writing
 from batchnorm.store.layout import MARKS, STATUS, Column, SlotParts, attributes, columns
 from batchnorm.store.status import Status
 
@@ -91,7 +90,7 @@ class RunWriter:
         The rows are copied to a new file that takes the old one's place when it is complete.
 
         Raises:
-            RunError: the record is damaged: it cannot be read, or its rows are not those that the mark was made of.
+            RunError: the record cannot be read, or it is damaged: its rows are not those that the mark was made of.
         """
         kept = [quantity for quantity in quantities if _is_marked(quantity, slots, mark)]
         axes = columns(slots, kept)
@@ -103,10 +102,10 @@ class RunWriter:
             with open_for_reading(path) as old, new_file(temporary) as new:
                 _make_datasets(new, axes, facts)
                 for name, (rows, crc) in mark.items():
-                    if _copy_rows(old[name], new[name], rows) != crc:
+                    if _copy_rows(path, old[name], new[name], rows) != crc:
                         raise damaged(path, name)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise damaged(path, one_line(error)) from None
+            raise bad_or_unreadable(path, error) from None
         temporary.replace(path)
         return cls._open(path, {name: list(state) for name, state in mark.items()}, quantities=kept, slots=slots)
 
@@ -159,8 +158,7 @@ class RunWriter:
         with writing(self._file):
             self._write_marks()
             self._file.flush()
-        with self._path.open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(self._path)
         return {name: list(state) for name, state in self._mark.items()}
 
     def finish(self, status: Status) -> None:
@@ -205,8 +203,8 @@ def _make_datasets(file: h5py.File, axes: Mapping[str, Mapping[str, Column]], fa
             )
 
 
-def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, rows: int) -> int | None:
-    """Copy the first rows and return their CRC-32, or None where they cannot be read; the source may be longer."""
+def _copy_rows(path: Path, source: h5py.Dataset, target: h5py.Dataset, rows: int) -> int | None:
+    """Copy the first rows and return their CRC-32, or None where there are too few; the source may be longer."""
     if len(source) < rows:
         return None
     target.resize(rows, axis=0)
@@ -214,8 +212,8 @@ def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, rows: int) -> int | N
     for start in range(0, rows, _COPY_ROWS):
         try:
             block = source[start : min(start + _COPY_ROWS, rows)]
-        except OSError:
-            return None
+        except OSError as error:
+            raise bad_or_unreadable(path, error) from None
         target[start : start + len(block)] = block
         crc = zlib.crc32(np.ascontiguousarray(block).data, crc)
     return crc

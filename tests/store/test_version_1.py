@@ -53,8 +53,15 @@ def again(output: Path, tmp_path: Path) -> Iterator[Configure]:
 
     (tmp_path / "tuning.yaml").write_text("tiny_bn: {batch_size: 64, num_epochs: 2, SGD: {opt_hpars: {lr: 0.1}}}")
     paths = {"tuning_conf": str(tmp_path / "tuning.yaml"), "output_dir": str(output)}
-    keys: dict[str, Any] = {"problem": "tiny_bn", "random_seed": 1, "threads": 1, "log_every_steps": 4, "measure": "none", **paths}
-    yield lambda **more: resolve({**keys, **more})
+    keys: dict[str, Any] = {
+        "problem": "tiny_bn",
+        "random_seed": 1,
+        "threads": 1,
+        "log_every_steps": 4,
+        "measure": "none",
+        **paths,
+    }
+    yield lambda **more: resolve({**keys, "measure": "none", **more})
     registry._registry.clear()
     registry._registry.update(before)
 

@@ -1,0 +1,129 @@
+"""Standard output and error that may go away while the work goes on: a closed pipe or terminal, a full disk under a log."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from batchnorm.errors import reason_of
+
+_GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ESTALE)
+"""Nobody will read it any more; what else fails, as a full disk, may pass."""
+
+
+class LastingStream:
+    """A text stream whose reader may go away: what cannot be written is dropped, and told once.
+
+    Args:
+        stream: where text goes.
+        name: how `tell` is told of it.
+        tell: called once, when text could not be written, with the reason.
+    """
+
+    def __init__(self, stream: TextIO, name: str, tell: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._name = name
+        self._tell = tell
+        self._told = False
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Be the stream in all else."""
+        return getattr(self._stream, attribute)
+
+    def write(self, text: str) -> int:
+        """Write; a character that the encoding lacks is escaped."""
+        try:
+            return self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            return self.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except OSError as error:
+            self._lost(error)
+            return len(text)
+        except ValueError:  # closed by who gave it
+            return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lost(error)
+        except ValueError:
+            pass
+
+    def _lost(self, error: OSError) -> None:
+        if error.errno in _GONE:
+            _send_to_nowhere(self._stream)
+        if not self._told:
+            self._told = True
+            self._tell(f"{self._name} cannot be written ({reason_of(error)}); the run goes on without it")
+
+
+def tell_log(line: str) -> None:
+    """Log a line where the package logs already; a command that only informs ends quietly."""
+    log = logging.getLogger("batchnorm")
+    if log.handlers:
+        log.warning(line)
+
+
+@contextmanager
+def lasting_output(tell: Callable[[str], None] = tell_log) -> Iterator[None]:
+    """Let the block survive the loss of standard output and error; both exist in it, though they were closed before.
+
+    Args:
+        tell: called once for each of them that is lost, with a line that says so.
+    """
+    for descriptor in (0, 1, 2):  # a file that is opened next must not get the place of a closed one
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            continue
+        os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    given = [stream if stream is not None else _nowhere() for stream in before]
+    lasting = [
+        LastingStream(stream, name, tell) for stream, name in zip(given, ("standard output", "standard error"), strict=True)
+    ]
+    sys.stdout, sys.stderr = cast("list[TextIO]", lasting)
+    try:
+        yield
+    finally:
+        for stream in lasting:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+        for text in given:
+            _forget_what_is_left(text)
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _send_to_nowhere(stream: TextIO) -> None:
+    """Point a stream's descriptor at nothing, so that neither Python nor a library meets its end again."""
+    with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
+        descriptor = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _forget_what_is_left(stream: TextIO) -> None:
+    """Drop what still cannot be written: Python would complain of it at its end, and exit with 120."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        _send_to_nowhere(stream)
