@@ -211,7 +211,7 @@ def _end_turn(run: StudyRun, ended: Ended, work: _Work, display: Display) -> Non
     if ended.status == Status.UNUSABLE:
         work.errors[run.index] = ended.error
     work.found[run.index] = replace(work.found[run.index], status=ended.status)
-    where = "another process is at it" if ended.status == Status.RUNNING else str(run.config.directory)
+    where = ended.error if ended.status == Status.RUNNING else str(run.config.directory)
     sum_of_all = summary(list(work.found.values()), [])
     display.say(f"{_TURN_WORDS[ended.status]} {run.index}: {run.variant}  {where}  [{sum_of_all}]")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from batchnorm.config import split_arguments
 from batchnorm.errors import ExitCode
 from batchnorm.store import RunDirectory, Status
 from batchnorm.study.__main__ import main
@@ -127,6 +128,21 @@ def test_what_is_left_out_is_told_by_the_exit_code(tmp_path: Path, capsys: pytes
     assert shown.out == "4\n"
     assert shown.err.startswith("unusable 4: ")
     assert shown.err.count("\n") == 1
+
+
+def test_a_run_of_which_nothing_is_known_is_tried_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [QUICKSTART, f"OUTPUT_DIR={tmp_path}", "POSITION=all", "ABLATION=fixed_bn"]
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", ablation="fixed_bn", status=Status.RUNNING)
+    (run,) = read_study(Path(QUICKSTART), split_arguments(arguments[1:])).runs
+    RunDirectory(run.config.directory).lock.write_text("7\nanother-host\n0\ncontent\n")  # by a file system without flock
+    assert main(["status", *arguments]) == ExitCode.FINISHED
+    assert "\n  unknown      1  0\n" in capsys.readouterr().out
+    assert main(["missing", *arguments]) == ExitCode.FINISHED
+    assert capsys.readouterr().out == "0\n"
+    assert main(["run", *arguments]) == ExitCode.FAILED
+    told = capsys.readouterr().out
+    assert "another-host" in told
+    assert told.endswith("quickstart_digits: 1 skipped; 0/1 runs have ended\n")
 
 
 def test_missing_says_what_slurm_takes(

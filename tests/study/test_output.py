@@ -99,6 +99,19 @@ def test_a_terminal_that_is_closed_under_nohup(write: Write) -> None:
     assert statuses(study) == [Status.FINISHED] * 3
 
 
+def test_a_terminal_that_is_closed_stops_a_study_as_ctrl_c_does(write: Write) -> None:
+    path, study = write(epochs=4000)
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(ROOT)
+        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=2"], environment())
+    while not all(RunDirectory(run.config.directory).checkpoint.exists() for run in study.runs[:2]):
+        assert os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == ExitCode.INTERRUPTED
+    assert statuses(study) == [Status.CUT_OFF, Status.CUT_OFF, Status.MISSING]
+
+
 @pytest.mark.parametrize("arguments", [["list", QUICKSTART], ["status", QUICKSTART], ["missing", QUICKSTART], ["--help"]])
 def test_commands_that_inform_end_quietly(arguments: list[str], tmp_path: Path) -> None:
     arguments = [*arguments, f"OUTPUT_DIR={tmp_path}"]
