@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from batchnorm.errors import ExitCode, UserError, nearest_first
-from benchmarks import bits
+from benchmarks import bits, soak
 from benchmarks.against_deepobs import batches, cifar10, cifar100, evaluation, fmnist
 from benchmarks.analyses import analysis
 from benchmarks.costs import memory, recording, resume
@@ -32,8 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is named, and return the exit code."""
     if arguments and arguments[0] == "bits":
         return bits.main(arguments[1:])
+    if arguments and arguments[0] == "soak":
+        return soak.main(arguments[1:])
     names = "\n".join(f"  {name:<11} {_summary(each)}" for name, each in BENCHMARKS.items())
     names += f"\n  {'bits':<11} {bits.__doc__} Alone, as `bits COMMIT`; it measures no time. `bits --help` tells more."
+    names += f"\n  {'soak':<11} {soak.__doc__} Alone, as `soak --minutes 20`; it measures no time."
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=f"{__doc__}\n\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

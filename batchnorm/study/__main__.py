@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded, Ctrl-C ends this process at once and says nothing
+
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +16,7 @@ from typing import NoReturn
 from batchnorm.config import split_arguments
 from batchnorm.errors import ConfigError, ExitCode, StudyError, UserError, nearest_first, one_line
 from batchnorm.study.commands import COMMANDS, Call, Command
+from batchnorm.study.output import open_streams, tell
 
 USAGE = """\
 usage: python -m batchnorm.study COMMAND STUDY.yaml [KEY=value ...]
@@ -22,8 +27,9 @@ all_masks. KEY=value replaces the file's value in every run. Every run is checke
 commands:
 {commands}
 
-exit codes: 0 all done (a run that diverged is a result), 1 some run failed, 2 bad input,
-  75 stopped by a signal (the same command goes on); run --index N: those of run_trainingLoop.py"""
+exit codes: 0 all done (a run that diverged is a result), 1 some run failed, is unusable, or was left out because another
+  process is at it, 2 bad input, 75 stopped by a signal (the same command goes on, without OVERWRITE=true),
+  130 Ctrl-C before anything began; run --index N: those of run_trainingLoop.py"""
 
 
 def main(arguments: Sequence[str]) -> ExitCode:
@@ -34,7 +40,7 @@ def main(arguments: Sequence[str]) -> ExitCode:
         given, passed_on = given[:place], given[place + 1 :]
     try:
         if not given or "-h" in given or "--help" in given:
-            print(usage())
+            tell(usage())
             return ExitCode.FINISHED
         command, call = read_arguments(given, passed_on)
         return command.do(call)
@@ -42,11 +48,8 @@ def main(arguments: Sequence[str]) -> ExitCode:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return ExitCode.BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # as in `list ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FINISHED
 
 
 def usage() -> str:
@@ -91,5 +94,17 @@ class _OneLineParser(argparse.ArgumentParser):
         raise ConfigError(f"{' '.join(message.split())}; --help tells the commands and options")
 
 
+def _as_a_program() -> ExitCode:
+    """Run `main` as a process of its own does: whatever its streams are, and with Ctrl-C as Python has it while it works."""
+    open_streams()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return main(sys.argv[1:])
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_as_a_program())

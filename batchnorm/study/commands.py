@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,18 @@ from typing import Any
 
 from batchnorm.config import is_device
 from batchnorm.errors import ExitCode
+from batchnorm.store import Status
 from batchnorm.study.grid import Study, read_study
-from batchnorm.study.status import check_no_other_runs, format_array, format_list, format_status, standings, to_do
+from batchnorm.study.output import outlast_output, tell
+from batchnorm.study.status import (
+    RunStanding,
+    check_no_other_runs,
+    format_list,
+    format_status,
+    skipped,
+    standings,
+    to_do,
+)
 
 
 @dataclass(frozen=True)
@@ -30,48 +41,80 @@ class Call:
 
 def list_runs(call: Call) -> ExitCode:
     """Print all runs."""
-    print(format_list(call.study()))
+    tell(format_list(call.study()))
     return ExitCode.FINISHED
 
 
 def status(call: Call) -> ExitCode:
     """Print how the study stands."""
     study = call.study()
-    print(format_status(study, standings(study)))
+    tell(format_status(study, standings(study)))
     return ExitCode.FINISHED
 
 
 def missing(call: Call) -> ExitCode:
-    """Print the indices of the runs to do."""
-    print(format_array([run.index for run in to_do(standings(call.study()))]))
-    return ExitCode.FINISHED
+    """Print the indices of the runs to do, a line for each array that SLURM takes, and tell what is left out or unusable."""
+    from batchnorm.study import slurm
+
+    found = standings(call.study())
+    indices = [run.index for run in to_do(found)]
+    tell("\n".join(map(str, slurm.arrays(indices, slurm.max_array_size()))) if indices else "")
+    for each in found:
+        if each.status == Status.UNUSABLE and not each.run.config.overwrite:
+            print(f"{each.status.value} {each.run.index}: {each.reason}", file=sys.stderr)
+    unusable = any(each.status == Status.UNUSABLE and not each.run.config.overwrite for each in found)
+    return ExitCode.FAILED if _tell_skipped(found) or unusable else ExitCode.FINISHED
 
 
 def run(call: Call) -> ExitCode:
     """Train what is left, or one run; local workers have one thread each unless told otherwise."""
     index = call.options["index"]
-    if index is not None:
-        from batchnorm.command import train_or_skip
+    study = call.study(**({} if index is not None else {"threads": "1"}))
+    goes_on = _goes_on(call, study)
+    outlast_output()
+    try:
+        if index is not None:
+            from batchnorm.command import train_or_skip
 
-        return train_or_skip(call.study().run_at(index).config).exit_code
-    from batchnorm.study.local import run_study
+            return train_or_skip(study.run_at(index + call.options["offset"]).config).exit_code
+        from batchnorm.study.local import run_study
 
-    study = call.study(threads="1")
-    check_no_other_runs(study)
-    return run_study(study, workers=call.options["workers"], devices=call.options["devices"])
+        check_no_other_runs(study)
+        return run_study(study, workers=call.options["workers"], devices=call.options["devices"], goes_on=goes_on)
+    except KeyboardInterrupt:
+        print(f"interrupted; {goes_on} goes on from the last checkpoints", file=sys.stderr)
+        return ExitCode.INTERRUPTED
 
 
 def submit(call: Call) -> ExitCode:
     """Submit what is left."""
     from batchnorm.study import slurm
 
+    outlast_output()
     study = call.study()
     check_no_other_runs(study)
-    if indices := [run.index for run in to_do(standings(study))]:
-        print(slurm.submit(study, indices, options=call.passed_on, **call.options))
-    else:
-        print(f"{study.name}: nothing to submit")
-    return ExitCode.FINISHED
+    found = standings(study)
+    indices = [run.index for run in to_do(found)]
+    told = slurm.submit(study, indices, options=call.passed_on, **call.options) if indices else "nothing to submit"
+    print(told if indices else f"{study.name}: {told}", flush=True)
+    if any(run.config.overwrite for run in study.runs) and not call.options["dry_run"]:
+        print(f"to submit later what is left of it: {_goes_on(call, study)}", flush=True)
+    return ExitCode.FAILED if _tell_skipped(found) else ExitCode.FINISHED
+
+
+def _tell_skipped(found: Sequence[RunStanding]) -> bool:
+    """Say on standard error which runs are left out, because another process is at them, and whether there are any."""
+    left_out = skipped(found)
+    for each in left_out:
+        print(f"skipped {each.run.index}: another process is at it: {each.run.config.directory}", file=sys.stderr)
+    return bool(left_out)
+
+
+def _goes_on(call: Call, study: Study) -> str:
+    """Say in words which command goes on with a study that has begun: OVERWRITE=true would begin it again."""
+    if not any(run.config.overwrite for run in study.runs):
+        return "the same command"
+    return "the same command " + ("without OVERWRITE=true" if "overwrite" in call.overrides else "with OVERWRITE=false")
 
 
 def _count(text: str) -> int:
@@ -79,6 +122,12 @@ def _count(text: str) -> int:
     if not 1 <= number <= 4096:
         raise argparse.ArgumentTypeError(f"{text}: must be an integer from 1 to 4096")
     return number
+
+
+def _not_negative(text: str) -> int:
+    if not (text.isdecimal() and text.isascii()):
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer >= 0")
+    return int(text)
 
 
 def _devices(text: str) -> list[str]:
@@ -121,15 +170,16 @@ COMMANDS = {
     for row in (
         Command("list", "index, variant and directory of each run", list_runs),
         Command("status", "finished, running, cut off, diverged and missing runs, how far they are, and the time left", status),
-        Command("missing", "the indices of the runs to do, as SLURM's --array takes them", missing),
+        Command("missing", "the indices of the runs to do as SLURM's --array takes them, a line an array", missing),
         Command(
             "run",
-            "train what is left here; Ctrl-C stops all runs after a checkpoint, the same command goes on",
+            "train what is left here; Ctrl-C stops all runs after a checkpoint, the same command (without OVERWRITE) goes on",
             run,
             (
                 Option("--workers N", "processes at a time [one a core on the CPU, one a GPU]", _count),
                 Option("--devices cuda:0,...", "where to train, dealt to the workers in turn", _devices, ()),
                 Option("--index N", "train that run only, in this process", int),
+                Option("--offset N", "added to --index: for SLURM's arrays, whose indices are limited [0]", _not_negative, 0),
             ),
         ),
         Command(

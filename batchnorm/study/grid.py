@@ -46,6 +46,10 @@ class StudyRun:
     config: RunConfig
     threads_given: bool
 
+    def __str__(self) -> str:
+        """Name it in a message."""
+        return f"run {self.index} ({self.variant})"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -97,7 +101,10 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     if size > MAX_RUNS:
         raise ConfigError(f"{where}: {size} runs; a study has at most {MAX_RUNS}")
     for point in itertools.chain.from_iterable(_points(grid) for grid in grids):
-        config = resolve({**dict(defaults or {}), **point}, read_tuning=read_once)
+        try:
+            config = resolve({**dict(defaults or {}), **point}, read_tuning=read_once)
+        except ConfigError as error:
+            raise ConfigError(f"{error}{_which(len(configs), point, grids)}") from None
         same_place = configs.setdefault(config.directory, config)
         if same_place != config:
             differing = "; ".join(differing_keys(same_place.to_dict(), config.to_dict()))
@@ -215,6 +222,16 @@ def _flat(point: Mapping[str, Any]) -> dict[str, str]:
             if (name, setting) != ("lr_schedule", "name"):
                 flat[override_name(f"{name}.{setting}")] = ",".join(item) if isinstance(item, list) else item
     return flat
+
+
+def _which(index: int, point: Mapping[str, str], grids: Sequence[Mapping[str, Any]]) -> str:
+    """Say which run of several a message is about, as its variant will be told; nothing where there is one run alone."""
+    listed = {name for grid in grids for name, value in grid.items() if isinstance(value, list)}
+    if len(grids) == 1 and not listed and point == _flat(grids[0]):
+        return ""
+    parts = [point[name] for name in ("position", "ablation") if name in point]
+    parts += [f"{name.upper()}={value}" for name, value in point.items() if name.partition(".")[0] in listed - set(_NOT_TOLD)]
+    return f" (run {index}: {' '.join(parts)})" if parts else f" (run {index})"
 
 
 def _varying(configs: Sequence[RunConfig]) -> list[str]:

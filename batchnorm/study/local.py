@@ -1,7 +1,7 @@
 """Runs a study on this machine: workers take run after run, each in a process of its own. No torch here, only in them.
 
 A worker that dies takes no other run with it: another one takes its place, and the run goes on once from its checkpoint;
-where that one dies too, the run has failed.
+where that one dies too, the run has failed. Output that goes away, or a worker that cannot be started, ends no run either.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batchnorm.config import RunConfig, available_cores
-from batchnorm.errors import ConfigError, ExitCode, RunError, StudyError
+from batchnorm.errors import ConfigError, ExitCode, RunError, StudyError, one_line
 from batchnorm.stop import StopRequest, stop_on_signals
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.study.display import Display, open_display, summary
 from batchnorm.study.grid import Study, StudyRun
-from batchnorm.study.status import RunStanding, progress_of, standings, to_do
+from batchnorm.study.status import RunStanding, progress_of, skipped, standing, standings, to_do
 from batchnorm.study.worker import Ended, Message, Ready, Worker
 
 _POLL_SECONDS = 1.0
@@ -39,47 +39,58 @@ _TURN_WORDS: Mapping[Status, str] = {
 """What is said of a run's turn by how the run stands after it: `RUNNING` where another process is at it."""
 
 
+_Stamp = tuple[int, int] | None
+
+
 @dataclass
 class _Work:
-    """All that changes while a study runs."""
+    """All that changes while a study runs, and what the records looked like before."""
 
     found: dict[int, RunStanding]
     waiting: deque[StudyRun]
+    before: Mapping[int, _Stamp]
     ended: dict[int, Status] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     deaths: Counter[int] = field(default_factory=Counter)
     failed_starts: int = 0
+    no_start: str = ""
 
 
-def run_study(study: Study, *, workers: int | None, devices: Sequence[str]) -> ExitCode:
-    """Train what is left of a study, and return FAILED if any run failed, INTERRUPTED if somebody stopped it.
+def run_study(study: Study, *, workers: int | None, devices: Sequence[str], goes_on: str = "the same command") -> ExitCode:
+    """Train what is left of a study, and return how that went: INTERRUPTED if somebody stopped it or one of its runs.
+
+    FAILED if a run failed, or was left out because another process is at it.
 
     Args:
         study: its runs.
         workers: how many processes; by default one a device, on the CPU one for the cores that a run's THREADS takes.
         devices: where to train, dealt to the workers in turn; none: where each run's DEVICE says.
+        goes_on: the command that goes on where this one stops, in words.
 
     Raises:
         UserError: there is no such device, or no worker can be started.
     """
     found = {each.run.index: each for each in standings(study)}
-    work = _Work(found, deque(to_do(found.values())))
-    for each in found.values():
-        if each.status == Status.RUNNING:
-            word = _TURN_WORDS[each.status]
-            print(f"{word} {each.run.index}: another process is at it: {each.run.config.directory}", flush=True)
-    if not work.waiting:
-        print(f"{study.name}: nothing to do, {summary(list(found.values()), [])}", flush=True)
-        return ExitCode.FINISHED
-    lanes = plan_lanes([run.config for run in work.waiting], workers=workers, devices=devices)
+    waiting = to_do(found.values())
+    work = _Work(found, deque(waiting), {run.index: _stamp(run) for run in waiting})
+    left_out = skipped(found.values())
+    for each in left_out:
+        word = _TURN_WORDS[Status.RUNNING]
+        print(f"{word} {each.run.index}: another process is at it: {each.run.config.directory}", flush=True)
+    if not waiting:
+        done = f"nothing to do, {summary(list(found.values()), [])}"
+        told = f"nothing done here, another process is at {len(left_out)} of {len(found)} runs" if left_out else done
+        print(f"{study.name}: {told}", flush=True)
+        return ExitCode.FAILED if left_out else ExitCode.FINISHED
+    lanes = plan_lanes([run.config for run in waiting], workers=workers, devices=devices)
     display = open_display(workers=len(lanes), runs=len(found))
-    display.say(f"{study.name}: {len(work.waiting)} of {len(found)} runs to do, {len(lanes)} workers")
+    display.say(f"{study.name}: {len(waiting)} of {len(found)} runs to do, {len(lanes)} workers")
     try:
         with stop_on_signals() as stop:
             _keep_at_work(work, lanes, display, stop)
     finally:
         display.close()
-    return _conclude(study, work, stopped=bool(stop))
+    return _conclude(study, work, stopped=bool(stop), left_out=bool(left_out), goes_on=goes_on)
 
 
 def plan_lanes(
@@ -111,14 +122,37 @@ def count_gpus() -> int:
     return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
 
 
+def share_cores(workers: int, *, threads: int) -> list[list[int]]:
+    """Return the cores of each worker: shares of all that this process may use, none where they are too few to share.
+
+    >>> share_cores(2, threads=1)  # doctest: +SKIP
+    [[0, 1], [2, 3]]
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if workers * threads > len(cores):
+        return [[]] * workers
+    return [cores[place * len(cores) // workers : (place + 1) * len(cores) // workers] for place in range(workers)]
+
+
 def _keep_at_work(work: _Work, lanes: Sequence[str | None], display: Display, stop: StopRequest) -> None:
-    """Keep one worker a lane at work until nothing waits and all have gone."""
+    """Keep one worker a lane at work until nothing waits and all have gone.
+
+    Raises:
+        UserError: there is no such device, or no worker can be started, or none any more.
+    """
     selector = selectors.DefaultSelector()
     workers: dict[int, Worker] = {}
+    shares = share_cores(len(lanes), threads=max(run.config.threads for run in work.waiting))
 
     def start(lane: int) -> None:
-        workers[lane] = Worker.start(lanes[lane])
-        selector.register(workers[lane].replies, selectors.EVENT_READ, lane)
+        try:
+            worker = Worker.start(lanes[lane], shares[lane])
+        except OSError as error:
+            work.no_start = error.strerror or one_line(error)
+            display.say(f"worker {lane} cannot be started: {work.no_start}")
+            return
+        workers[lane] = worker
+        selector.register(worker.replies, selectors.EVENT_READ, lane)
 
     dismissed, next_look = False, 0.0
     try:
@@ -137,18 +171,20 @@ def _keep_at_work(work: _Work, lanes: Sequence[str | None], display: Display, st
                 messages = worker.read()
                 for message in messages or []:
                     _take(message, worker, work, display)
-                    _next_run(worker, work, display)
+                    _next_run(worker, work, display, stop)
                 if messages is None:
                     selector.unregister(key.fileobj)
                     del workers[lane]
                     _take_end(worker, work, display, stopped=bool(stop))
-                    if work.waiting:
+                    if work.waiting and not stop and work.failed_starts < _FAILED_STARTS:
                         start(lane)
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
                 _look(workers, work)
             at_work = [workers[lane].run if lane in workers else None for lane in range(len(lanes))]
             display.show(list(work.found.values()), at_work)
+        if work.waiting and not stop:
+            raise StudyError(f"no worker starts: {work.no_start}; {len(work.waiting)} runs wait for one")
     finally:
         for worker in workers.values():
             worker.process.kill()
@@ -175,13 +211,13 @@ def _end_turn(run: StudyRun, ended: Ended, work: _Work, display: Display) -> Non
     if ended.status == Status.UNUSABLE:
         work.errors[run.index] = ended.error
     work.found[run.index] = replace(work.found[run.index], status=ended.status)
-    where = "another process is at it" if ended.status == Status.RUNNING else str(run.config.directory)
+    where = ended.error if ended.status == Status.RUNNING else str(run.config.directory)
     sum_of_all = summary(list(work.found.values()), [])
     display.say(f"{_TURN_WORDS[ended.status]} {run.index}: {run.variant}  {where}  [{sum_of_all}]")
 
 
-def _next_run(worker: Worker, work: _Work, display: Display) -> None:
-    if not work.waiting:
+def _next_run(worker: Worker, work: _Work, display: Display, stop: StopRequest) -> None:
+    if stop or not work.waiting:
         worker.dismiss()
         return
     run = work.waiting.popleft()
@@ -195,18 +231,35 @@ def _take_end(worker: Worker, work: _Work, display: Display, *, stopped: bool) -
     run, how = worker.run, worker.wait()
     if stopped:
         if run:
-            _end_turn(run, Ended(Status.CUT_OFF), work, display)
+            status = standing(run).status  # it may have come to its end just then
+            _end_turn(run, Ended(status if status.has_ended and _has_begun(run, work) else Status.CUT_OFF), work, display)
     elif run:
         work.deaths[run.index] += 1
         if work.deaths[run.index] >= _DEATHS_PER_RUN:
             _end_turn(run, Ended(Status.UNUSABLE, how), work, display)
-        else:
-            display.say(f"again {run.index}: {how.splitlines()[0]}; it goes on from its checkpoint: {run.variant}")
-            work.waiting.appendleft(replace(run, config=replace(run.config, overwrite=False)))
+            return
+        begun = _has_begun(run, work)
+        goes_on = "it goes on from its checkpoint" if begun else "it had not begun, and begins again"
+        display.say(f"again {run.index}: {how.splitlines()[0]}; {goes_on}: {run.variant}")
+        overwrite = run.config.overwrite and not begun
+        work.waiting.appendleft(replace(run, config=replace(run.config, overwrite=overwrite)))
     elif not worker.ready:
         work.failed_starts += 1
-        if work.failed_starts >= _FAILED_STARTS:
-            raise StudyError(f"no worker starts: {' | '.join(how.splitlines()[:1] + how.splitlines()[-1:])}")
+        work.no_start = " | ".join(how.splitlines()[:1] + how.splitlines()[-1:])
+
+
+def _stamp(run: StudyRun) -> _Stamp:
+    """Return what tells a run's record from the one that was there before, None where there is none."""
+    try:
+        found = RunDirectory(run.config.directory).record.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _has_begun(run: StudyRun, work: _Work) -> bool:
+    """Say whether this call has begun a run: with OVERWRITE=true, what lay there before is gone."""
+    return not run.config.overwrite or _stamp(run) != work.before[run.index]
 
 
 def _check_devices(worker: Worker, ready: Ready, configs: Sequence[RunConfig]) -> None:
@@ -229,23 +282,25 @@ def _look(workers: Mapping[int, Worker], work: _Work) -> None:
             work.found[run.index] = replace(work.found[run.index], progress=progress_of(Run(run.config.directory)))
 
 
-def _conclude(study: Study, work: _Work, *, stopped: bool) -> ExitCode:
-    """Print what failed, with the tails of the logs, and the sum of it all."""
+def _conclude(study: Study, work: _Work, *, stopped: bool, left_out: bool, goes_on: str) -> ExitCode:
+    """Print what failed, with the tails of the logs, the sum of it all, and which command goes on."""
     for index, error in sorted(work.errors.items()):
         run = study.runs[index]
         print(f"\nfailed {index}: {run.variant}  {run.config.directory}\n{_indented(error.splitlines())}")
         if tail := _log_tail(run.config):
             print(f"  the end of {RunDirectory(run.config.directory).log.name}:\n{_indented(tail)}")
+    if work.errors:
+        print(f"\n{goes_on} tries again what failed, and goes on with the rest")
     counts = Counter(work.ended.values())
     parts = [f"{counts[status]} {word}" for status, word in _TURN_WORDS.items() if counts[status]]
     found = list(work.found.values())
     print(f"{study.name}: {', '.join(parts) or 'no run ended'}; {summary(found, [])} have ended", flush=True)
     if work.errors:
         return ExitCode.FAILED
-    if stopped:
-        print("stopped; the same command goes on", flush=True)
+    if stopped or counts[Status.CUT_OFF]:
+        print(f"stopped; {goes_on} goes on", flush=True)
         return ExitCode.INTERRUPTED
-    return ExitCode.FINISHED
+    return ExitCode.FAILED if left_out or counts[Status.RUNNING] else ExitCode.FINISHED
 
 
 def _log_tail(config: RunConfig) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from batchnorm.errors import StudyError, one_line
@@ -15,6 +18,8 @@ from batchnorm.study.status import format_array
 SCRIPT = Path("sbatch/study.sbatch")
 FOLDER = Path("output/slurm")
 """Where the sbatch scripts put their logs, and `submit` the runs that it submitted."""
+_MAX_ARRAY_SIZE = 1001
+_SECONDS_TO_ANSWER = 30
 
 
 def frozen_study(study: Study) -> tuple[Path, str]:
@@ -23,38 +28,98 @@ def frozen_study(study: Study) -> tuple[Path, str]:
     A job looks its run up when it starts, perhaps days later: in this file, so that editing the study or the tuning file
     meanwhile changes nothing for what is submitted. THREADS that nobody gave is left to the machine that the job runs on.
     """
-    text = f"# {study.name} as it was submitted: its runs by index\n" + study.to_text()
+    name = study.name.encode(errors="backslashreplace").decode()  # a file's name may hold bytes that are no text
+    text = f"# {name} as it was submitted: its runs by index\n" + study.to_text()
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return FOLDER / f"{study.name}-{digest}.yaml", text
 
 
+def max_array_size() -> int:
+    """Return how many tasks an array may have here, and so the first index that it may not: SLURM's default where none is said.
+
+    Raises:
+        StudyError: arrays are switched off.
+    """
+    try:
+        shown = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, errors="replace", timeout=_SECONDS_TO_ANSWER
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        shown = ""
+    said = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown, re.MULTILINE)
+    size = int(said[1]) if said else _MAX_ARRAY_SIZE
+    if not size:
+        raise StudyError("SLURM takes no job arrays here (MaxArraySize=0); use: run")
+    return size
+
+
+@dataclass(frozen=True)
+class Array:
+    """Some runs of a study as SLURM takes them: the indices of an array's tasks, and how far above them the runs' are."""
+
+    tasks: tuple[int, ...]
+    offset: int
+
+    @property
+    def arguments(self) -> list[str]:
+        """What the script passes on to `run --index`."""
+        return [f"--offset={self.offset}"] if self.offset else []
+
+    def __str__(self) -> str:
+        """Write it as `missing` tells it: `0-3,7`, or `0-3,7 --offset=1001`."""
+        return " ".join([format_array(self.tasks), *self.arguments])
+
+
+def arrays(indices: Iterable[int], size: int) -> list[Array]:
+    """Deal runs to as many arrays as their indices ask for, each with tasks from 0 to size - 1.
+
+    >>> [str(array) for array in arrays([0, 1, 1000, 1001, 2005], 1001)]
+    ['0-1,1000', '0 --offset=1001', '3 --offset=2002']
+    """
+    dealt = groupby(sorted(indices), lambda index: index // size)
+    return [Array(tuple(index % size for index in group), number * size) for number, group in dealt]
+
+
 def sbatch_call(
-    name: str, frozen: Path, indices: Sequence[int], *, at_once: int, options: Sequence[str] = (), script: Path = SCRIPT
+    name: str,
+    frozen: Path,
+    array: Array,
+    *,
+    at_once: int,
+    options: Sequence[str] = (),
+    after: str | None = None,
+    script: Path = SCRIPT,
 ) -> list[str]:
     """Return the call that submits some runs of a study as an array.
 
     Args:
         name: the study's, which becomes the job's.
         frozen: the file that holds the runs.
-        indices: the runs.
+        array: the runs.
         at_once: how many may run at one time.
         options: what sbatch is told besides; it overrides the script's `#SBATCH` lines, and ours.
+        after: the job that must have ended before, so that `at_once` holds for all arrays of a study together.
         script: what each task runs.
     """
-    array = f"--array={format_array(indices)}%{at_once}"
-    return ["sbatch", "--parsable", f"--job-name={name}", array, *options, str(script), str(frozen)]
+    limits = [f"--array={format_array(array.tasks)}%{at_once}", *([f"--dependency=afterany:{after}"] if after else [])]
+    return ["sbatch", "--parsable", f"--job-name={name}", *limits, *options, str(script), str(frozen), *array.arguments]
 
 
 def submit(study: Study, indices: Sequence[int], *, at_once: int, options: Sequence[str], dry_run: bool) -> str:
-    """Submit some runs of a study and return a line that says so; `dry_run` submits and writes nothing.
+    """Submit some runs of a study and return a line for each array; `dry_run` submits and writes nothing.
 
     Raises:
         StudyError: sbatch is not there, or does not take the job.
     """
     frozen, text = frozen_study(study)
-    call = sbatch_call(study.name, frozen, indices, at_once=at_once, options=options)
+    dealt = arrays(indices, max_array_size())
     if dry_run:
-        return shlex.join(call)
+        afters = [None] + ["JOB_BEFORE"] * (len(dealt) - 1)
+        calls = zip(dealt, afters, strict=True)
+        return "\n".join(
+            shlex.join(sbatch_call(study.name, frozen, array, at_once=at_once, options=options, after=after))
+            for array, after in calls
+        )
     if not SCRIPT.exists():
         raise StudyError(f"{SCRIPT}: no such file; submit from the repository's root")
     try:
@@ -62,10 +127,30 @@ def submit(study: Study, indices: Sequence[int], *, at_once: int, options: Seque
         frozen.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StudyError(f"{frozen}: cannot be written: {error.strerror or one_line(error)}") from None
+    told: list[str] = []
+    job: str | None = None
+    for array in dealt:
+        call = sbatch_call(study.name, frozen, array, at_once=at_once, options=options, after=job)
+        try:
+            job = _submitted(call)
+        except StudyError as error:
+            raise StudyError(" | ".join([str(error), *told])) from None
+        told.append(f"submitted {len(array.tasks)} runs as job {job}: {shlex.join(call)}")
+    return "\n".join(told)
+
+
+def _submitted(call: Sequence[str]) -> str:
+    """Make a call of sbatch and return the job's number.
+
+    Raises:
+        StudyError: sbatch is not there, or does not take the job.
+    """
     try:
-        answer = subprocess.run(call, capture_output=True, text=True, check=True)
-    except OSError:
+        answer = subprocess.run(call, capture_output=True, text=True, errors="replace", check=True)
+    except FileNotFoundError:
         raise StudyError("sbatch: not found; submit on a machine of the cluster, or use: run") from None
+    except OSError as error:
+        raise StudyError(f"sbatch: cannot be started: {error.strerror or one_line(error)}") from None
     except subprocess.CalledProcessError as refused:
         raise StudyError(f"sbatch refused: {' '.join(refused.stderr.split())}; the call was: {shlex.join(call)}") from None
-    return f"submitted {len(indices)} runs as job {answer.stdout.strip()}: {shlex.join(call)}"
+    return answer.stdout.strip().partition(";")[0]  # a cluster's name may follow

@@ -14,8 +14,8 @@ from batchnorm.errors import RunError
 from batchnorm.store import Run, Status, stand
 from batchnorm.study.grid import Study, StudyRun
 
-_SHOWN = (Status.FINISHED, Status.RUNNING, Status.CUT_OFF, Status.DIVERGED, Status.MISSING, Status.UNUSABLE)
-"""The order of `status`'s lines."""
+_ALWAYS_SHOWN = (Status.FINISHED, Status.RUNNING, Status.CUT_OFF, Status.DIVERGED, Status.MISSING)
+"""The first of `status`'s lines, in their order; the others stand where a run has them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def check_no_other_runs(study: Study) -> None:
         if not run.config.overwrite:
             found = stand(run.config.directory, run.config.fingerprint())
             if found.reason and _is_readable(run.config.directory):
-                raise RunError(found.reason)
+                raise RunError(f"{run}: {found.reason}")
 
 
 def _is_readable(directory: Path) -> bool:
@@ -93,10 +93,15 @@ def _is_readable(directory: Path) -> bool:
 
 
 def to_do(found: Iterable[RunStanding]) -> list[StudyRun]:
-    """Return the runs that have not ended and that no process is at; all of those with OVERWRITE=true."""
+    """Return the runs that have not ended and that no process is known to be at; all of those with OVERWRITE=true."""
     return [
         each.run for each in found if each.status != Status.RUNNING and (each.run.config.overwrite or not each.status.has_ended)
     ]
+
+
+def skipped(found: Iterable[RunStanding]) -> list[RunStanding]:
+    """Return the runs that are not to be done here, because another process is at them."""
+    return [each for each in found if each.status == Status.RUNNING]
 
 
 def seconds_left(found: Sequence[RunStanding]) -> float | None:
@@ -145,8 +150,8 @@ def format_status(study: Study, found: Sequence[RunStanding]) -> str:
     """Write how a study stands: how many runs have each status, those under way or in trouble, and the time left."""
     counts = Counter(each.status for each in found)
     lines = [f"{study.name}: {len(found)} runs"]
-    for status in _SHOWN:
-        if counts[status] or status != Status.UNUSABLE:
+    for status in (*_ALWAYS_SHOWN, *(each for each in Status if each not in _ALWAYS_SHOWN)):
+        if counts[status] or status in _ALWAYS_SHOWN:
             indices = format_array([each.run.index for each in found if each.status == status])
             lines.append(f"  {status.value:<8} {counts[status]:>5}  {indices}".rstrip())
     for each in found:
@@ -154,14 +159,16 @@ def format_status(study: Study, found: Sequence[RunStanding]) -> str:
             detail = each.reason or f"epoch {each.progress.epochs_done}/{each.progress.epochs}"
             lines.append(f"  {each.run.index:>5} {each.status.value}: {each.run.variant}  {detail}")
     shares = [1.0 if each.status.has_ended else each.progress.epochs_done / each.progress.epochs for each in found]
-    lines.append(f"  {fmean(shares):.1%} done; {_format_left(found, at_work=counts[Status.RUNNING])}")
+    share = 1.0 if all(each.status.has_ended for each in found) else min(fmean(shares), 0.999)  # not 100.0% by rounding
+    lines.append(f"  {share:.1%} done; {_format_left(found, at_work=counts[Status.RUNNING])}")
     return "\n".join(lines)
 
 
 def _format_left(found: Sequence[RunStanding], *, at_work: int) -> str:
+    unusable = sum(each.status == Status.UNUSABLE for each in found)
+    if all(each.status.has_ended or each.status == Status.UNUSABLE for each in found):
+        return f"nothing is left but what is unusable ({unusable})" if unusable else "nothing is left"
     left = seconds_left(found)
-    if left == 0:
-        return "nothing is left"
     if left is None:
         return "time left: unknown, no epoch is recorded yet"
     shared = f", {format_seconds(left / at_work)} for the {at_work} now at work" if at_work else ""

@@ -1,13 +1,14 @@
 """A worker of a local study: a process that trains run after run, so that torch is imported once. Both ends of it are here.
 
-Messages are lines of JSON: a run to train on the worker's standard input; that it is ready, and how a run stands after its
-turn, on its standard output. When its input ends, the run that it is at writes its checkpoint, and the worker goes: also
-where the process that started it died.
+Messages are lines of JSON, on a pair of pipes of their own, so that whatever prints in the worker cannot come among them: a
+run to train; that the worker is ready, and how a run stands after its turn. When the jobs' pipe ends, the run that the worker
+is at writes its checkpoint, and the worker goes: also where the process that started it died.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -17,17 +18,22 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from queue import SimpleQueue
 from typing import IO
 
 from batchnorm.command import train_or_skip
 from batchnorm.config import RunConfig
-from batchnorm.errors import ExitCode, RunClaimedError, UserError
+from batchnorm.errors import ExitCode, RunClaimedError, UserError, one_line
 from batchnorm.store import Status
 from batchnorm.study.grid import StudyRun
+from batchnorm.study.output import open_streams, outlast_output
 
 _LAST_LINES = 8
+_BINDINGS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+"""Variables by which OpenMP binds threads to cores: the same cores in each process, where several train side by side."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +98,35 @@ class Worker:
     unread: bytes = b""
 
     @classmethod
-    def start(cls, device: str | None) -> Worker:
-        """Start a process; in a session of its own, so that Ctrl-C reaches it through us only."""
-        printed = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "batchnorm.study.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=printed,
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert process.stdin and process.stdout
-        return cls(process, process.stdin, process.stdout, printed, device)
+    def start(cls, device: str | None, cores: Collection[int] = ()) -> Worker:
+        """Start a process, in a session of its own, so that Ctrl-C reaches it through us only.
+
+        Args:
+            device: where it trains; None: where each run says.
+            cores: those that it may use; none: all that this process may use.
+
+        Raises:
+            OSError: there are too many processes or open files, or no space for what it prints.
+        """
+        with contextlib.ExitStack() as opened:
+            printed = opened.enter_context(tempfile.TemporaryFile())
+            their_jobs, jobs = (opened.enter_context(end) for end in _pipe())
+            replies, their_replies = (opened.enter_context(end) for end in _pipe())
+            ends = their_jobs.fileno(), their_replies.fileno()
+            with _on_cores(cores):
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "batchnorm.study.worker", *map(str, ends)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=printed,
+                    pass_fds=ends,
+                    env={name: value for name, value in os.environ.items() if name not in _BINDINGS},
+                    start_new_session=True,
+                )
+            opened.pop_all()
+        their_jobs.close()
+        their_replies.close()
+        return cls(process, jobs, replies, printed, device)
 
     def give(self, run: StudyRun) -> None:
         """Hand it a run; where the worker has died, the end of its replies tells."""
@@ -137,28 +159,54 @@ class Worker:
         return "\n".join([how + hint, *printed[-_LAST_LINES:]])
 
 
-def main() -> ExitCode:
-    """Be a worker: serve until the input ends."""
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a run prints must not come among the replies
+def _pipe() -> tuple[IO[bytes], IO[bytes]]:
+    """Return a new pipe's reading and writing end."""
+    reading, writing = os.pipe()
+    return os.fdopen(reading, "rb", buffering=0), os.fdopen(writing, "wb", buffering=0)
+
+
+@contextmanager
+def _on_cores(cores: Collection[int]) -> Iterator[None]:
+    """Let processes that are started in the block have these cores alone, where the system knows how; none: as we have them."""
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    ours = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # it only makes them faster
+        os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, ours)
+
+
+def main(jobs_end: int, replies_end: int) -> ExitCode:
+    """Be a worker: serve until the jobs end. What a run prints is kept for the parent, and lost where the disk is full."""
+    open_streams()
+    outlast_output()
+    for end in (jobs_end, replies_end):
+        os.set_inheritable(end, False)
+    replies = os.fdopen(replies_end, "w", buffering=1)
     jobs: SimpleQueue[str] = SimpleQueue()
     at_work = threading.Event()
-    threading.Thread(target=_listen, args=(jobs, at_work), daemon=True).start()
+    threading.Thread(target=_listen, args=(jobs_end, jobs, at_work), daemon=True).start()
 
     import torch
 
     import batchnorm.training  # noqa: F401  (now, not while the first run's time is taken)
 
-    print(to_json(Ready(torch.cuda.device_count())), file=replies)
-    while job := jobs.get():
-        at_work.set()
-        message = from_json(job)
-        assert isinstance(message, Train)
-        ended = train_one(message.config)
-        at_work.clear()
-        gc.collect()
-        torch.cuda.empty_cache()  # other workers may share the device; does nothing where none is in use
-        print(to_json(ended), file=replies)
+    with contextlib.suppress(BrokenPipeError):  # nobody is left to answer: the jobs have ended too
+        print(to_json(Ready(torch.cuda.device_count())), file=replies)
+        while job := jobs.get():
+            at_work.set()
+            message = from_json(job)
+            assert isinstance(message, Train)
+            ended = train_one(message.config)
+            at_work.clear()
+            gc.collect()
+            torch.cuda.empty_cache()  # other workers may share the device; does nothing where none is in use
+            print(to_json(ended), file=replies)
     return ExitCode.FINISHED
 
 
@@ -170,18 +218,34 @@ def train_one(config: RunConfig) -> Ended:
         return Ended(Status.RUNNING, str(claimed))
     except UserError as error:
         return Ended(Status.UNUSABLE, str(error))
-    except Exception:
+    except Exception as error:
+        if (reason := what_is_short(error)) is not None:
+            return Ended(Status.UNUSABLE, f"{reason} ({one_line(error)[:120]}); fewer workers need less")
         return Ended(Status.UNUSABLE, traceback.format_exc())
 
 
-def _listen(jobs: SimpleQueue[str], at_work: threading.Event) -> None:
-    """Pass jobs on; at the end of the input stop the run that goes on, as SIGTERM stops a run anywhere."""
-    for line in sys.stdin:
-        jobs.put(line)
+def what_is_short(error: Exception) -> str | None:
+    """Say what the machine lacks where that is why something failed; None for any other error.
+
+    torch has an error of its own for a GPU's memory alone; on a CPU its RuntimeError only says so.
+    """
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text:
+        return "out of memory"
+    if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN):
+        return {errno.ENOMEM: "out of memory", errno.EAGAIN: "too many processes"}.get(error.errno, "too many open files")
+    return "too many threads" if "can't start new thread" in text else None
+
+
+def _listen(jobs_end: int, jobs: SimpleQueue[str], at_work: threading.Event) -> None:
+    """Pass jobs on; at their end stop the run that goes on, as SIGTERM stops a run anywhere."""
+    with os.fdopen(jobs_end) as lines:
+        for line in lines:
+            jobs.put(line)
     jobs.put("")
     if at_work.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(int, sys.argv[1:])))

@@ -7,12 +7,15 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS_TO_START = 30
+MAX_ARRAY_SIZE = 10
+ROOT = Path(__file__).parents[2]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel", "sinfo")
 
 # The node claims more than the machine has (config_overrides), so that the scripts run with the resources they ask for:
@@ -32,6 +35,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=none
 JobRequeue=1
+MaxArraySize={max_array_size}
 KillWait=20
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
@@ -62,11 +66,11 @@ def _path() -> str:
 
 @dataclass
 class Cluster:
-    """The daemons, and the environment in which commands find them."""
+    """The process that keeps the daemons, and the environment in which commands find them."""
 
     folder: Path
     environment: Mapping[str, str]
-    daemons: list[subprocess.Popen[bytes]]
+    keeper: subprocess.Popen[bytes]
 
     @classmethod
     def start(cls, folder: Path) -> Cluster:
@@ -77,35 +81,31 @@ class Cluster:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
         ports = _free_ports(2)
-        text = SLURM_CONF.format(host=platform.node(), folder=folder, controller_port=ports[0], node_port=ports[1])
+        text = SLURM_CONF.format(
+            host=platform.node(),
+            folder=folder,
+            controller_port=ports[0],
+            node_port=ports[1],
+            max_array_size=MAX_ARRAY_SIZE,
+        )
         (folder / "slurm.conf").write_text(text)
         (folder / "gres.conf").write_text(GRES_CONF)
-        cluster = cls(folder, {**os.environ, "PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}, [])
-        files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid", "seed-file": "munged.seed"}
-        cluster._daemon("munged", "--force", "--foreground", *(f"--{option}={folder / file}" for option, file in files.items()))
+        environment = {**os.environ, "PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}
+        keep = [sys.executable, "-m", "tests.slurm.keeper", str(folder)]
+        keeper = subprocess.Popen(keep, cwd=ROOT, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+        cluster = cls(folder, environment, keeper)
         try:
-            cluster.wait(lambda: (folder / "munge.socket").exists(), seconds=SECONDS_TO_START)
-            cluster._daemon("slurmctld", "-D")
-            cluster._daemon("slurmd", "-D", "-N", platform.node())
             cluster.wait(lambda: cluster.call("sinfo", "-h", "-o", "%T", check=False) == "idle", seconds=SECONDS_TO_START)
         except BaseException:
             cluster.stop()
             raise
         return cluster
 
-    def _daemon(self, *command: str) -> None:
-        with (self.folder / f"{command[0]}.out").open("wb") as output:
-            self.daemons.append(subprocess.Popen(command, env=self.environment, stdout=output, stderr=subprocess.STDOUT))
-
     def stop(self) -> None:
-        """Cancel all jobs and end the daemons."""
-        if len(self.daemons) == 3:
-            self.call("scancel", "--user=root", check=False)
-            self.wait(lambda: not self.call("squeue", "-h", check=False), seconds=SECONDS_TO_START, strict=False)
-        for daemon in reversed(self.daemons):
-            daemon.terminate()
-        for daemon in self.daemons:
-            daemon.wait()
+        """Cancel all jobs and end the daemons, as happens too where this process is killed."""
+        assert self.keeper.stdin
+        self.keeper.stdin.close()
+        self.keeper.wait()
 
     def call(self, *command: str, check: bool = True) -> str:
         """Run one of SLURM's commands and return what it printed."""

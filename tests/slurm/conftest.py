@@ -23,8 +23,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     started = Cluster.start(tmp_path_factory.mktemp("slurm"))
     python = str(Path(sys.executable).parent)
     started.environment = {**started.environment, "PATH": f"{python}:{started.environment['PATH']}", "PYTHONPATH": str(ROOT)}
-    yield started
-    started.stop()
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.fixture

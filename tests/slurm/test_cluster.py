@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import standings
-from tests.slurm.cluster import Cluster
+from tests.recorded import record_run
+from tests.slurm.cluster import MAX_ARRAY_SIZE, ROOT, Cluster
 from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
@@ -26,13 +28,13 @@ Submit = Callable[..., str]
 
 @pytest.fixture
 def submit(cluster: Cluster, repository: Path) -> Submit:
-    """Return a function that submits a study and returns the job's number."""
+    """Return a function that submits a study and returns the job's number, or the whole answer."""
 
-    def call(*arguments: str) -> str:
+    def call(*arguments: str, whole: bool = False) -> str:
         command = [sys.executable, "-m", "batchnorm.study", "submit", *arguments]
         done = subprocess.run(command, cwd=repository, env=cluster.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return done.stdout.partition("as job ")[2].partition(":")[0]
+        return done.stdout if whole else done.stdout.partition("as job ")[2].partition(":")[0]
 
     return call
 
@@ -117,6 +119,46 @@ def test_jobs_find_a_problem_in_a_users_own_file(
     study = read_study(path, {})
     assert statuses(study) == [Status.FINISHED]
     assert (repository / "output/1__tiny__0,1/Lr_0.1/Ep_1/trained_bn__MAX_STEPS=3/final_model.pth").exists()
+
+
+def test_more_runs_than_an_array_may_have(cluster: Cluster, repository: Path, submit: Submit) -> None:
+    seeds = ", ".join(map(str, range(MAX_ARRAY_SIZE + 2)))
+    path = repository / "many.yaml"
+    keys = f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [{seeds}]\nNUM_EPOCHS: 1\nMAX_STEPS: 1\nTHREADS: 1\nDEVICE: cpu\n"
+    path.write_text(f"{keys}OUTPUT_DIR: {repository / 'output'}\n")
+    study = read_study(path, {})
+    for seed in range(MAX_ARRAY_SIZE - 1):
+        record_run(repository / "output", problem="digits_2c2d_bn", position="all", random_seed=seed, epochs=1, max_steps=1)
+    asked = [sys.executable, "-m", "batchnorm.study", "missing", "many.yaml"]
+    missing = subprocess.run(asked, cwd=repository, env=cluster.environment, capture_output=True, text=True).stdout
+    assert missing.splitlines() == ["9", "0-1 --offset=10"]
+    for index in (MAX_ARRAY_SIZE - 1, MAX_ARRAY_SIZE):  # `missing` agrees with what sbatch takes
+        test_only = ["sbatch", "--test-only", f"--array={index}", "sbatch/study.sbatch", "many.yaml"]
+        taken = subprocess.run(test_only, cwd=repository, env=cluster.environment, capture_output=True, text=True)
+        assert (taken.returncode == 0) == (index < MAX_ARRAY_SIZE), taken.stderr
+    told = submit("many.yaml", whole=True).splitlines()
+    first, second = (line.partition("as job ")[2].partition(":")[0] for line in told)
+    tasks = [f"{first}_9", f"{second}_0", f"{second}_1"]
+    cluster.wait(lambda: is_over(cluster, *tasks))
+    assert [cluster.job(task)["ExitCode"] for task in tasks] == ["0:0"] * 3
+    assert cluster.job(tasks[1])["StartTime"] >= cluster.job(tasks[0])["EndTime"]  # --at-once holds for both together
+    assert statuses(study) == [Status.FINISHED] * (MAX_ARRAY_SIZE + 2)
+
+
+def test_daemons_end_where_who_started_them_is_killed(cluster: Cluster, tmp_path: Path) -> None:
+    start = "import sys; from pathlib import Path; from tests.slurm.cluster import Cluster\n"
+    start += "cluster = Cluster.start(Path(sys.argv[1])); print(cluster.keeper.pid, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", start, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout
+        keeper = int(started.stdout.readline())
+        children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        ends = [os.pidfd_open(pid) for pid in (keeper, *map(int, children))]
+        started.kill()
+    assert len(ends) == 4
+    for end in ends:
+        assert select.select([end], [], [], 60)[0]
+        os.close(end)
 
 
 def test_the_other_scripts_run_as_shipped(cluster: Cluster, repository: Path, small_images: Path) -> None:

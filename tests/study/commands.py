@@ -25,11 +25,11 @@ def run(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedP
 class Started:
     """A command that goes on; what it prints goes to a file."""
 
-    def __init__(self, *arguments: str, output: Path) -> None:
+    def __init__(self, *arguments: str, output: Path, **more: str) -> None:
         self.output = output
         with output.open("w") as file:
             command = [*COMMAND, *arguments]
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment())
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(**more))
 
     @property
     def text(self) -> str:

@@ -300,3 +300,12 @@ def test_shipped_studies_have_the_runs_that_their_header_says(path: Path) -> Non
 
 def test_the_issues_studies_are_shipped() -> None:
     assert set(COUNTS) <= {path.stem for path in SHIPPED}
+
+
+def test_a_wrong_run_of_many_is_named(write: Write) -> None:
+    text = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nLR: [0.1, -1]\nABLATION: [fixed_bn]\nPOSITION: prefixes\n"
+    wrong = r"^LR=-1.*: must be .* \(run 3: 1,0,0 fixed_bn RANDOM_SEED=1 LR=-1\)$"
+    with pytest.raises(ConfigError, match=wrong):
+        read(write(text))
+    with pytest.raises(ConfigError, match=r"^LR=-1\.0: must be [^(]*$"):
+        read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nLR: -1\n"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from batchnorm.config import RunConfig, resolve
 from batchnorm.errors import ExitCode
 from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
-from batchnorm.study.local import plan_lanes
+from batchnorm.study.local import plan_lanes, share_cores
 from batchnorm.study.status import standings
 from batchnorm.training import train
-from tests.study.commands import Started, gone, run
+from tests.study.commands import COMMAND, ROOT, Started, environment, gone, run
 from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
@@ -135,6 +136,113 @@ def _wait_for_end(pidfd: int) -> None:
 
     assert select.select([pidfd], [], [], 60)[0]
     os.close(pidfd)
+
+
+def test_overwrite_starts_afresh_once_and_the_command_that_goes_on_is_named(write: Write, tmp_path: Path) -> None:
+    text = "PROBLEM: mnist_mlp_bn\nBATCH_SIZE: 32\nRANDOM_SEED: [1, 2, 3]\nNUM_EPOCHS: 1\n"
+    path, study = write(text)
+    assert run("run", path, "--workers=1", "RANDOM_SEED=1").returncode == ExitCode.FINISHED
+    path, study = write(text.replace("EPOCHS: 1", "EPOCHS: [1, 400]").replace("[1, 2, 3]", "[1, 2]"))
+    before = record_of(study, 0)
+    command = Started("run", path, "--workers=1", "OVERWRITE=true", output=tmp_path / "printed")
+    command.wait_until(lambda: "\nstarted 1:" in command.text and has_checkpoint(study, 1))
+    os.kill(command.process.pid, signal.SIGTERM)
+    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert command.text.endswith("stopped; the same command without OVERWRITE=true goes on\n")
+    assert record_of(study, 0) != before
+    assert statuses(study)[:2] == [Status.FINISHED, Status.CUT_OFF]
+    kept, epochs = record_of(study, 0), standings(study)[1].progress.epochs_done
+    command = Started("run", path, "--workers=1", output=tmp_path / "again")
+    log = RunDirectory(study.runs[1].config.directory).log
+    command.wait_until(lambda: "resumed at step" in log.read_text() and standings(study)[1].progress.epochs_done > epochs)
+    os.kill(command.process.pid, signal.SIGTERM)
+    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert command.text.endswith("stopped; the same command goes on\n")
+    assert record_of(study, 0) == kept
+
+
+def record_of(study: Study, index: int) -> tuple[int, int]:
+    found = RunDirectory(study.runs[index].config.directory).record.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
+def test_overwrite_in_the_file_is_undone_by_a_key(write: Write, tmp_path: Path) -> None:
+    path, study = write(LONG.replace("12", "4000") + "RANDOM_SEED: 1\nOVERWRITE: true\n")
+    command = Started("run", path, output=tmp_path / "printed")
+    command.wait_until(lambda: has_checkpoint(study, 0))
+    os.kill(command.process.pid, signal.SIGINT)
+    assert command.process.wait() == ExitCode.INTERRUPTED
+    assert command.text.endswith("stopped; the same command with OVERWRITE=false goes on\n")
+
+
+def test_a_worker_that_dies_before_it_begins_overwrites_still(write: Write, tmp_path: Path) -> None:
+    path, study = write(LONG + "RANDOM_SEED: 1\n")
+    config = study.runs[0].config
+    assert run("run", path).returncode == ExitCode.FINISHED
+    before = record_of(study, 0)
+    command = Started("run", path, "OVERWRITE=true", output=tmp_path / "printed")
+    command.wait_until(lambda: "\nstarted 0:" in command.text)
+    (worker,) = command.workers()
+    os.kill(worker, signal.SIGKILL)
+    assert command.process.wait() == ExitCode.FINISHED, command.text
+    assert "\nagain 0: its process died by SIGKILL; out of memory?; it " in command.text
+    assert record_of(study, 0) != before
+    assert "already" not in RunDirectory(config.directory).log.read_text()
+
+
+def test_a_run_that_is_stopped_alone_is_told_by_the_exit_code(write: Write, tmp_path: Path) -> None:
+    path, study = write("PROBLEM: mnist_mlp_bn\nBATCH_SIZE: 32\nRANDOM_SEED: 1\nNUM_EPOCHS: [4000, 1]\n")
+    command = Started("run", path, "--workers=1", output=tmp_path / "printed")
+    command.wait_until(lambda: has_checkpoint(study, 0))
+    (worker,) = command.workers()
+    os.kill(worker, signal.SIGTERM)
+    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert statuses(study) == [Status.CUT_OFF, Status.FINISHED]
+    assert command.text.endswith("stopped; the same command goes on\n")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_workers_have_cores_of_their_own(write: Write, tmp_path: Path) -> None:
+    path, study = write(LONG.replace("12", "4000") + "RANDOM_SEED: [1, 2]\n")
+    bound = {"OMP_PROC_BIND": "true", "OMP_PLACES": "{0}", "GOMP_CPU_AFFINITY": "0"}
+    command = Started("run", path, "--workers=2", output=tmp_path / "printed", **bound)
+    command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))
+    cores = [cores_of(worker) for worker in command.workers()]
+    os.kill(command.process.pid, signal.SIGTERM)
+    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert cores[0] and cores[1] and not cores[0] & cores[1]
+    assert cores[0] | cores[1] == os.sched_getaffinity(0)
+
+
+def cores_of(process: int) -> set[int]:
+    """Return the cores that any thread of a process may use."""
+    return set().union(*(os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{process}/task").iterdir()))
+
+
+def test_shares_of_the_cores() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    assert share_cores(1, threads=1) == [cores]
+    assert share_cores(len(cores), threads=1) == [[core] for core in cores]
+    assert share_cores(len(cores) + 1, threads=1) == [[]] * (len(cores) + 1)
+    assert share_cores(2, threads=len(cores)) == [[], []]
+
+
+def test_what_python_prints_at_its_start_is_no_message(write: Write, tmp_path: Path) -> None:
+    path, study = write(SHORT + "RANDOM_SEED: 1\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nprint('hello')\nprint('hello', file=sys.stderr)\n")
+    done = run("run", path, PYTHONPATH=f"{tmp_path / 'site'}:{ROOT}")
+    assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
+    assert done.stdout.count("hello") == 1  # the command's own process
+    assert statuses(study) == [Status.FINISHED]
+
+
+def test_too_few_open_files_are_one_line(write: Write) -> None:
+    path, _ = write(SHORT + "RANDOM_SEED: [1, 2]\n")
+    command = ["bash", "-c", 'ulimit -n 9; exec "$@"', "bash", *COMMAND, "run", path, "--workers=2"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == ExitCode.BAD_INPUT, done.stdout + done.stderr
+    assert done.stderr == "error: no worker starts: Too many open files; 2 runs wait for one\n"
 
 
 def test_what_goes_wrong_in_one_run_is_told_at_the_end(write: Write) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from batchnorm.config import split_arguments
 from batchnorm.errors import ExitCode
-from batchnorm.store import Status
+from batchnorm.store import RunDirectory, Status
 from batchnorm.study.__main__ import main
+from batchnorm.study.grid import read_study
 from tests.recorded import record_run
 from tests.study.commands import ROOT, environment, run
 
@@ -98,6 +101,74 @@ def test_options_and_keys_come_in_any_order(tmp_path: Path, capsys: pytest.Captu
     assert lines[0][0] == ExitCode.FINISHED
     assert "--array=0-4%3" in lines[0][1].out
     assert f"{QUICKSTART}: not KEY=value" in lines[1][1].err  # the study comes before its keys
+
+
+def test_what_is_left_out_is_told_by_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = f"OUTPUT_DIR={tmp_path}"
+    for mode in ("trained_bn", "fixed_bn", "fixed_gamma"):
+        record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", ablation=mode)
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="none")
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", ablation="fixed_beta", status=Status.RUNNING)
+    run = read_study(Path(QUICKSTART), {"output_dir": str(tmp_path)}).runs[4]
+    with RunDirectory(run.config.directory).claim():
+        for command, told in (("missing", "\n"), ("submit", "quickstart_digits: nothing to submit\n")):
+            assert main([command, QUICKSTART, output]) == ExitCode.FAILED
+            shown = capsys.readouterr()
+            assert shown.out == told
+            assert shown.err == f"skipped 4: another process is at it: {run.config.directory}\n"
+        assert main(["run", QUICKSTART, output]) == ExitCode.FAILED
+        assert capsys.readouterr().out.splitlines() == [
+            f"skipped 4: another process is at it: {run.config.directory}",
+            "quickstart_digits: nothing done here, another process is at 1 of 5 runs",
+        ]
+    record = RunDirectory(run.config.directory).record
+    record.write_bytes(record.read_bytes()[:100])
+    assert main(["missing", QUICKSTART, output]) == ExitCode.FAILED
+    shown = capsys.readouterr()
+    assert shown.out == "4\n"
+    assert shown.err.startswith("unusable 4: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_a_run_of_which_nothing_is_known_is_tried_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [QUICKSTART, f"OUTPUT_DIR={tmp_path}", "POSITION=all", "ABLATION=fixed_bn"]
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", ablation="fixed_bn", status=Status.RUNNING)
+    (run,) = read_study(Path(QUICKSTART), split_arguments(arguments[1:])).runs
+    RunDirectory(run.config.directory).lock.write_text("7\nanother-host\n0\ncontent\n")  # by a file system without flock
+    assert main(["status", *arguments]) == ExitCode.FINISHED
+    assert "\n  unknown      1  0\n" in capsys.readouterr().out
+    assert main(["missing", *arguments]) == ExitCode.FINISHED
+    assert capsys.readouterr().out == "0\n"
+    assert main(["run", *arguments]) == ExitCode.FAILED
+    told = capsys.readouterr().out
+    assert "another-host" in told
+    assert told.endswith("quickstart_digits: 1 skipped; 0/1 runs have ended\n")
+
+
+def test_missing_says_what_slurm_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 'MaxArraySize            = 5'\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "many.yaml"
+    seeds = ", ".join(map(str, range(12)))
+    path.write_text(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [{seeds}]\nNUM_EPOCHS: 3\nOUTPUT_DIR: {tmp_path}\n")
+    record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", random_seed=6)
+    assert main(["missing", str(path)]) == ExitCode.FINISHED
+    assert capsys.readouterr().out.splitlines() == ["0-4", "0,2-4 --offset=5", "0-1 --offset=10"]
+    assert main(["submit", "--dry-run", str(path)]) == ExitCode.FINISHED
+    calls = [call.split() for call in capsys.readouterr().out.splitlines()]
+    assert [call[3] for call in calls] == ["--array=0-4%20", "--array=0,2-4%20", "--array=0-1%20"]
+    assert [call[4] for call in calls[1:]] == ["--dependency=afterany:JOB_BEFORE"] * 2
+    assert [call[-1] for call in calls[1:]] == ["--offset=5", "--offset=10"]
+    assert main(["run", str(path), "--index=1", "--offset=5"]) == ExitCode.FINISHED
+    assert "finished already" in capsys.readouterr().out
+    assert main(["run", str(path), "--index=2", "--offset=10"]) == ExitCode.BAD_INPUT
+    assert "--index 12: many has the runs 0 to 11" in capsys.readouterr().err
+    assert main(["run", str(path), "--index=4", "--offset=x"]) == ExitCode.BAD_INPUT
+    assert "--offset" in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchnorm.errors import StudyError
 from batchnorm.study.grid import read_study
-from batchnorm.study.slurm import frozen_study, sbatch_call, submit
+from batchnorm.study.slurm import Array, arrays, frozen_study, max_array_size, sbatch_call, submit
 
 STUDY = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nLR: 0.1\nNUM_EPOCHS: 3\nPOSITION: '0,1,1'\n"
 FROZEN = """\
@@ -40,7 +42,7 @@ FROZEN = """\
 
 def test_the_call_is_the_stored_one() -> None:
     call = sbatch_call(
-        "two", Path("output/slurm/two-0123.yaml"), [0, 1, 2, 7], at_once=5, options=["--time=8:00:00", "-p", "gpu"]
+        "two", Path("output/slurm/two-0123.yaml"), Array((0, 1, 2, 7), 0), at_once=5, options=["--time=8:00:00", "-p", "gpu"]
     )
     assert call == [
         "sbatch",
@@ -53,6 +55,41 @@ def test_the_call_is_the_stored_one() -> None:
         "sbatch/study.sbatch",
         "output/slurm/two-0123.yaml",
     ]
+
+
+def test_an_array_behind_the_first_says_its_offset_and_waits() -> None:
+    call = sbatch_call("two", Path("two.yaml"), Array((0, 3), 2002), at_once=5, after="17")
+    assert call == [
+        "sbatch",
+        "--parsable",
+        "--job-name=two",
+        "--array=0,3%5",
+        "--dependency=afterany:17",
+        "sbatch/study.sbatch",
+        "two.yaml",
+        "--offset=2002",
+    ]
+
+
+@given(st.sets(st.integers(0, 5000)), st.integers(1, 1001))
+def test_arrays_hold_each_run_once_within_the_limit(indices: set[int], size: int) -> None:
+    dealt = arrays(indices, size)
+    assert all(0 <= task < size for array in dealt for task in array.tasks)
+    assert sorted(array.offset + task for array in dealt for task in array.tasks) == sorted(indices)
+    assert len(dealt) <= max(indices, default=-1) // size + 1
+
+
+def test_the_size_of_arrays_is_slurm_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert max_array_size() == 1001
+    scontrol = tmp_path / "scontrol"
+    for said, size in (("MaxArraySize            = 41", 41), ("slurm_load_ctl_conf error: no contact", 1001)):
+        scontrol.write_text(f"#!/bin/sh\necho 'MaxArraySizes = 7'\necho '{said}'\n")
+        scontrol.chmod(0o755)
+        assert max_array_size() == size
+    scontrol.write_text("#!/bin/sh\necho 'MaxArraySize = 0'\n")
+    with pytest.raises(StudyError, match="no job arrays"):
+        max_array_size()
 
 
 def test_what_a_job_reads_is_the_stored_text(tmp_path: Path) -> None:

@@ -104,6 +104,21 @@ def test_time_left_is_unknown_before_the_first_epoch(study: Study) -> None:
     assert "time left: unknown" in format_status(study, found)
 
 
+def test_the_summary_line_is_true(study: Study) -> None:
+    def last() -> str:
+        return format_status(study, standings(study)).splitlines()[-1].strip()
+
+    for seed in range(6):
+        record(study, seed)
+    record(study, 6, batch_size=32, named_keys="")
+    assert last() == "85.7% done; nothing is left but what is unusable (1)"
+    shutil.rmtree(study.runs[6].config.directory)
+    record(study, 6, status=Status.RUNNING, recorded_epochs=4)  # killed between its last epoch and its end
+    assert last() == "99.9% done; time left: about 0:00:00 for one process"
+    record(study, 6)
+    assert last() == "100.0% done; nothing is left"
+
+
 def test_max_steps_count_for_progress(tmp_path: Path) -> None:
     path = tmp_path / "short.yaml"
     path.write_text(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nNUM_EPOCHS: 50\nMAX_STEPS: 70\nOUTPUT_DIR: {tmp_path}\n")
@@ -121,7 +136,9 @@ def test_overwriting_means_all_runs(study: Study, tmp_path: Path) -> None:
 
 def test_another_run_in_the_way_is_found_before_the_first_starts(study: Study) -> None:
     record(study, 3, num_epochs=4, batch_size=32, named_keys="")
-    with pytest.raises(RunError, match=r"holds another run: BATCH_SIZE \(32 there, 64 here\)"):
+    with pytest.raises(
+        RunError, match=r"^run 3 \(1,1,1 trained_bn RANDOM_SEED=3\): .* holds another run: BATCH_SIZE \(32 there, 64 here\)"
+    ):
         check_no_other_runs(study)
     shutil.rmtree(study.runs[3].config.directory)
     check_no_other_runs(study)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from batchnorm.config import RunConfig
 from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import StudyRun
-from batchnorm.study.worker import Ended, Message, Ready, Train, Worker, from_json, to_json
+from batchnorm.study.worker import Ended, Message, Ready, Train, Worker, from_json, to_json, train_one
+from tests.study.own_problem import PROBLEM, write_own_problem
 
 Configure = Callable[..., RunConfig]
 
@@ -48,6 +52,35 @@ def test_a_worker_answers_how_each_run_stands(configure: Configure) -> None:
         Status.UNUSABLE,
         Status.RUNNING,
     ]
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("batchnorm.study.worker.subprocess.Popen", no_process)
+    before, cores = os.listdir("/proc/self/fd"), os.sched_getaffinity(0)  # noqa: PTH208
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        Worker.start(None, [min(cores)])
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
+    assert os.sched_getaffinity(0) == cores
+
+
+def test_what_the_machine_lacks_is_one_line(configure: Configure, tmp_path: Path) -> None:
+    write_own_problem(tmp_path)
+    own = tmp_path / "own.py"
+    for wrong, told in (
+        ("__import__('torch').empty(10**15)", "out of memory"),
+        ("(_ for _ in ()).throw(MemoryError())", "out of memory"),
+        ('(_ for _ in ()).throw(RuntimeError("can\'t start new thread"))', "too many threads"),
+    ):
+        own.write_text(own.read_text().replace("    from torch import nn\n", f"    from torch import nn\n    {wrong}\n"))
+        ended = train_one(configure(problem=f"{own}:tiny", tuning_conf=str(tmp_path / "own.yaml"), max_steps=1))
+        assert ended.status == Status.UNUSABLE
+        assert told in ended.error
+        assert "\n" not in ended.error
+        own = tmp_path / f"{own.stem}_.py"
+        own.write_text(PROBLEM)
 
 
 def test_how_a_worker_died_is_told() -> None:
