@@ -28,8 +28,15 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     output = streams.Output()
     left_out = _Lines(streams.tell)
     try:
+        given = _parser().parse_args(arguments)
         with _logging(output, left_out):
-            _run(arguments, output)
+            text = given.run(given)
+        if isinstance(text, str):
+            output.write(text)
+    except SystemExit as end:  # argparse has told what is wrong, or written help
+        output.write("")
+        if end.code or output.error is None:
+            raise
     except UserError as error:
         streams.tell(f"error: {error}")
         return ExitCode.BAD_INPUT
@@ -39,16 +46,6 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         streams.tell(f"error: standard output cannot be written: {output.error.strerror}")
         return ExitCode.BAD_INPUT
     return ExitCode.FINISHED
-
-
-def _run(arguments: Sequence[str] | None, output: streams.Output) -> None:
-    try:
-        given = _parser().parse_args(arguments)
-    finally:
-        output.write("")  # what `--help` has written
-    text = given.run(given)
-    if isinstance(text, str):
-        output.write(text)
 
 
 class _Lines(logging.Handler):

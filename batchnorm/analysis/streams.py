@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import locale
 import os
 import shutil
 import sys
@@ -58,8 +59,9 @@ def prepare() -> None:
 
 def plus_minus() -> str:
     """Return the sign that standard output can show."""
-    try:
-        PLUS_MINUS.encode(sys.stdout.encoding or "ascii")
+    try:  # in the locale C Python writes UTF-8, which nobody may read there
+        for encoding in (sys.stdout.encoding or "ascii", locale.nl_langinfo(locale.CODESET)):
+            PLUS_MINUS.encode(encoding)
     except (LookupError, UnicodeEncodeError):
         return "+/-"
     return PLUS_MINUS
