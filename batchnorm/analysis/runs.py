@@ -63,8 +63,8 @@ def find_runs(arguments: RunPaths) -> list[Path]:
     return list(found.values())
 
 
-def _cannot_be_read(path: RunPath, error: OSError) -> str:
-    return f"{path}: cannot be read ({error.strerror or one_line(error)})"
+def _cannot_be_read(path: RunPath, error: OSError | UnicodeError) -> str:
+    return f"{path}: cannot be read ({getattr(error, 'strerror', None) or one_line(error)})"
 
 
 def as_list(paths: RunPaths) -> list[RunPath]:
@@ -145,7 +145,7 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read]) -> list[tuple[Run, R
             done.append((run, read(run)))
         except UserError as error:
             failed.append(str(error))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text
             failed.append(_cannot_be_read(path, error))
     if failed and not done:
         raise RunError(failed[0] + (f"; nor can any of the other {len(failed) - 1}" if len(failed) > 1 else ""))
