@@ -6,6 +6,7 @@ import glob
 import json
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,28 +40,40 @@ def find_runs(arguments: RunPaths) -> list[Path]:
         RunError: one does not exist, or none leads to a run.
     """
     found: dict[str, Path] = {}
-    empty: list[str] = []
+    notes: dict[str, None] = {}
     for argument in as_list(arguments):
         matches = [Path(argument)]
         if not os.path.lexists(argument) and glob.has_magic(str(argument)):
-            matches = [Path(match) for match in sorted(glob.glob(str(argument), recursive=True))]  # noqa: PTH207  (absolute patterns too)
+            matches = list(_matches(str(argument)))
         if not any(map(os.path.lexists, matches)):
             where = "" if Path(argument).is_absolute() else f" in {Path.cwd()}"
             raise RunError(f"{argument}: no such run or folder{where}")
-        try:
-            directories = [directory for match in matches for directory in _directories(match)]
-            if not directories:
-                empty.append(f"{argument}: holds no run")
-        except OSError as error:
-            empty.append(_cannot_be_read(argument, error))
-            continue
+        directories, before = list[Path](), len(notes)
+        for match in matches:
+            try:
+                directories += _directories(match, notes)
+            except OSError as error:
+                notes[_cannot_be_read(match, error)] = None
+        if not directories and len(notes) == before:
+            notes[f"{argument}: holds no run"] = None
         for directory in directories:
             found.setdefault(os.path.realpath(RunDirectory(directory).record), directory)
-    if empty and not found:
-        raise RunError(empty[0])
-    for reason in empty:
-        LEFT_OUT.warning("%s", reason)
+    if notes and not found:
+        raise RunError(next(iter(notes)))
+    for note in notes:
+        LEFT_OUT.warning("%s", note)
     return list(found.values())
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    """Return what a pattern matches, in order. `**` stands for each folder below; glob itself follows loops of links there."""
+    head, *rest = re.split(r"(?<![^/])\*\*(?![^/])", pattern, maxsplit=1)
+    if not rest:
+        yield from map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207  (absolute patterns too)
+        return
+    for root in sorted(glob.glob(head)) if head else ["."]:  # noqa: PTH207
+        for folder in sorted(_folders(Path(root), {})):
+            yield from _matches(glob.escape(str(folder)) + rest[0])
 
 
 def _cannot_be_read(path: RunPath, error: OSError | UnicodeError) -> str:
@@ -72,21 +85,27 @@ def as_list(paths: RunPaths) -> list[RunPath]:
     return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
-def _directories(path: Path) -> Iterator[Path]:
+def _directories(path: Path, notes: dict[str, None]) -> list[Path]:
+    """Return the run directories that a path leads to.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     record = RunDirectory(path).record
     if path.is_file() and path.suffix == record.suffix:
-        yield path.parent
-    elif record.exists():
-        yield path
-    elif path.is_dir():
-        yield from sorted(_search(path, record.name))
+        return [path.parent]
+    if record.exists():
+        return [path]
+    if not path.is_dir():
+        return []
+    return sorted(folder for folder in _folders(path, notes) if os.path.lexists(folder / record.name))
 
 
-def _search(root: Path, name: str) -> Iterator[Path]:
-    """Find the folders below one that hold a file of this name: through links too, each real folder once.
+def _folders(root: Path, notes: dict[str, None]) -> Iterator[Path]:
+    """Find a folder and all below: through links too, each real folder once.
 
     What lies there itself comes before what links lead to, so that a link to it adds nothing. A link to a folder above the
-    root is a loop.
+    root is a loop. What cannot be followed becomes a key of `notes`.
 
     Raises:
         OSError: the root itself cannot be read.
@@ -104,14 +123,14 @@ def _search(root: Path, name: str) -> Iterator[Path]:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     if entry.is_dir():
                         (links if entry.is_symlink() else folders).append(Path(entry.path))
-                    elif entry.name == name:
-                        yield folder
                     elif entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
-                        LEFT_OUT.warning("%s: is a link to nothing: %s", entry.path, Path(entry.path).readlink())
+                        notes[f"{entry.path}: is a link to nothing: {Path(entry.path).readlink()}"] = None
         except OSError as error:
             if folder == root:
                 raise
-            LEFT_OUT.warning("%s", _cannot_be_read(folder, error))
+            notes[_cannot_be_read(folder, error)] = None
+        else:
+            yield folder
 
 
 def open_runs(paths: RunPaths) -> list[Run]:
