@@ -14,7 +14,7 @@ import pytest
 from matplotlib import font_manager
 
 from batchnorm.analysis import looks
-from batchnorm.analysis.bn_plot_functions import bn_params_3Dsurface, compare_multiple_lr, performance_across_ablations
+from batchnorm.analysis.bn_plot_functions import bn_params_3Dsurface, performance_across_ablations
 from batchnorm.errors import RunError
 from batchnorm.store import Run
 from tests.analysis.conftest import record
