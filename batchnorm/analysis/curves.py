@@ -49,7 +49,7 @@ def metric_curve(group: Group, metric: str) -> Curve:
     Raises:
         RunError: the seeds share no step.
     """
-    records = [run.epochs for run in group.runs]
+    records = [run.evaluations for run in group.runs]
     axes = [record["step"] for record in records]
     steps = shared_steps(group.runs, axes)
     values = np.full((len(records), len(steps)), np.nan)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from batchnorm.analysis.shell import Command, chosen_paths
+from batchnorm.analysis.runs import read_each
+from batchnorm.analysis.shell import Answer, Command, chosen_paths
 from batchnorm.errors import ExitCode
 from batchnorm.measurements import laws
 from batchnorm.measurements.laws import Facts, RecordArrays, Verdict
@@ -135,25 +135,16 @@ def _record(run: Run) -> RecordArrays:
     )
 
 
-def _run(given: argparse.Namespace) -> ExitCode:
-    broken = 0
-    for path in chosen_paths(given):
-        findings = check(Run(path))
-        worst: dict[tuple[int, laws.Standing], int] = {}
-        print(f"{path}:")
-        for finding in findings:
-            verdict = finding.verdict
-            worst[verdict.law, verdict.standing] = worst.get((verdict.law, verdict.standing), 0) + 1
-            if given.all or verdict.standing != laws.Standing.DOES_NOT_APPLY:
-                print(f"  {_line(finding)}")
-        broken += sum(count for (_, standing), count in worst.items() if standing == laws.Standing.BROKEN)
-        left_out = sum(count for (_, standing), count in worst.items() if standing == laws.Standing.DOES_NOT_APPLY)
-        if left_out and not given.all:
-            print(f"  {left_out} more do not apply; --all says why")
-    sys.stdout.flush()
-    if broken:
-        print(f"{broken} broken", file=sys.stderr)
-    return ExitCode.FAILED if broken else ExitCode.FINISHED
+def _run(given: argparse.Namespace) -> Answer:
+    lines, broken = [], 0
+    for run, findings in read_each(chosen_paths(given), check):
+        shown = [each for each in findings if given.all or each.verdict.standing != laws.Standing.DOES_NOT_APPLY]
+        lines += [f"{run.directory}:", *(f"  {_line(each)}" for each in shown)]
+        if left_out := len(findings) - len(shown):
+            lines.append(f"  {left_out} more do not apply; --all says why")
+        broken += sum(each.verdict.standing == laws.Standing.BROKEN for each in findings)
+    lines += [f"{broken} broken"] if broken else []
+    return Answer("\n".join([*lines, ""]), ExitCode.FAILED if broken else ExitCode.FINISHED)
 
 
 def _line(finding: Finding) -> str:

@@ -13,14 +13,13 @@ PROBES = tuple(dict.fromkeys(quantity.measurement for quantity in RECORDED if qu
 """What can be measured afterwards."""
 
 
-def _run(given: argparse.Namespace) -> None:
+def _run(given: argparse.Namespace) -> str:
     for name in given.what:
         if name not in PROBES:
             raise RunError(f"--what {name}: no such measurement; {nearest_first(name, PROBES)}")
     from batchnorm.measuring import measure
 
-    for path in chosen_paths(given):
-        print(measure(Run(path), given.what, given.epoch), flush=True)
+    return "".join(f"{measure(Run(path), given.what, given.epoch)}\n" for path in chosen_paths(given))
 
 
 COMMAND = Command(

@@ -137,9 +137,17 @@ class Run:
     def epochs(self) -> dict[str, NDArray[Any]]:
         """Metrics by name, each of shape (E,): epoch, step, {train,valid,test}_{loss,acc}, lr, train_seconds, eval_seconds.
 
-        Losses are means per image, accuracies lie in [0, 1]; row 0 stands before training.
+        Losses are means per image, accuracies lie in [0, 1]; row 0 stands before training. All six are NaN at epochs that
+        were not evaluated (EVALUATE_EVERY).
         """
         return self._axis("epochs")
+
+    @property
+    def evaluations(self) -> dict[str, NDArray[Any]]:
+        """The rows of `epochs` at which the network was evaluated: all, unless EVALUATE_EVERY leaves some out."""
+        rows = self.epochs
+        there = ~np.isnan(rows["test_acc"])
+        return {name: values[there] for name, values in rows.items()}
 
     @property
     def batches(self) -> dict[str, NDArray[Any]]:

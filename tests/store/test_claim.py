@@ -141,9 +141,9 @@ def test_an_interrupted_run_on_a_read_only_mount_is_cut_off(tmp_path: Path) -> N
         pass
     with read_only(tmp_path / "output") as seen:
         run_there = Run(seen / config.directory.relative_to(tmp_path / "output"))
-        assert run_there.status == Status.CUT_OFF
+        stood = run_there.status
         with RunDirectory(config.directory).claim():
-            assert run_there.status == Status.RUNNING
+            assert (stood, run_there.status) == (Status.CUT_OFF, Status.RUNNING)
 
 
 def test_another_users_run_is_looked_at_and_unknown_where_that_is_forbidden() -> None:

@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from batchnorm.analysis import style as looks
+from batchnorm.analysis import looks
 from batchnorm.analysis.effects.contrasts import FAMILIES
 from batchnorm.analysis.effects.table import number
 from batchnorm.errors import UserError, nearest_first

@@ -90,7 +90,7 @@ def compare_multiple_lr(
 
 def _final(group: Group, metric: str) -> tuple[float, float, float]:
     """Return mean, lowest and highest of the last recorded values; NaN where none is finite."""
-    values = np.array([column[-1] for run in group.runs if len(column := run.epochs[metric])])
+    values = np.array([column[-1] for run in group.runs if len(column := run.evaluations[metric])])
     values = values[np.isfinite(values)]
     return (float(values.mean()), float(values.min()), float(values.max())) if len(values) else (np.nan,) * 3
 
