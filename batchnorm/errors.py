@@ -72,7 +72,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory, of the machine or of a GPU, has run out; torch and the loader of libraries have words of their own."""
+    """Say whether memory, of the machine or of a GPU, has run out; torch and the system's loader have their own words."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     told = ("can't allocate memory", "failed to map segment", "Cannot allocate memory")
