@@ -123,6 +123,16 @@ def test_claims_of_many_processes_at_once_are_one(tmp_path: Path) -> None:
     assert sorted(printed) == ["", "", "", "held\n"]
 
 
+def test_who_died_while_signing_is_named_by_the_file_that_is_left(tmp_path: Path) -> None:
+    turn = tmp_path / ".lock.turn"
+    turn.write_text("")
+    printed, error = run(HOLD, tmp_path, failing(FAIL_FLOCK=errno.ENOLCK))
+    assert printed == ""
+    assert error.endswith(f"another process is at this run; if that process has ended, remove {turn}")
+    turn.write_text(f"{2**22 + 1}\n{socket.gethostname()}\n1\ncontent\n")
+    assert run(HOLD, tmp_path, failing(FAIL_FLOCK=errno.ENOLCK)) == ("held", "")
+
+
 def test_looking_writes_nothing(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path / "nowhere").is_claimed() is False
     with RunDirectory(tmp_path).claim():
@@ -143,7 +153,7 @@ def test_an_interrupted_run_on_a_read_only_mount_is_cut_off(tmp_path: Path) -> N
         run_there = Run(seen / config.directory.relative_to(tmp_path / "output"))
         assert run_there.status == Status.CUT_OFF
         with RunDirectory(config.directory).claim():
-            assert run_there.status == Status.RUNNING
+            assert run_there.status.value == "running"
 
 
 def test_another_users_run_is_looked_at_and_unknown_where_that_is_forbidden() -> None:
