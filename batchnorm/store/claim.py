@@ -59,11 +59,19 @@ class Holder:
 
 
 class Held(Exception):
-    """Another process holds the lock, as far as can be told; `holder` is None where it has not signed."""
+    """Another process holds the lock, as far as can be told.
 
-    def __init__(self, holder: Holder | None) -> None:
-        super().__init__(str(holder))
-        self.holder = holder
+    Attributes:
+        file: what it holds.
+        holder: who it is; None where it has not signed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.holder: Holder | None = None
+        with contextlib.suppress(OSError):  # it may have been let go of
+            self.holder = read_holder(file)
+        super().__init__(f"{file}: {self.holder}")
 
 
 @contextmanager
@@ -140,7 +148,7 @@ def _take(path: Path) -> int:
         by = _flock(path, descriptor)
         holder = read_holder(path)
         if holder is not None and not holder.is_dead and (by == "content" or holder.by == "content"):
-            raise Held(holder)
+            raise Held(path)
         if by == "flock":
             with contextlib.suppress(OSError):  # a full disk: then messages name nobody
                 os.ftruncate(descriptor, 0)
@@ -159,7 +167,7 @@ def _flock(path: Path, descriptor: int) -> str:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD:
-            raise Held(read_holder(path)) from None
+            raise Held(path) from None
         if error.errno not in MISSING_HERE:
             raise
         return "content"
@@ -179,12 +187,12 @@ def _sign_alone(path: Path, descriptor: int) -> None:
     try:
         mine = os.open(turn, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
-        raise Held(read_holder(turn)) from None
+        raise Held(turn) from None
     try:
         os.write(mine, _signature("content"))
         holder = read_holder(path)
         if holder is not None and not holder.is_dead:
-            raise Held(holder)
+            raise Held(path)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _signature("content"), 0)
     finally:

@@ -70,7 +70,7 @@ class RunDirectory:
                 stack.enter_context(claim.hold(self.lock))
             except claim.Held as held:
                 who = f" ({held.holder})" if held.holder else ""
-                advice = f"; if that process has ended, remove {self.lock}"
+                advice = f"; if that process has ended, remove {held.file}"
                 raise RunClaimedError(f"{self.path}: another process is at this run{who}{advice}") from None
             except OSError as error:
                 raise ConfigError(f"OUTPUT_DIR: {self.path} cannot be written: {reason_of(error)}") from None

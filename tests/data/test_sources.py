@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from batchnorm.data.sources import IMAGE_SETS, load_image_set
 from batchnorm.errors import DataError
 from tests.images import write_cifar, write_mnist
+from tests.systems import PYTHON, as_stranger, failing, open_folder
 
 
 @pytest.mark.parametrize(
@@ -109,3 +112,43 @@ def test_images_and_labels_must_go_together(tmp_path: Path) -> None:
     labels.write_bytes(np.array([0x801, 99], ">i4").tobytes() + labels.read_bytes()[8:-1])
     with pytest.raises(DataError, match="100 images, 99 labels"):
         load_image_set("mnist", tmp_path)
+
+
+LOAD = """\
+import sys
+from pathlib import Path
+from batchnorm.data.sources import load_image_set
+try:
+    load_image_set("mnist", Path(sys.argv[1]))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_images_that_another_user_keeps_to_himself_are_not_called_damaged() -> None:
+    with open_folder() as root:
+        write_mnist(root, "MNIST", train=100, test=10)
+        raw = root / "MNIST" / "raw"
+        file = raw / "train-labels-idx1-ubyte"
+        for path, closed, opened in ((file, 0o600, 0o644), (raw, 0o700, 0o755), (root / "MNIST", 0o700, 0o755)):
+            path.chmod(closed)
+            told = f"DataError OBS_DATASETS={root}: MNIST: {path}: cannot be read (Permission denied)"
+            assert as_stranger(LOAD, root) == told
+            path.chmod(opened)
+        assert as_stranger(LOAD, root) == ""
+
+
+def test_a_disk_that_cannot_be_read_is_not_called_damage(tmp_path: Path) -> None:
+    write_mnist(tmp_path, "MNIST", train=100, test=10)
+    variables = failing(FAIL_READ=errno.EIO, FAIL_PATH="train-images-idx3-ubyte")
+    done = subprocess.run([*PYTHON, LOAD, str(tmp_path)], capture_output=True, text=True, env=variables)
+    told = f"DataError OBS_DATASETS={tmp_path}: MNIST: {tmp_path}: cannot be read (Input/output error)\n"
+    assert done.stdout == told, done.stderr
+
+
+def test_a_file_system_without_locks_can_be_downloaded_to(tmp_path: Path) -> None:
+    """No download here; but the lock is not what fails."""
+    variables = {**failing(FAIL_FLOCK=errno.ENOLCK), "http_proxy": "http://localhost:9", "https_proxy": "http://localhost:9"}
+    done = subprocess.run([*PYTHON, LOAD, str(tmp_path / "images")], capture_output=True, text=True, env=variables)
+    assert "MNIST is absent or damaged, and cannot be downloaded (" in done.stdout
+    assert "No locks available" not in done.stdout

@@ -123,6 +123,16 @@ def test_claims_of_many_processes_at_once_are_one(tmp_path: Path) -> None:
     assert sorted(printed) == ["", "", "", "held\n"]
 
 
+def test_who_died_while_signing_is_named_by_the_file_that_is_left(tmp_path: Path) -> None:
+    turn = tmp_path / ".lock.turn"
+    turn.write_text("")
+    printed, error = run(HOLD, tmp_path, failing(FAIL_FLOCK=errno.ENOLCK))
+    assert printed == ""
+    assert error.endswith(f"another process is at this run; if that process has ended, remove {turn}")
+    turn.write_text(f"{2**22 + 1}\n{socket.gethostname()}\n1\ncontent\n")
+    assert run(HOLD, tmp_path, failing(FAIL_FLOCK=errno.ENOLCK)) == ("held", "")
+
+
 def test_looking_writes_nothing(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path / "nowhere").is_claimed() is False
     with RunDirectory(tmp_path).claim():
