@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 import shlex
 import subprocess
@@ -122,11 +124,7 @@ def submit(study: Study, indices: Sequence[int], *, at_once: int, options: Seque
         )
     if not SCRIPT.exists():
         raise StudyError(f"{SCRIPT}: no such file; submit from the repository's root")
-    try:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        frozen.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"{frozen}: cannot be written: {error.strerror or one_line(error)}") from None
+    _write(frozen, text)
     told: list[str] = []
     job: str | None = None
     for array in dealt:
@@ -137,6 +135,23 @@ def submit(study: Study, indices: Sequence[int], *, at_once: int, options: Seque
             raise StudyError(" | ".join([str(error), *told])) from None
         told.append(f"submitted {len(array.tasks)} runs as job {job}: {shlex.join(call)}")
     return "\n".join(told)
+
+
+def _write(frozen: Path, text: str) -> None:
+    """Write the frozen study, all or nothing: jobs that were submitted before may be waiting to read the same one.
+
+    Raises:
+        StudyError: it cannot be written.
+    """
+    temporary = frozen.with_name(f"{frozen.name}.{os.getpid()}")
+    try:
+        frozen.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(frozen)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StudyError(f"{frozen}: cannot be written: {error.strerror or one_line(error)}") from None
 
 
 def _submitted(call: Sequence[str]) -> str:

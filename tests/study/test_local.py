@@ -237,6 +237,16 @@ def test_what_python_prints_at_its_start_is_no_message(write: Write, tmp_path: P
     assert statuses(study) == [Status.FINISHED]
 
 
+def test_workers_that_die_at_their_start_are_one_line(write: Write, tmp_path: Path) -> None:
+    path, _ = write(SHORT + "RANDOM_SEED: [1, 2]\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "torch.py").write_text("raise ImportError('cannot map memory')\n")
+    done = run("run", path, "--workers=2", PYTHONPATH=f"{tmp_path / 'site'}:{ROOT}")
+    assert done.returncode == ExitCode.BAD_INPUT, done.stdout + done.stderr
+    died = "its process ended with exit code 1 | ImportError: cannot map memory"
+    assert done.stderr == f"error: no worker starts: {died}; 2 runs wait for one\n"
+
+
 def test_too_few_open_files_are_one_line(write: Write) -> None:
     path, _ = write(SHORT + "RANDOM_SEED: [1, 2]\n")
     command = ["bash", "-c", 'ulimit -n 9; exec "$@"', "bash", *COMMAND, "run", path, "--workers=2"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,29 @@ def test_a_dry_run_prints_the_call_and_writes_nothing(tmp_path: Path, monkeypatc
         "sbatch --parsable --job-name=two --array=1%20 '--comment=two words' sbatch/study.sbatch output/slurm/" + name
     )
     assert [file.name for file in tmp_path.iterdir()] == ["two.yaml"]
+
+
+def test_a_full_disk_leaves_what_earlier_jobs_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(STUDY)
+    study = read_study(path, {})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sbatch").mkdir()
+    (tmp_path / "sbatch" / "study.sbatch").touch()
+    frozen, text = frozen_study(study)
+    frozen.parent.mkdir(parents=True)
+    frozen.write_text(text)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(StudyError, match=r"cannot be written: File too large$"):
+            submit(study, [0], at_once=1, options=[], dry_run=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert frozen.read_text() == text
+    assert list(frozen.parent.iterdir()) == [frozen]
 
 
 def test_without_slurm_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
