@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from batchnorm.analysis import figures, laws, measure, streams
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each
-from batchnorm.analysis.shell import LISTED_DIGITS, Answer, Command, chosen_paths, is_chosen
+from batchnorm.analysis.shell import LISTED_DIGITS, Answer, Command, asked_for, chosen_paths, is_chosen
 from batchnorm.errors import ExitCode, UserError
 from batchnorm.store import Run
 
@@ -101,7 +101,7 @@ def _summary(given: argparse.Namespace) -> str:
     from batchnorm.analysis.summary import paired_difference, summary
     from batchnorm.analysis.tables import export, render
 
-    paths = chosen_paths(given)
+    paths = chosen_paths(given) if asked_for(given) else given.paths  # else each run would be opened twice
     table = paired_difference(paths, given.paired, measure=given.measure) if given.paired else summary(paths)
     if given.out:
         export(table, given.out)

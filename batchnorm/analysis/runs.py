@@ -167,7 +167,7 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read]) -> list[tuple[Run, R
         except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text
             failed.append(_cannot_be_read(path, error))
     if failed and not done:
-        raise RunError(failed[0] + (f"; nor can any of the other {len(failed) - 1}" if len(failed) > 1 else ""))
+        raise RunError(failed[0] + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
     for reason in failed:
         LEFT_OUT.warning("%s", reason)
     return done

@@ -89,10 +89,7 @@ _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
 
 def is_chosen(run: Run, given: Namespace) -> bool:
     """Say whether a run is among those that `--problem`, `--mask` and so on choose."""
-    return all(
-        getattr(given, name) is None or any(has(run, value) for value in getattr(given, name))
-        for name, (_, has) in _CHOICES.items()
-    )
+    return all(any(_CHOICES[name][1](run, value) for value in values) for name, values in asked_for(given).items())
 
 
 def chosen_paths(given: Namespace) -> list[RunPath]:
@@ -111,13 +108,17 @@ def chosen_paths(given: Namespace) -> list[RunPath]:
     found = read_each(find_runs(given.paths), read)
     wanted: list[RunPath] = [run.directory for run, chosen in found if chosen]
     if not wanted:
-        raise RunError(f"{given.paths[0]}: no run there has {_asked_for(given, [run for run, _ in found])}")
+        raise RunError(f"{given.paths[0]}: no run there has {_in_words(asked_for(given), [run for run, _ in found])}")
     return wanted
 
 
-def _asked_for(given: Namespace, runs: list[Run]) -> str:
-    """Repeat the choice among runs; behind a mode that none of them has stand those that they have."""
-    asked = {name: value for name in _CHOICES if (value := getattr(given, name)) is not None}
+def asked_for(given: Namespace) -> dict[str, list[Any]]:
+    """Return the choice among runs, by the names of its arguments."""
+    return {name: value for name in _CHOICES if (value := getattr(given, name)) is not None}
+
+
+def _in_words(asked: Mapping[str, list[Any]], runs: list[Run]) -> str:
+    """Repeat the choice among runs; behind a mode that none of them has stand those that there are."""
     words = ", ".join(f"--{name} {' '.join(map(str, value))}" for name, value in asked.items())
     modes = dict.fromkeys([*MODES, VANILLA, *(run.mode for run in runs)])
     unknown = [mode for mode in asked.get("mode", ()) if mode not in modes]
