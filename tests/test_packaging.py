@@ -83,3 +83,11 @@ def test_data_flows_one_way(room: str, later: tuple[str, ...]) -> None:
         if file.with_suffix("").parts[1] == room:
             behind = set(re.findall(r"^\s*(?:from|import) batchnorm\.(\w+)", file.read_text(), re.MULTILINE))
             assert not behind & set(later), file
+
+
+def test_the_version_stands_in_one_place_and_is_repeated_right() -> None:
+    import batchnorm
+
+    assert project()["dynamic"] == ["version"]
+    assert yaml.safe_load(Path("CITATION.cff").read_text())["version"] == batchnorm.__version__
+    assert f"## {batchnorm.__version__} - " in Path("CHANGELOG.md").read_text()
