@@ -245,7 +245,7 @@ def _take_end(worker: Worker, work: _Work, display: Display, *, stopped: bool) -
         work.waiting.appendleft(replace(run, config=replace(run.config, overwrite=overwrite)))
     elif not worker.ready:
         work.failed_starts += 1
-        work.no_start = " | ".join(how.splitlines()[:1] + how.splitlines()[-1:])
+        work.no_start = " | ".join(dict.fromkeys([how.splitlines()[0], how.splitlines()[-1]]))
 
 
 def _stamp(run: StudyRun) -> _Stamp:
