@@ -18,6 +18,7 @@ import pytest
 from tests.analysis.conftest import record
 
 ANALYSIS = (sys.executable, "-m", "batchnorm.analysis")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "PYTHONUNBUFFERED")}
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +33,24 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_bash(redirected: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command of the analysis with its streams as bash redirects them."""
     command = f"{shlex.join([*ANALYSIS, *map(str, arguments)])} {redirected}"
-    return subprocess.run(["bash", "-c", command], capture_output=True, check=False, env={**os.environ, **environment})
+    return subprocess.run(["bash", "-c", command], capture_output=True, check=False, env={**ENVIRONMENT, **environment})
 
 
-def into_closed_pipe(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+def into_closed_pipe(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     reading, writing = os.pipe()
     os.close(reading)
+    command, env = [*ANALYSIS, *map(str, arguments)], {**ENVIRONMENT, **environment}
     try:
-        return subprocess.run([*ANALYSIS, *map(str, arguments)], stdout=writing, stderr=subprocess.PIPE, check=False)
+        return subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=env)
     finally:
         os.close(writing)
 
 
 @pytest.mark.parametrize("arguments", ["runs OUTPUT", "summary OUTPUT", "--help", "runs --help"])
 def test_a_reader_that_has_enough_is_no_error(study: Path, arguments: str) -> None:
-    done = into_closed_pipe(*arguments.replace("OUTPUT", str(study)).split())
-    assert (done.returncode, done.stderr) == (0, b"")
+    for environment in ({}, {"PYTHONUNBUFFERED": "1"}):
+        done = into_closed_pipe(*arguments.replace("OUTPUT", str(study)).split(), **environment)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_figures_are_drawn_though_nobody_reads_their_names(study: Path, tmp_path: Path) -> None:
@@ -122,8 +125,7 @@ def test_ctrl_c_while_libraries_are_imported_ends_quietly(study: Path) -> None:
 def on_a_terminal(width: int, *arguments: object) -> list[str]:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    with subprocess.Popen([*ANALYSIS, *map(str, arguments)], stdout=its, stderr=its, env=environment):
+    with subprocess.Popen([*ANALYSIS, *map(str, arguments)], stdout=its, stderr=its, env=ENVIRONMENT):
         os.close(its)
         text = b""
         while block := _read(ours):
