@@ -157,7 +157,7 @@ def squares_add_up(
     The weights are stored in float32 whatever the precision of the passes, so bf16 runs keep it too.
 
     Args:
-        sums: `weight_squared`, `gradient_squared`, `inner` and `updated_squared` at the measured updates, shape (N,) each.
+        sums: `weight_squared`, `gradient_squared`, `weight_gradient` and `updated_squared` at the measured updates, shape (N,) each.
         lr: of these updates, shape (N,).
         steps: of the updates, shape (N,).
         facts: of the slot.
@@ -169,7 +169,7 @@ def squares_add_up(
     if facts.l2_on_weights:
         return _does_not_apply(3, "L2 acts on the weights")
     lr = np.asarray(lr, np.float32).astype(np.float64)  # as the update has it
-    expected = sums["weight_squared"] - 2 * lr * sums["inner"] + np.square(lr) * sums["gradient_squared"]
+    expected = sums["weight_squared"] - 2 * lr * sums["weight_gradient"] + np.square(lr) * sums["gradient_squared"]
     scale = sums["weight_squared"] + np.square(lr) * sums["gradient_squared"]
     away = np.abs(sums["updated_squared"] - expected) / np.where(scale == 0, 1, scale)
     return _judge(3, away, np.full_like(away, roundings * 2.0**-24 / np.sqrt(weights)), steps)
