@@ -157,7 +157,8 @@ def squares_add_up(
     The weights are stored in float32 whatever the precision of the passes, so bf16 runs keep it too.
 
     Args:
-        sums: `weight_squared`, `gradient_squared`, `weight_gradient` and `updated_squared` at the measured updates, shape (N,) each.
+        sums: `weight_squared`, `gradient_squared`, `weight_gradient` and `updated_squared` at the measured updates, shape
+            (N,) each.
         lr: of these updates, shape (N,).
         steps: of the updates, shape (N,).
         facts: of the slot.
