@@ -16,13 +16,28 @@ from benchmarks.analyses import analysis
 from benchmarks.costs import memory, recording, resume
 from benchmarks.cuda import cuda
 from benchmarks.growth import growth
+from benchmarks.measurements import measurements
 from benchmarks.measuring import machine
 from benchmarks.studies import study
 
 Benchmark = Callable[[Path], str]
 BENCHMARKS: Mapping[str, Benchmark] = {
     each.__name__: each
-    for each in (cifar10, cifar100, fmnist, batches, evaluation, recording, resume, memory, growth, study, analysis, cuda)
+    for each in (
+        cifar10,
+        cifar100,
+        fmnist,
+        batches,
+        evaluation,
+        recording,
+        measurements,
+        resume,
+        memory,
+        growth,
+        study,
+        analysis,
+        cuda,
+    )
 }
 ON_A_CPU = tuple(name for name in BENCHMARKS if name != "cuda")
 README = Path(__file__).with_name("README.md")
@@ -32,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is named, and return the exit code."""
     if arguments and arguments[0] == "bits":
         return bits.main(arguments[1:])
-    names = "\n".join(f"  {name:<11} {_summary(each)}" for name, each in BENCHMARKS.items())
-    names += f"\n  {'bits':<11} {bits.__doc__} Alone, as `bits COMMIT`; it measures no time. `bits --help` tells more."
+    names = "\n".join(f"  {name:<12} {_summary(each)}" for name, each in BENCHMARKS.items())
+    names += f"\n  {'bits':<12} {bits.__doc__} Alone, as `bits COMMIT`; it measures no time. `bits --help` tells more."
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=f"{__doc__}\n\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
