@@ -26,6 +26,7 @@ class SlotUpdate:
         weight_before: the weights before the update.
         gradient: what the optimizer was given.
         gamma_before: gamma before the update, if the slot has one.
+        gamma_gradient: what the optimizer was given for gamma, if it is trained.
         running_var_before: the running variance before the step's forward pass, if the slot has one.
     """
 
@@ -35,6 +36,7 @@ class SlotUpdate:
     weight_before: torch.Tensor
     gradient: torch.Tensor
     gamma_before: torch.Tensor | None
+    gamma_gradient: torch.Tensor | None
     running_var_before: torch.Tensor | None
     _results: dict[Callable[[SlotUpdate], Any], Any] = field(default_factory=dict, repr=False)
 
@@ -60,12 +62,24 @@ def weight_of(slot: Slot) -> torch.Tensor:
 
 @torch.no_grad()
 def begin_update(slot: Slot, lr: float, *, images: int, running_var: torch.Tensor | None) -> SlotUpdate:
-    """Note what an update of a slot with a weight layer changes, between the backward pass and the update."""
+    """Note what an update of a slot with a trained weight layer changes, between the backward pass and the update.
+
+    Gradients among it: torch's NAG adds to them in place, where it updates all parameters at once, as on a GPU.
+    """
     weight = weight_of(slot)
     assert weight.grad is not None
     gamma = None if slot.gamma is None else slot.gamma.detach().clone()
-    values = images * (slot.positions or 1)
-    return SlotUpdate(slot, lr, values, weight.detach().clone(), weight.grad, gamma, running_var)
+    gamma_gradient = None if slot.gamma is None or slot.gamma.grad is None else slot.gamma.grad.clone()
+    return SlotUpdate(
+        slot,
+        lr,
+        values=images * (slot.positions or 1),
+        weight_before=weight.detach().clone(),
+        gradient=weight.grad.clone(),
+        gamma_before=gamma,
+        gamma_gradient=gamma_gradient,
+        running_var_before=running_var,
+    )
 
 
 class Probe:

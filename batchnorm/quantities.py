@@ -104,9 +104,9 @@ def _by(function: str, *arguments: Any) -> Callable[..., Any]:
 
 
 def _of_update(name: str, meaning: str, read: Callable[..., Any], *, per: str = "slot", **more: Any) -> Quantity:
-    """Declare what both sides of an update tell of a slot with a weight layer of its own."""
+    """Declare what both sides of an update tell of a slot with a trained weight layer of its own."""
     dataset = f"updates/{name}/{{slot}}"
-    return Quantity(name, "updates", dataset, meaning, per=per, read=read, **{"needs": ("layer",), **more})
+    return Quantity(name, "updates", dataset, meaning, per=per, read=read, **{"needs": ("trained_layer",), **more})
 
 
 _SUMS = {
@@ -193,12 +193,12 @@ _DERIVED_OF_UPDATES = [
         symbol=symbol, measurement="weights",
     )
     for name, needs, meaning, unit, symbol in (
-        ("weight_norm", ("layer",), "norm of the slot's weights", "", r"$\Vert w \Vert$"),
-        ("gradient_norm", ("layer",), "norm of the loss's gradient at these weights", "", r"$\Vert g \Vert$"),
-        ("cosine", ("layer",), "cosine between weights and gradient", "", r"$\cos(w, g)$"),
-        ("angle", ("layer",), "angle between the weights before and after the update", "rad", "angle of an update"),
-        ("relative_update", ("layer",), "size of the update relative to the weights", "", "relative size of an update"),
-        ("effective_rate", ("layer", "norm"), "learning rate over the squared norm of the weights", "",
+        ("weight_norm", ("trained_layer",), "norm of the slot's weights", "", r"$\Vert w \Vert$"),
+        ("gradient_norm", ("trained_layer",), "norm of the loss's gradient at these weights", "", r"$\Vert g \Vert$"),
+        ("cosine", ("trained_layer",), "cosine between weights and gradient", "", r"$\cos(w, g)$"),
+        ("angle", ("trained_layer",), "angle between the weights before and after the update", "rad", "angle of an update"),
+        ("relative_update", ("trained_layer",), "size of the update relative to the weights", "", "relative size of an update"),
+        ("effective_rate", ("trained_layer", "norm"), "learning rate over the squared norm of the weights", "",
          r"$\eta / \Vert w \Vert^2$"),
     )
 ]  # fmt: skip
@@ -231,11 +231,11 @@ ROWS: tuple[Quantity, ...] = (
     _of_update(
         "channel_eps", "eps / (sigma^2 + eps) * gamma * dL/dgamma by channel: <w, g> under BatchNorm",
         _by("weights.channel_eps"), per="channel", measurement="weights",
-        needs=("layer", "running_var", "trained_gamma"),
+        needs=("trained_layer", "running_var", "trained_gamma"),
     ),
     _of_update(
         "contribution", "what gamma contributes to the next layer, free of gauge", _by("contribution.of_update"),
-        per="channel", measurement="weights", needs=("gamma", "consumer", "layer"), dtype="f4",
+        per="channel", measurement="weights", needs=("gamma", "consumer", "trained_layer"), dtype="f4",
     ),
     *_PROBE_SCORES,
     *_REPRESENTATIONS,

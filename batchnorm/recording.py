@@ -88,6 +88,7 @@ class Recorder:
             if self._updates.is_full:
                 self.write_block()
             self._updates.note((step, lr), [part.read(self._begun[part.slot]) for part in self._updates.parts])
+            self._begun = {}  # copies as large as the network
 
     def _measures(self, step: int) -> bool:
         return bool(self._measured) and step % self._measure_every == 0

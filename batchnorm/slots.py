@@ -138,8 +138,10 @@ class Slot:
 
     @property
     def parts(self) -> frozenset[str]:
-        """The names of the parts that it has; `trained_gamma` besides, where gamma is trained."""
+        """The names of the parts that it has; `trained_gamma` and `trained_layer` besides, where these are trained."""
         parts = {each.name for each in fields(self) if getattr(self, each.name) is not None}
+        if self.layer is not None and self.layer.weight.requires_grad:
+            parts.add("trained_layer")
         if self.gamma is not None and self.gamma.requires_grad:
             parts.add("trained_gamma")
         return frozenset(parts)

@@ -16,13 +16,28 @@ from benchmarks.analyses import analysis
 from benchmarks.costs import memory, recording, resume
 from benchmarks.cuda import cuda
 from benchmarks.growth import growth
+from benchmarks.measurements import measurements
 from benchmarks.measuring import machine
 from benchmarks.studies import study
 
 Benchmark = Callable[[Path], str]
 BENCHMARKS: Mapping[str, Benchmark] = {
     each.__name__: each
-    for each in (cifar10, cifar100, fmnist, batches, evaluation, recording, resume, memory, growth, study, analysis, cuda)
+    for each in (
+        cifar10,
+        cifar100,
+        fmnist,
+        batches,
+        evaluation,
+        recording,
+        measurements,
+        resume,
+        memory,
+        growth,
+        study,
+        analysis,
+        cuda,
+    )
 }
 ON_A_CPU = tuple(name for name in BENCHMARKS if name != "cuda")
 README = Path(__file__).with_name("README.md")
@@ -34,9 +49,9 @@ def main(arguments: Sequence[str]) -> int:
         return bits.main(arguments[1:])
     if arguments and arguments[0] == "soak":
         return soak.main(arguments[1:])
-    names = "\n".join(f"  {name:<11} {_summary(each)}" for name, each in BENCHMARKS.items())
-    names += f"\n  {'bits':<11} {bits.__doc__} Alone, as `bits COMMIT`; it measures no time. `bits --help` tells more."
-    names += f"\n  {'soak':<11} {soak.__doc__} Alone, as `soak --minutes 20`; it measures no time."
+    alone = {"bits": f"{bits.__doc__} As `bits COMMIT`; --help tells more.", "soak": f"{soak.__doc__} As `soak --minutes 20`."}
+    summaries = {**{name: _summary(each) for name, each in BENCHMARKS.items()}, **alone}
+    names = "\n".join(f"  {name:<12} {summary}" for name, summary in summaries.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=f"{__doc__}\n\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

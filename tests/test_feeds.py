@@ -9,8 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
+from batchnorm.modes import treatments
 from batchnorm.problems import find_problem
-from tests.test_ablation import Functional
+from batchnorm.slots import find_slots, treat_
+from tests.test_slots import Functional
 
 
 def chain(activation: nn.Module) -> nn.Sequential:
@@ -22,7 +24,7 @@ def chain(activation: nn.Module) -> nn.Sequential:
 def test_in_a_chain_each_slot_feeds_the_next(mask: tuple[int, ...]) -> None:
     net = chain(nn.ReLU())
     slots = find_slots(net)
-    insert_batchnorm_(net, mask)
+    treat_(net, treatments(mask, "trained_bn"))
     paths = [f"{slot}.layer" if digit else slot for slot, digit in zip(slots, mask, strict=True)]
     assert find_feeds(net, slots) == {
         "conv1": Feed(paths[0], "dense1", homogeneous=True),
@@ -107,7 +109,7 @@ def test_torchvisions_vgg_is_a_chain() -> None:
 def test_our_problems_are_chains(problem: str, homogeneous: bool) -> None:
     facts = find_problem(problem)
     net = facts.make_network()
-    insert_batchnorm_(net, (1,) * len(facts.slots))
+    treat_(net, treatments((1,) * len(facts.slots), "trained_bn"))
     feeds = find_feeds(net, facts.slots)
     assert [feeds[slot].consumer for slot in facts.slots[:-1]] == list(facts.slots[1:])
     assert feeds[facts.slots[-1]].consumer is not None
@@ -129,7 +131,7 @@ def test_a_wide_resnets_slots_behind_sums_have_no_layer_of_their_own() -> None:
 def test_positions_count_height_times_width() -> None:
     net = chain(nn.ReLU()).train()
     slots = find_slots(net)
-    insert_batchnorm_(net, (1, 1))
+    treat_(net, treatments((1, 1), "trained_bn"))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert positions(net, torch.rand(2, 3, 8, 8), slot_modules(net, slots)) == {"conv1": 36, "dense1": 1}
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

@@ -14,7 +14,16 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.measurements.probing import Loss, contiguous_parameters, forward, gradient, hessian_product, inner, probing
+from batchnorm.measurements.probing import (
+    Loss,
+    contiguous,
+    contiguous_parameters,
+    forward,
+    gradient,
+    hessian_product,
+    inner,
+    probing,
+)
 from batchnorm.probing import Probe
 
 BATCHES = 8
@@ -38,7 +47,7 @@ def batch_sharpness(net: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.
         values = contiguous_parameters(net)
         parameters = [value for value in values.values() if value.requires_grad]
         for images, labels in batches:
-            slope = gradient(loss(forward(net, images.contiguous(), values), labels), parameters, create_graph=True)
+            slope = gradient(loss(forward(net, contiguous(images), values), labels), parameters, create_graph=True)
             along = [part.detach() for part in slope]
             found.append(inner(along, hessian_product(slope, parameters, along)) / inner(along, along))
     return torch.stack(found)

@@ -53,7 +53,15 @@ def contiguous_parameters(net: nn.Module) -> dict[str, torch.Tensor]:
 
     For second derivatives: over channels_last activations their reductions take twice as long on a CPU.
     """
-    return {name: value.detach().contiguous().requires_grad_(value.requires_grad) for name, value in net.named_parameters()}
+    return {name: contiguous(value.detach()).requires_grad_(value.requires_grad) for name, value in net.named_parameters()}
+
+
+def contiguous(values: torch.Tensor) -> torch.Tensor:
+    """Return a copy in the contiguous layout, in its strides too.
+
+    Where there is one channel, `Tensor.contiguous` leaves the strides of channels_last, and convolutions then choose that.
+    """
+    return values.clone(memory_format=torch.contiguous_format)
 
 
 def copied_buffers(net: nn.Module) -> dict[str, torch.Tensor]:

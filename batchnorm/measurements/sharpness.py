@@ -11,11 +11,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.measurements.probing import Loss, contiguous_parameters, forward, gradient, hessian_product, probing
+from batchnorm.measurements.probing import (
+    Loss,
+    contiguous,
+    contiguous_parameters,
+    forward,
+    gradient,
+    hessian_product,
+    probing,
+)
 from batchnorm.probing import Probe
 
 IMAGES = 128
@@ -38,7 +46,7 @@ def sharpness(
     vectors: int = 10,
     restarts: int = 20,
 ) -> float:
-    """Return the largest eigenvalue; NaN where Lanczos does not converge or there is nothing to train.
+    """Return the largest eigenvalue; NaN where Lanczos or the gradient gives none, or nothing is trained.
 
     Args:
         net: left as it is.
@@ -55,7 +63,9 @@ def sharpness(
         size = sum(value.numel() for value in parameters)
         if not size:
             return float("nan")
-        slope = gradient(loss(forward(net, images.contiguous(), values), labels), parameters, create_graph=True)
+        slope = gradient(loss(forward(net, contiguous(images), values), labels), parameters, create_graph=True)
+        if not all(bool(part.isfinite().all()) for part in slope):
+            return float("nan")
 
         def product(direction: NDArray[np.float32]) -> NDArray[np.float32]:
             flat = torch.from_numpy(np.ascontiguousarray(direction, np.float32).reshape(-1)).to(parameters[0])
@@ -73,6 +83,6 @@ def sharpness(
         options = {"k": 1, "which": "LA", "v0": start, "ncv": vectors, "tol": tolerance, "maxiter": restarts}
         try:
             (largest,) = eigsh(operator, return_eigenvectors=False, **options)
-        except ArpackNoConvergence:
+        except ArpackError:  # no convergence among it
             return float("nan")
         return float(largest)

@@ -7,6 +7,7 @@
 Precise statistics: each batch passes once in training mode; with mean m_i and (biased) variance v_i of batch i over n_i values,
 the mean is sum n_i m_i / sum n_i, the variance sum n_i (v_i + m_i^2) / sum n_i - mean^2: that of all values together.
 Unit: mean loss per image, share of images that are right. Expected: no gap at batch 128, one that grows for small batches.
+m_i and v_i are BatchNorm's own, read off running statistics of momentum 1, as fvcore does.
 Source: precise BatchNorm, Wu and Johnson, 2105.07576, section 3, and fvcore's `update_bn_stats`.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -58,7 +59,7 @@ def statistics_gap(
     training_images: Iterable[torch.Tensor],
     batch_size: int,
 ) -> dict[str, Score]:
-    """Return the scores under `running`, `precise` and `batch` statistics.
+    """Return the scores under `running`, `precise` and `batch` statistics: one score where no BatchNorm tracks statistics.
 
     Args:
         net: left as it is.
@@ -71,9 +72,12 @@ def statistics_gap(
     """
     whole = max(len(images) // batch_size, 1) * batch_size
     batches = list(zip(images[:whole].split(batch_size), labels[:whole].split(batch_size), strict=True))
+    running = _score(net, batches, loss, batch_statistics=False, statistics={})
+    if not any(_tracks(module) for module in net.modules()):
+        return {"running": running, "precise": running, "batch": running}
     precise = precise_statistics(net, training_images)
     return {
-        "running": _score(net, batches, loss, batch_statistics=False, statistics={}),
+        "running": running,
         "precise": _score(net, batches, loss, batch_statistics=False, statistics=precise),
         "batch": _score(net, batches, loss, batch_statistics=True, statistics={}),
     }
@@ -90,23 +94,29 @@ def precise_statistics(net: nn.Module, training_images: Iterable[torch.Tensor]) 
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def add(_: nn.Module, taken: tuple[torch.Tensor, ...], __: Any) -> None:
-            others = [dim for dim in range(taken[0].ndim) if dim != 1]
-            variance, mean = (part.double() for part in torch.var_mean(taken[0], dim=others, correction=0))
+            mean, unbiased = cast(torch.Tensor, module.running_mean).double(), cast(torch.Tensor, module.running_var).double()
             values = taken[0].numel() // len(mean)
+            variance = unbiased * ((values - 1) / values)
             count[name] = count.get(name, 0) + values
             total[name] = total.get(name, torch.zeros_like(mean)) + values * mean
             squares[name] = squares.get(name, torch.zeros_like(mean)) + values * (variance + mean.square())
 
         return module.register_forward_hook(add)
 
-    hooks = [watch(name, module) for name, module in net.named_modules() if _tracks(module)]
+    norms = {name: module for name, module in net.named_modules() if _tracks(module)}
+    momenta = {name: module.momentum for name, module in norms.items()}
+    hooks = [watch(name, module) for name, module in norms.items()]
     try:
+        for module in norms.values():
+            module.momentum = 1.0
         with probing(net), torch.no_grad():
             for images in training_images:
                 forward(net, images)
     finally:
         for hook in hooks:
             hook.remove()
+        for name, momentum in momenta.items():
+            norms[name].momentum = momentum
     buffers = copied_buffers(net)
     found = {}
     for name, values in count.items():

@@ -22,6 +22,8 @@ There is no host sync here. Cost: see docs/measurements.md.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -44,16 +46,15 @@ def channel_inner(update: SlotUpdate) -> torch.Tensor:
 
 def channel_eps(update: SlotUpdate) -> torch.Tensor:
     """Return eps / (sigma^2 + eps) * gamma * dL/dgamma per channel, float64, shape (C,); of a slot whose gamma is trained."""
-    norm, gamma, before = update.slot.norm, update.slot.gamma, update.running_var_before
+    norm, before = update.slot.norm, update.running_var_before
     assert norm is not None
-    assert gamma is not None
-    assert gamma.grad is not None
     assert update.gamma_before is not None
+    assert update.gamma_gradient is not None
     assert before is not None
     assert isinstance(norm.eps, float)
     variance = batch_variance(norm, before, update.values)
     share: torch.Tensor = norm.eps / (variance + norm.eps)
-    return share * update.gamma_before.double() * gamma.grad.double()
+    return share * update.gamma_before.double() * update.gamma_gradient.double()
 
 
 def all_sums(update: SlotUpdate) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,14 +90,15 @@ def batch_variance(norm: nn.Module, running_variance: torch.Tensor, values: int)
     """Return the variance of the last batch per channel (over n, as BatchNorm divides by it), float64, shape (C,).
 
     Args:
-        norm: a BatchNorm layer that tracks its statistics with a momentum, after the forward pass.
+        norm: a BatchNorm layer that tracks its statistics, after the forward pass.
         running_variance: its running variance before the forward pass.
         values: how many values a channel had: images times positions.
     """
-    momentum, after = norm.momentum, norm.running_var
-    assert isinstance(momentum, float)
+    after, momentum, batches = norm.running_var, cast("float | None", norm.momentum), norm.num_batches_tracked
     assert isinstance(after, torch.Tensor)
-    unbiased = (after.double() - (1 - momentum) * running_variance.double()) / momentum
+    assert isinstance(batches, torch.Tensor)
+    weight = batches.double().reciprocal() if momentum is None else momentum  # None: the mean over all batches
+    unbiased = (after.double() - (1 - weight) * running_variance.double()) / weight
     return unbiased.clamp_min(0) * ((values - 1) / values)
 
 

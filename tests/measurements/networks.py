@@ -1,13 +1,19 @@
-"""Small networks that the probes' tests look at."""
+"""Small networks that the tests of measurements look at, and steps of them that are measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
-from batchnorm.ablation import find_slots, insert_batchnorm_
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
 
-from batchnorm.feeds import SlotModules, slot_modules
+from batchnorm.feeds import SlotModules, positions, slot_modules
+from batchnorm.modes import treatments
+from batchnorm.probing import SlotUpdate, begin_update
+from batchnorm.slots import Slot, find_slots, read_slots, treat_
 
 SLOTS = ("0", "4")
 
@@ -21,7 +27,7 @@ def small(mask: tuple[int, int] = (1, 1), *, dropout: float = 0.0, smooth: bool 
         nn.Linear(6, 3),
     )  # fmt: skip
     assert find_slots(net) == SLOTS
-    insert_batchnorm_(net, mask)
+    treat_(net, treatments(mask, "trained_bn"))
     with torch.no_grad():
         for value in net.parameters():
             value.add_(0.1 * torch.randn_like(value))
@@ -36,6 +42,30 @@ def batch(size: int = 16, seed: int = 1, *, wide: bool = True) -> tuple[torch.Te
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(size, 1, 6, 6, generator=generator, dtype=torch.float64 if wide else torch.float32)
     return images, torch.randint(3, (size,), generator=generator)
+
+
+def live_slots(net: nn.Module, names: Sequence[str], image: torch.Tensor) -> tuple[Slot, ...]:
+    """Read slots with their neighbours, as a training does."""
+    around = slot_modules(net, names)
+    sizes = positions(net, image, around)
+    return tuple(
+        replace(slot, layer=around[slot.name].layer, consumer=around[slot.name].consumer, positions=sizes[slot.name])
+        for slot in read_slots(net, names)
+    )
+
+
+def measured_step(
+    net: nn.Module, slots: Sequence[Slot], images: torch.Tensor, labels: torch.Tensor, optimizer: Optimizer
+) -> dict[str, SlotUpdate]:
+    """Make a step, and return both sides of its update of each slot whose layer is trained, as the recorder does."""
+    measured = [slot for slot in slots if "trained_layer" in slot.parts]
+    optimizer.zero_grad()
+    running = {slot.name: slot.running_var.clone() for slot in measured if slot.running_var is not None}
+    cross_entropy(net(images), labels).backward()
+    lr = optimizer.param_groups[0]["lr"]
+    begun = {slot.name: begin_update(slot, lr, images=len(images), running_var=running.get(slot.name)) for slot in measured}
+    optimizer.step()
+    return begun
 
 
 def flat_gradient(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import torch
-from batchnorm.ablation import insert_batchnorm_
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-from batchnorm.feeds import positions, slot_modules
-from batchnorm.measurements.contribution import contribution
-from batchnorm.measurements.weights import after_update, before_forward, before_update
+from batchnorm.measurements import contribution
+from batchnorm.measurements.weights import all_sums, channel_eps
+from batchnorm.modes import treatments
+from batchnorm.slots import treat_
 from tests.fake_accelerator import NAME, HostWaits, fake_accelerator
+from tests.measurements.networks import live_slots, measured_step
 from tests.test_feeds import chain
 
 
 def measure(fault: bool) -> None:
     net = chain(nn.ReLU())
-    insert_batchnorm_(net, (1, 1))
+    treat_(net, treatments((1, 1), "trained_bn"))
     images, labels = torch.rand(8, 3, 8, 8), torch.zeros(8, dtype=torch.int64)
     with fake_accelerator() as device:
         net.to(device)
         images, labels = images.to(device), labels.to(device)
-        slots = slot_modules(net, ("conv1", "dense1"))
-        optimizer = torch.optim.SGD(net.parameters(), 0.1)
-        values = {slot: 8 * size for slot, size in positions(net, images, slots).items()}
-        running_variances = before_forward(slots)
-        cross_entropy(net(images), labels).backward()
-        before = before_update(slots, running_variances, values)
-        optimizer.step()
-        for slot, sums in after_update(slots, before).items():
-            assert sums.channel_eps is not None
-            norm, consumer = slots[slot].norm, slots[slot].consumer
-            assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
-            assert consumer is not None
-            shares = contribution(norm.weight, consumer.weight)
-            assert shares is not None
-            for found in (sums.sums, sums.channel_inner, sums.channel_eps, shares):
+        slots = live_slots(net, ("conv1", "dense1"), images)
+        updates = measured_step(net, slots, images, labels, torch.optim.SGD(net.parameters(), 0.1))
+        assert list(updates) == ["conv1", "dense1"]
+        for update in updates.values():
+            sums, channel_inner = update.result(all_sums)
+            for found in (sums, channel_inner, channel_eps(update), contribution.of_update(update)):
                 assert found.device.type == NAME
             if fault:
-                sums.sums.tolist()
+                sums.tolist()
 
 
 def main() -> None:

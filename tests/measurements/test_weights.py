@@ -3,40 +3,37 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
-from batchnorm.ablation import apply_mode_, find_slots, insert_batchnorm_
-from batchnorm.masks import Ablation
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.feeds import SlotModules, positions, slot_modules
 from batchnorm.measurements import geometry
-from batchnorm.measurements.weights import SUMS, UpdateSums, after_update, batch_variance, before_forward, before_update
+from batchnorm.measurements.weights import SUMS, all_sums, batch_variance, channel_eps, channel_inner, sum_of
+from batchnorm.modes import treatments
+from batchnorm.probing import SlotUpdate, weight_of
+from batchnorm.quantities import QUANTITIES
+from batchnorm.slots import Slot, find_slots, treat_
+from tests.measurements.networks import live_slots, measured_step
 from tests.test_feeds import chain
 
 
-def network(mask: tuple[int, ...] = (1, 1), mode: Ablation = Ablation.TRAINED_BN) -> nn.Module:
+def network(mask: tuple[int, ...] = (1, 1), mode: str = "trained_bn") -> nn.Module:
     torch.manual_seed(0)
     net = chain(nn.ReLU())
-    insert_batchnorm_(net, mask)
-    apply_mode_(net, mode)
+    treat_(net, treatments(mask, mode))
     return net.train()
 
 
-def measured_step(
-    net: nn.Module, slots: Mapping[str, SlotModules], images: torch.Tensor, lr: float = 0.1
-) -> dict[str, UpdateSums]:
-    optimizer = torch.optim.SGD([value for value in net.parameters() if value.requires_grad], lr)
-    sizes = positions(net, images[:1], slots)
-    variances = before_forward(slots)
-    cross_entropy(net(images), torch.arange(len(images)) % 2).backward()
-    before = before_update(slots, variances, {slot: len(images) * size for slot, size in sizes.items()})
-    optimizer.step()
-    return after_update(slots, before)
+def slots_of(net: nn.Module) -> tuple[Slot, ...]:
+    return live_slots(net, find_slots(chain(nn.ReLU())), torch.rand(1, 3, 8, 8, dtype=next(net.parameters()).dtype))
+
+
+def step_of(net: nn.Module, slots: tuple[Slot, ...], images: torch.Tensor) -> dict[str, SlotUpdate]:
+    optimizer = torch.optim.SGD([value for value in net.parameters() if value.requires_grad], 0.1)
+    return measured_step(net, slots, images, torch.arange(len(images)) % 2, optimizer)
 
 
 def naive_sums(weight: torch.Tensor, gradient: torch.Tensor, updated: torch.Tensor) -> dict[str, float]:
@@ -57,20 +54,24 @@ def naive_sums(weight: torch.Tensor, gradient: torch.Tensor, updated: torch.Tens
 
 def test_the_sums_of_an_update_against_loops() -> None:
     net, images = network(), torch.rand(12, 3, 8, 8)
-    slots = slot_modules(net, find_slots(chain(nn.ReLU())))
-    before = {slot: modules.layer.weight.detach().clone() for slot, modules in slots.items() if modules.layer is not None}
-    found = measured_step(net, slots, images)
+    slots = slots_of(net)
+    before = {slot.name: weight_of(slot).detach().clone() for slot in slots}
+    found = step_of(net, slots, images)
     assert set(found) == {"conv1", "dense1"}
-    for slot, weight in before.items():
-        layer = slots[slot].layer
-        assert layer is not None
-        assert layer.weight.grad is not None
-        expected = naive_sums(weight, layer.weight.grad, layer.weight.detach())
-        assert found[slot].sums.dtype == torch.float64
-        for name, value in zip(SUMS, found[slot].sums.tolist(), strict=True):
-            assert math.isclose(value, expected[name], rel_tol=1e-11, abs_tol=1e-16), name
-        for channel, value in enumerate(found[slot].channel_inner.tolist()):
-            one = naive_sums(weight[channel], layer.weight.grad[channel], weight[channel])["inner"]
+    for slot in slots:
+        weight, gradient, updated = before[slot.name], weight_of(slot).grad, weight_of(slot).detach()
+        assert gradient is not None
+        expected = naive_sums(weight, gradient, updated)
+        update = found[slot.name]
+        assert update.lr == 0.1
+        assert update.result(all_sums)[0].dtype == torch.float64
+        for place, name in enumerate(SUMS):
+            read = QUANTITIES[name].read
+            assert read is not None
+            assert sum_of(update, place) == read(update) == update.result(all_sums)[0][place]
+            assert math.isclose(sum_of(update, place), expected[name], rel_tol=1e-11, abs_tol=1e-16), name
+        for channel, value in enumerate(channel_inner(update).tolist()):
+            one = naive_sums(weight[channel], gradient[channel], weight[channel])["weight_gradient"]
             assert math.isclose(value, one, rel_tol=1e-9, abs_tol=1e-16)
 
 
@@ -86,24 +87,28 @@ def test_weights_in_another_layout_and_in_many_parts_give_the_same_sums(monkeypa
     assert torch.allclose(by_channel, parts_by_channel, rtol=1e-12)
 
 
-def test_the_batchs_variance_is_read_off_the_running_one() -> None:
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_the_batchs_variance_is_read_off_the_running_one(momentum: float | None) -> None:
+    """Without a momentum the running variance is the mean over all batches."""
     torch.manual_seed(0)
     net, images = network(), 3 * torch.randn(16, 3, 8, 8)
-    slots = slot_modules(net, ("conv1", "dense1"))
+    slots = slots_of(net)
     inputs: dict[str, torch.Tensor] = {}
-    for slot, modules in slots.items():
-        assert modules.norm is not None
-        modules.norm.register_forward_hook(lambda _, taken, __, slot=slot: inputs.update({slot: taken[0].detach()}))
-    for _ in range(3):  # the first batch meets a running variance of 1
-        variances = before_forward(slots)
+    for slot in slots:
+        assert slot.norm is not None
+        slot.norm.momentum = momentum  # type: ignore[assignment]
+        slot.norm.register_forward_hook(lambda _, taken, __, name=slot.name: inputs.update({name: taken[0].detach()}))
+    for batch in range(1, 4):  # the first batch meets a running variance of 1
+        before = {slot.name: slot.running_var.clone() for slot in slots if slot.running_var is not None}
+        assert set(before) == {"conv1", "dense1"}
         net(images)
-        for slot, running in variances.items():
-            values = inputs[slot].transpose(0, 1).flatten(1).double()
-            norm = slots[slot].norm
-            assert norm is not None
-            found = batch_variance(norm, running, values.shape[1])
+        for slot in slots:
+            values, running = inputs[slot.name].transpose(0, 1).flatten(1).double(), before[slot.name]
+            assert slot.norm is not None
+            assert slot.running_var is not None
+            found = batch_variance(slot.norm, running, values.shape[1])
             error = (found - values.var(dim=1, correction=0)).abs()
-            assert (error <= 2**-22 * torch.maximum(running, norm.running_var) / 0.1).all()  # type: ignore[arg-type]
+            assert (error <= 2**-22 * torch.maximum(running, slot.running_var) / (momentum or 1 / batch)).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 3e-3])
@@ -112,29 +117,48 @@ def test_what_scales_a_normalised_layer_changes_nothing_but_eps(scale: float) ->
     net = network().double()
     with torch.no_grad():
         net.get_submodule("conv1.layer").weight.mul_(scale)  # type: ignore[operator]
-    slots = slot_modules(net, ("conv1", "dense1"))
-    for update in measured_step(net, slots, torch.rand(12, 3, 8, 8, dtype=torch.float64)).values():
-        assert update.channel_eps is not None
-        assert torch.allclose(update.channel_inner, update.channel_eps, rtol=1e-6, atol=1e-14)
-        assert update.channel_eps.abs().max() > 1e-9
+    updates = step_of(net, slots_of(net), torch.rand(12, 3, 8, 8, dtype=torch.float64))
+    assert list(updates) == ["conv1", "dense1"]
+    for update in updates.values():
+        assert torch.allclose(channel_inner(update), channel_eps(update), rtol=1e-6, atol=1e-14)
+        assert channel_eps(update).abs().max() > 1e-9
 
 
 def test_what_cannot_be_said_is_absent() -> None:
-    bare = slot_modules(network((0, 1)), ("conv1", "dense1"))
-    fixed = network((0, 1), Ablation.FIXED_GAMMA)
-    found = measured_step(fixed, slot_modules(fixed, ("conv1", "dense1")), torch.rand(12, 3, 8, 8))
-    assert list(before_forward(bare)) == ["dense1"]
-    assert [update.channel_eps for update in found.values()] == [None, None]
+    eps, sums = QUANTITIES["channel_eps"], QUANTITIES["weight_squared"]
+    bare, fixed = network((0, 1)), network((0, 1), "fixed_gamma")
+    assert [eps.is_in(slot.parts) for slot in slots_of(bare)] == [False, True]
+    assert [eps.is_in(slot.parts) for slot in slots_of(fixed)] == [False, False]
+    found = step_of(fixed, slots_of(fixed), torch.rand(12, 3, 8, 8))
+    assert [update.gamma_gradient for update in found.values()] == [None, None]
+    assert [slot.running_var is None for slot in slots_of(bare)] == [True, False]
     frozen = network()
     frozen.get_submodule("conv1.layer").requires_grad_(False)
-    assert list(measured_step(frozen, slot_modules(frozen, ("conv1", "dense1")), torch.rand(12, 3, 8, 8))) == ["dense1"]
+    slots = slots_of(frozen)
+    assert [sums.is_in(slot.parts) for slot in slots] == [eps.is_in(slot.parts) for slot in slots] == [False, True]
+    assert list(step_of(frozen, slots, torch.rand(12, 3, 8, 8))) == ["dense1"]
+
+
+def test_a_gradient_that_the_optimizer_adds_to_is_the_loss_s_own() -> None:
+    """torch's NAG does, where it updates all parameters at once, as on a GPU."""
+    images, labels = torch.rand(12, 3, 8, 8), torch.arange(12) % 2
+    found = []
+    for foreach in (False, True):
+        net = network()
+        optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, nesterov=True, foreach=foreach)
+        found.append(measured_step(net, slots_of(net), images, labels, optimizer)["conv1"])
+    assert torch.equal(found[0].result(all_sums)[0], found[1].result(all_sums)[0])
+    assert torch.equal(channel_inner(found[0]), channel_inner(found[1]))
+    assert torch.equal(channel_eps(found[0]), channel_eps(found[1]))
 
 
 def test_measuring_changes_no_bit_of_the_training() -> None:
     images = torch.rand(12, 3, 8, 8)
     measured, plain = network(), network()
     for _ in range(3):
-        measured_step(measured, slot_modules(measured, ("conv1", "dense1")), images)
+        for update in step_of(measured, slots_of(measured), images).values():
+            update.result(all_sums)
+            channel_eps(update)
         measured.zero_grad()
         optimizer = torch.optim.SGD(plain.parameters(), 0.1)
         cross_entropy(plain(images), torch.arange(12) % 2).backward()
@@ -153,9 +177,9 @@ def test_geometry_against_vectors() -> None:
         values = {name: np.array(value) for name, value in sums.items()}
         unit, unit_plus = w / np.linalg.norm(w), w_plus / np.linalg.norm(w_plus)
         half_chord = np.linalg.norm(unit - unit_plus) / 2
-        turned = geometry.angle(values["weight_squared"], values["change_squared"], values["change_inner"])
+        turned = geometry.angle(values["weight_squared"], values["change_squared"], values["weight_change"])
         assert math.isclose(turned, 2 * math.asin(half_chord), rel_tol=1e-8)
-        cosine = geometry.cosine(values["inner"], values["weight_squared"], values["gradient_squared"])
+        cosine = geometry.cosine(values["weight_gradient"], values["weight_squared"], values["gradient_squared"])
         assert math.isclose(cosine, w @ g / np.linalg.norm(w) / np.linalg.norm(g), rel_tol=1e-12)
         relative = geometry.relative_size(values["weight_squared"], values["change_squared"])
         assert math.isclose(relative, np.linalg.norm(w_plus - w) / np.linalg.norm(w), rel_tol=1e-9)
