@@ -1,9 +1,12 @@
-"""What the figures of measurements share: which runs made them, lines with a mark at each probe, epochs below. Draws little."""
+"""What the figures of measurements share: which runs made them, a mark at each probe, and axes for epochs and values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from batchnorm.errors import RunError
 from batchnorm.modes import Mode
@@ -13,6 +16,7 @@ from batchnorm.store import Run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
+    from numpy.typing import NDArray
 
     from batchnorm.analysis.curves import Curve
 
@@ -75,3 +79,44 @@ def epoch_axis(axes: Axes, runs: Sequence[Run], *, label: bool = True) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / steps:.4g}"))
     if label:
         axes.set_xlabel("Epoch")
+
+
+def value_axis(axes: Axes) -> None:
+    """Make the vertical axis fit what is drawn: linear within a factor of 5, else logarithmic; signed where values are."""
+    from batchnorm.analysis import looks  # matplotlib with it
+
+    drawn = np.concatenate([np.asarray(line.get_ydata(orig=True), np.float64) for line in axes.lines])
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return
+    if drawn.min() <= 0:
+        _signed_axis(axes, drawn)
+    elif drawn.max() > 5 * drawn.min():
+        looks.log_axis(axes)
+    else:
+        _linear_axis(axes)
+
+
+def _linear_axis(axes: Axes) -> None:
+    """Make the vertical axis linear, with as many digits as tell its ticks apart."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    locator = MaxNLocator(4)
+    ticks = locator.tick_values(*axes.get_ylim())
+    digits = math.ceil(math.log10(max(abs(ticks)) / (ticks[1] - ticks[0]) - 1e-9)) + 2
+    axes.yaxis.set_major_locator(locator)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}".replace("e-0", "e-")))
+
+
+def _signed_axis(axes: Axes, drawn: NDArray[np.float64]) -> None:
+    """Make the vertical axis logarithmic on both sides of 0, and linear below the smallest size."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    sizes = np.abs(drawn[drawn != 0]) if drawn.any() else np.ones(1)
+    top = math.floor(math.log10(sizes.max()))
+    bottom = max(math.floor(math.log10(sizes.min())), top - 4)
+    axes.set_yscale("symlog", linthresh=10.0**bottom, linscale=0.4)
+    powers = [10.0**power for power in range(bottom, top + 1)]
+    axes.yaxis.set_major_locator(FixedLocator([*(-power for power in powers), 0, *powers]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

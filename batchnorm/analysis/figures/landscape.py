@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchnorm.analysis.figures._measured import draw_measured, epoch_axis, runs_with
+from batchnorm.analysis.figures._measured import draw_measured, epoch_axis, runs_with, value_axis
 from batchnorm.analysis.figures._panels import line_label
 from batchnorm.analysis.runs import RunPath, RunPaths, open_runs, require_one_mask, sort_ablations
 from batchnorm.analysis.shell import Command, chosen_paths, look
@@ -44,7 +44,7 @@ def loss_landscape(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
                 label = line_label(row, group, groups)
                 entries.setdefault(label, draw_measured(axes, curves.metric_curve(group, name), row, label))
             axes.set_title(looks.symbol(name))
-            looks.log_axis(axes)
+            value_axis(axes)
             epoch_axis(axes, ablations.runs)
         looks.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])
         looks.legend_below(figure, entries)

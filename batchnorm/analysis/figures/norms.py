@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from batchnorm.analysis.figures._measured import draw_measured, runs_with
+from batchnorm.analysis.figures._measured import runs_with, value_axis
 from batchnorm.analysis.figures._panels import chosen_slots, line_label
 from batchnorm.analysis.runs import RunPath, RunPaths, open_runs, require_one_mask, sort_ablations
 from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look
 from batchnorm.modes import format_mask
 from batchnorm.quantities import QUANTITIES
+from batchnorm.store import Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -48,7 +49,7 @@ def norms_per_slot(
     groups = [group for _, group in drawn]
     chosen = chosen_slots(groups[0].runs[0].slots_with("weight_norm"), slots)
     having = {
-        name: [set(chosen).intersection(*(run.slots_with(name) for run in group.runs)) for group in groups]
+        name: [set(chosen).intersection(*(_slots_with(name, run) for run in group.runs)) for group in groups]
         for name in _QUANTITIES
     }
     columns = [name for name in _QUANTITIES if any(having[name])]
@@ -61,7 +62,8 @@ def norms_per_slot(
                 for (row, group), there in zip(drawn, having[name], strict=True):
                     if slot in there:
                         label = line_label(row, group, groups)
-                        line = draw_measured(axes, curves.metric_curve(group, name, slot), row, label)
+                        curve = curves.metric_curve(group, name, slot)
+                        line = curves.draw_curve(axes, curve, colour=row.colour, dashes=row.dashes, label=label)
                         entries.setdefault(label, line)
             row_of_panels[0].set_ylabel(slot)
         for name, column in zip(columns, panels.T, strict=True):
@@ -73,6 +75,13 @@ def norms_per_slot(
         return page.finish(figure, "norms_per_slot", ablations.runs)
 
 
+def _slots_with(name: str, run: Run) -> list[str]:
+    """Return the slots that have a quantity; what speaks of a norm, those with one."""
+    normalised = "norm" in QUANTITIES[name].needs
+    under = {slot for slot, norm in zip(run.layers, run.mask, strict=True) if norm or not normalised}
+    return [slot for slot in run.slots_with(name) if slot in under]
+
+
 def _finish_column(column: Sequence[Axes]) -> None:
     """Hide the panels of slots in which nothing is drawn, and say below the last one that is left what its axis is."""
     from batchnorm.analysis import looks  # matplotlib with it
@@ -81,7 +90,7 @@ def _finish_column(column: Sequence[Axes]) -> None:
         axes.set_visible(bool(axes.lines) or axes is column[0])
     shown = [axes for axes in column if axes.lines]
     for axes in shown:
-        looks.log_axis(axes)
+        value_axis(axes)
         looks.step_axis(axes, label=axes is shown[-1])
         axes.tick_params(labelbottom=axes is shown[-1])
 

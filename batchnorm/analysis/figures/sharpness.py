@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from batchnorm.analysis.figures._measured import draw_measured, epoch_axis, has, runs_with
+from batchnorm.analysis.figures._measured import draw_measured, epoch_axis, has, runs_with, value_axis
 from batchnorm.analysis.figures._panels import line_label
 from batchnorm.analysis.runs import Group, RunPath, RunPaths, open_runs, require_one_mask, sort_ablations
 from batchnorm.analysis.shell import Command, chosen_paths, look
@@ -40,7 +40,7 @@ def sharpness(paths: RunPaths, *, style: str | None = None, save_dir: RunPath | 
     shown = [name for name in _QUANTITIES if any(has(run, name) for run in ablations.runs)]
     with looks.page(style, save_dir, save, wide=len(shown) > 1) as page:
         figure = page.figure(height=(0.36 if len(shown) > 1 else 0.6) * page.width + 0.9)
-        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(shown), squeeze=False)[0]
         entries: dict[str, Artist] = {}
         for name, axes in zip(shown, panels, strict=True):
             for row, group in drawn:
@@ -49,7 +49,7 @@ def sharpness(paths: RunPaths, *, style: str | None = None, save_dir: RunPath | 
                     entries.setdefault(label, draw_measured(axes, curves.metric_curve(Group(runs), name), row, label))
             entries |= _draw_limits(axes, groups)
             axes.set_title(looks.symbol(name))
-        looks.log_axis(panels[0])
+            value_axis(axes)
         for axes in panels:
             epoch_axis(axes, ablations.runs)
         looks.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])

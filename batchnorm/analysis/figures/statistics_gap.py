@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._measured import epoch_axis, mark_points, runs_with
-from batchnorm.analysis.figures._panels import line_label
-from batchnorm.analysis.runs import RunPath, RunPaths, group_seeds, is_vanilla, open_runs, require_one_setting
+from batchnorm.analysis.runs import RunPath, RunPaths, group_seeds, is_vanilla, open_runs, require_one_setting, setting_note
 from batchnorm.analysis.shell import Command, chosen_paths, look
 from batchnorm.errors import RunError
 from batchnorm.modes import format_mask
@@ -57,8 +56,8 @@ def statistics_gap(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
                     mark_points(line, marker)
                 looks.metric_axis(axes, f"probe_{metric}")
                 epoch_axis(axes, runs, label=group is groups[-1])
-            name = line_label(group.row, group, groups)
-            row_of_panels[0].set_ylabel(f"{name}\nmask {format_mask(group.mask)}" if with_mask else name)
+            notes = [group.row.label, *([f"mask {format_mask(group.mask)}"] if with_mask else []), setting_note(group, groups)]
+            row_of_panels[0].set_ylabel("\n".join(note for note in (*notes, group.mark) if note))
         panels[0, 0].set_title("accuracy on test images")
         panels[0, 1].set_title(f"loss on test images ({QUANTITIES['probe_loss_running'].unit})")
         looks.title(figure, [*looks.facts(runs), *([] if with_mask else [f"mask {format_mask(groups[0].mask)}"])])

@@ -120,7 +120,7 @@ def _draw_share(axes: Axes, group: Group, slot: str, row: Mode) -> dict[str, Art
     if measuring := tuple(run for run in group.runs if has(run, "share_off")):
         seen = curves.channel_curve(Group(measuring), "share_off", slot)
         bars = (seen.mean - seen.low, seen.high - seen.mean)
-        entries["measured share, the same"] = axes.errorbar(
+        entries["measured, mean and middle 80 %"] = axes.errorbar(
             seen.steps, seen.mean, yerr=bars, color="#000000", fmt="o", markersize=2.5, linewidth=0.7, label="measured share"
         )  # type: ignore[assignment]
     looks.accuracy_axis(axes)
