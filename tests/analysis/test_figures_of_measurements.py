@@ -150,7 +150,7 @@ class TestNorms:
         figure = norms_per_slot([at("0,0,0"), at("0,0,1")], save=False)
         rates = grid(figure, 3)[:, 3]
         assert [bool(axes.lines) for axes in rates] == [False, False, True]
-        assert [axes.axison and axes.get_visible() for axes in rates] == [False, False, True]
+        assert [axes.axison for axes in rates] == [False, False, True]
         assert rates[2].get_xlabel() == "Training step"
 
     def test_runs_without_measurements_are_named(self, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _linear_axis(axes: Axes) -> None:
 
     locator = MaxNLocator(4)
     ticks = locator.tick_values(*axes.get_ylim())
-    digits = math.ceil(math.log10(max(abs(ticks)) / (ticks[1] - ticks[0]) - 1e-9)) + 2
+    digits = math.ceil(math.log10(max(map(abs, ticks)) / (ticks[1] - ticks[0]) - 1e-9)) + 2
     axes.yaxis.set_major_locator(locator)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}".replace("e-0", "e-")))
 

@@ -86,9 +86,10 @@ def _finish_column(column: Sequence[Axes]) -> None:
     """Hide the panels of slots in which nothing is drawn, and say below the last one that is left what its axis is."""
     from batchnorm.analysis import looks  # matplotlib with it
 
-    for axes in column:
-        axes.set_visible(bool(axes.lines) or axes is column[0])
     shown = [axes for axes in column if axes.lines]
+    for axes in column:
+        if axes not in shown:
+            axes.set_axis_off()  # the title above the column stays
     for axes in shown:
         value_axis(axes)
         looks.step_axis(axes, label=axes is shown[-1])

@@ -8,14 +8,14 @@ from batchnorm.analysis.figures._measured import epoch_axis, mark_points, runs_w
 from batchnorm.analysis.runs import RunPath, RunPaths, group_seeds, is_vanilla, open_runs, require_one_setting, setting_note
 from batchnorm.analysis.shell import Command, chosen_paths, look
 from batchnorm.errors import RunError
-from batchnorm.modes import format_mask
+from batchnorm.modes import Dashes, format_mask
 from batchnorm.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-_STATISTICS = {
+_STATISTICS: dict[str, tuple[str, Dashes | str, str]] = {
     "running": ("#0072B2", "-", "o"),
     "precise": ("#009E73", (0, (5, 2)), "s"),
     "batch": ("#D55E00", (0, (1.5, 1.5)), "^"),
