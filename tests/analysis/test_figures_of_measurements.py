@@ -87,7 +87,7 @@ class TestThresholds:
             edges = [y(line) for line in fan.get_lines() if line.get_label() == "_median of t, band"]
             for edge, percent in zip(edges, (5, 95, 25, 75), strict=True):
                 np.testing.assert_allclose(edge, np.percentile(t, percent, axis=1), rtol=1e-5, atol=1e-7)
-            expected, measured_line = lines(off)["P(off), mean and middle 80 %"], off.containers[0][0]
+            expected, measured_line = lines(off).values()
             np.testing.assert_allclose(y(expected), norm.cdf(-t).mean(axis=1), rtol=1e-5)
             np.testing.assert_allclose(y(measured_line), run.read("share_off", slot).mean(axis=1), rtol=1e-5)
             np.testing.assert_array_equal(measured_line.get_xdata(), run.index("probes")["step"])

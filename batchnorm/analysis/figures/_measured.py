@@ -82,14 +82,14 @@ def epoch_axis(axes: Axes, runs: Sequence[Run], *, label: bool = True) -> None:
 
 
 def value_axis(axes: Axes) -> None:
-    """Make the vertical axis fit what is drawn: linear within a factor of 5, else logarithmic; signed where values are."""
+    """Make the vertical axis fit what is drawn: linear within a factor of 5, else logarithmic, on both sides of 0."""
     from batchnorm.analysis import looks  # matplotlib with it
 
     drawn = np.concatenate([np.asarray(line.get_ydata(orig=True), np.float64) for line in axes.lines])
     drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
+    if not drawn.any():
         return
-    if drawn.min() <= 0:
+    if drawn.min() < 0:
         _signed_axis(axes, drawn)
     elif drawn.max() > 5 * drawn.min():
         looks.log_axis(axes)
@@ -101,7 +101,7 @@ def _linear_axis(axes: Axes) -> None:
     """Make the vertical axis linear, with as many digits as tell its ticks apart."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    locator = MaxNLocator(4)
+    locator = MaxNLocator(4, steps=[1, 2, 5, 10])
     ticks = locator.tick_values(*axes.get_ylim())
     digits = math.ceil(math.log10(max(map(abs, ticks)) / (ticks[1] - ticks[0]) - 1e-9)) + 2
     axes.yaxis.set_major_locator(locator)
@@ -109,12 +109,12 @@ def _linear_axis(axes: Axes) -> None:
 
 
 def _signed_axis(axes: Axes, drawn: NDArray[np.float64]) -> None:
-    """Make the vertical axis logarithmic on both sides of 0, and linear below the smallest size."""
+    """Make the vertical axis logarithmic on both sides of 0, and linear near it."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    sizes = np.abs(drawn[drawn != 0]) if drawn.any() else np.ones(1)
+    sizes = np.abs(drawn[drawn != 0])
     top = math.floor(math.log10(sizes.max()))
-    bottom = max(math.floor(math.log10(sizes.min())), top - 4)
+    bottom = max(math.floor(math.log10(sizes.min())), top - 2)  # the ticks of more powers would stand too close
     axes.set_yscale("symlog", linthresh=10.0**bottom, linscale=0.4)
     powers = [10.0**power for power in range(bottom, top + 1)]
     axes.yaxis.set_major_locator(FixedLocator([*(-power for power in powers), 0, *powers]))

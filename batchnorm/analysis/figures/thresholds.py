@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from batchnorm.analysis.figures._measured import has, runs_with
+from batchnorm.analysis.figures._measured import has, mark_points, runs_with
 from batchnorm.analysis.figures._panels import chosen_slots, in_words
 from batchnorm.analysis.runs import Group, RunPath, RunPaths, group_seeds, open_runs
 from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look
 from batchnorm.errors import RunError
 from batchnorm.modes import Mode
-from batchnorm.store import Run
+from batchnorm.store import Run, Status
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -61,7 +61,8 @@ def thresholds_per_slot(
         panels[0, 1].set_title("samples that a ReLU stops")
         for axes in panels[-1]:
             looks.step_axis(axes)
-        parts = [*looks.facts(group.runs), in_words(group.runs[0]), *([group.mark] if group.mark else [])]
+        marks = [group.mark] if any(run.status != Status.FINISHED for run in group.runs) else []
+        parts = [*looks.facts(group.runs), in_words(group.runs[0]), *marks]
         looks.title(figure, [*parts, *([f"t beyond {_FURTHEST:g} not shown"] if cut else [])])
         looks.legend_below(figure, entries)
         return page.finish(figure, "thresholds_per_slot", group.runs)
@@ -119,10 +120,9 @@ def _draw_share(axes: Axes, group: Group, slot: str, row: Mode) -> dict[str, Art
     }
     if measuring := tuple(run for run in group.runs if has(run, "share_off")):
         seen = curves.channel_curve(Group(measuring), "share_off", slot)
-        bars = (seen.mean - seen.low, seen.high - seen.mean)
-        entries["measured, mean and middle 80 %"] = axes.errorbar(
-            seen.steps, seen.mean, yerr=bars, color="#000000", fmt="o", markersize=2.5, linewidth=0.7, label="measured share"
-        )  # type: ignore[assignment]
+        label = "measured, mean and middle 80 %"
+        entries[label] = line = curves.draw_curve(axes, seen, colour="#000000", dashes="-", label=label)
+        mark_points(line, "o")
     looks.accuracy_axis(axes)
     return entries
 
