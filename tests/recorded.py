@@ -14,7 +14,7 @@ import numpy as np
 from batchnorm.config import RunConfig, resolve
 from batchnorm.modes import treatments
 from batchnorm.problems import find_problem
-from batchnorm.quantities import AXES, PARAMETERS
+from batchnorm.quantities import AXES, PARAMETERS, chosen
 from batchnorm.store import RunDirectory, RunLength, RunWriter, SlotParts, Status
 
 WIDTHS = {
@@ -48,11 +48,13 @@ def record_run(
     status: Status = Status.FINISHED,
     spikes: Sequence[Spike] = (),
     last_loss: float | None = None,
+    measured: bool = False,
     **keys: object,
 ) -> RunConfig:
     """Write a run's record with invented but plausible numbers, and return its configuration.
 
     `last_loss` stands in for the last losses, as a run that diverges has them. `recorded_epochs=-1` records nothing.
+    What MEASURE chooses is recorded, as ones, where it is `measured`.
     The numbers differ between seeds, masks, modes and learning rates; train, validation and test ones differ too.
     """
     config = resolve({"random_seed": 1, "output_dir": str(output), "num_epochs": epochs, **keys})
@@ -70,6 +72,7 @@ def record_run(
         slots=slots,
         length=length,
         versions={"device": "cpu"},
+        quantities=chosen(config.measurements if measured else ()),
     )
     done = length.epochs if recorded_epochs is None else recorded_epochs
     epoch = np.arange(done + 1)

@@ -11,10 +11,15 @@ lacks what is asked for. Runs that go on or were cut off are drawn as far as the
 
 from batchnorm.analysis.figures.ablations import compare_ablation_performance
 from batchnorm.analysis.figures.betas import compare_3Dsurface_betas, compare_contour_betas
+from batchnorm.analysis.figures.landscape import loss_landscape
 from batchnorm.analysis.figures.means import paramMean_perLayer
+from batchnorm.analysis.figures.norms import norms_per_slot
 from batchnorm.analysis.figures.performance import performance_across_ablations
 from batchnorm.analysis.figures.rates import compare_multiple_lr
+from batchnorm.analysis.figures.sharpness import sharpness
+from batchnorm.analysis.figures.statistics_gap import statistics_gap
 from batchnorm.analysis.figures.surface import bn_params_3Dsurface
+from batchnorm.analysis.figures.thresholds import thresholds_per_slot
 
 __all__ = [
     "bn_params_3Dsurface",
@@ -22,6 +27,11 @@ __all__ = [
     "compare_ablation_performance",
     "compare_contour_betas",
     "compare_multiple_lr",
+    "loss_landscape",
+    "norms_per_slot",
     "paramMean_perLayer",
     "performance_across_ablations",
+    "sharpness",
+    "statistics_gap",
+    "thresholds_per_slot",
 ]

@@ -43,19 +43,17 @@ class Curve:
         return self.low is not self.mean
 
 
-def metric_curve(group: Group, metric: str) -> Curve:
-    """Return the mean over seeds at each epoch, from the lowest to the highest seed as its band.
+def metric_curve(group: Group, metric: str, slot: str | None = None) -> Curve:
+    """Return a single number's mean over seeds along its axis, from the lowest to the highest seed as its band.
 
     Raises:
-        RunError: the seeds share no step.
+        RunError: the seeds share no step, or one has no such quantity.
     """
-    records = [run.evaluations for run in group.runs]
-    axes = [record["step"] for record in records]
-    steps = shared_steps(group.runs, axes)
+    records = [_at_evaluations(run, metric) if metric in METRICS else trajectory(run, metric, slot) for run in group.runs]
+    steps = shared_steps(group.runs, [axis for axis, _ in records])
     values = np.full((len(records), len(steps)), np.nan)
-    for row, record in zip(values, records, strict=True):
-        there = np.isin(steps, record["step"])
-        row[there] = record[metric][np.isin(record["step"], steps)]
+    for row, (axis, recorded) in zip(values, records, strict=True):
+        row[np.isin(steps, axis)] = recorded[np.isin(axis, steps)]
     values[~np.isfinite(values)] = np.nan
     if len(records) == 1:
         (single,) = values
@@ -65,11 +63,17 @@ def metric_curve(group: Group, metric: str) -> Curve:
     return Curve(steps, mean, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0))
 
 
-def trajectory(run: Run, quantity: str, slot: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return a quantity of a slot's channels: steps (T,) and values (T, C). While a run goes on it may grow between two reads.
+def _at_evaluations(run: Run, metric: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return a metric at the epochs that were evaluated: steps and values, each of shape (E,)."""
+    rows = run.evaluations
+    return rows["step"], rows[metric]
+
+
+def trajectory(run: Run, quantity: str, slot: str | None) -> tuple[NDArray[np.int64], Floats]:
+    """Return a quantity: steps (T,) and values (T,), or (T, C) for channels. While a run goes on it may grow between two reads.
 
     Raises:
-        RunError: the slot has no such quantity in this run.
+        RunError: the run, or the slot, has no such quantity.
     """
     steps = run.index(QUANTITIES[quantity].axis)["step"]
     values = run.read(quantity, slot)
@@ -83,21 +87,31 @@ def channel_curve(group: Group, quantity: str, slot: str) -> Curve:
     Raises:
         RunError: the seeds share no step.
     """
-    read = [trajectory(run, quantity, slot) for run in group.runs]
-    steps = shared_steps(group.runs, [axis for axis, _ in read])
-    if len(read) == 1:
-        ((_, pooled),) = read
-    else:
-        pooled = np.full((len(steps), sum(values.shape[1] for _, values in read)), np.nan, dtype=np.float32)
-        column = 0
-        for axis, values in read:
-            pooled[np.isin(steps, axis), column : column + values.shape[1]] = values[np.isin(axis, steps)]
-            column += values.shape[1]
+    steps, pooled = pooled_channels(group, quantity, slot)
     low, mean, high = _percentiles_and_mean(pooled)
     return Curve(steps, mean, low, high)
 
 
-def _percentiles_and_mean(values: NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
+def pooled_channels(group: Group, quantity: str, slot: str) -> tuple[NDArray[np.int64], Floats]:
+    """Return a quantity of a slot's channels, those of all seeds side by side: steps (T,) and values (T, C times seeds).
+
+    Raises:
+        RunError: the seeds share no step.
+    """
+    read = [trajectory(run, quantity, slot) for run in group.runs]
+    steps = shared_steps(group.runs, [axis for axis, _ in read])
+    if len(read) == 1:
+        ((_, single),) = read
+        return steps, single
+    pooled = np.full((len(steps), sum(values.shape[1] for _, values in read)), np.nan, dtype=np.float32)
+    column = 0
+    for axis, values in read:
+        pooled[np.isin(steps, axis), column : column + values.shape[1]] = values[np.isin(axis, steps)]
+        column += values.shape[1]
+    return steps, pooled
+
+
+def _percentiles_and_mean(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Return 10 % quantile, mean and 90 % quantile of each row's finite values; NaN where there are none."""
     ordered = np.sort(np.where(np.isfinite(values), values, np.float32(np.nan)), axis=1)
     counts = np.isfinite(ordered).sum(axis=1)

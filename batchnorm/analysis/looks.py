@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import matplotlib
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -366,6 +367,7 @@ def log_axis(axes: Axes, which: str = "y") -> None:
         ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
         axis.set_major_locator(FixedLocator(ticks))
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio <= 30 else (1.0,), numticks=8))
+        powers = np.floor(np.log10(high)) - np.ceil(np.log10(low)) + 1  # one tick alone would say nothing of the scale
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio <= 30 or powers < 2 else (1.0,), numticks=8))
     if ratio <= 1e5:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

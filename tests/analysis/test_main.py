@@ -19,7 +19,10 @@ from batchnorm.analysis import figures
 from batchnorm.analysis.__main__ import main
 from tests.analysis.conftest import cut_off, record
 
-COMMANDS = ("runs", "summary", "performance", "ablations", "rates", "means", "surface", "betas")
+COMMANDS = (
+    *("runs", "summary", "performance", "ablations", "rates", "means", "surface", "betas"),
+    *("thresholds", "norms", "statistics_gap", "landscape", "sharpness"),
+)
 Shell = Callable[..., tuple[int, str, str]]
 
 
