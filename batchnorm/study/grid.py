@@ -1,8 +1,8 @@
 """What a study is: reading a study file, spelling its grid out into runs, checking every one of them. No torch here.
 
 A study file is YAML: keys of `RunConfig`, in any case, to values; a list of values is a grid, and `values` has what else
-stands for several. Several such mappings in a list are one study. All text is taken as it stands, as on the command line, so that `POSITION: 00111` is that mask, not
-YAML's octal 73.
+stands for several. Several such mappings in a list are one study. All text is taken as it stands, as on the command line,
+so that `POSITION: 00111` is that mask, not YAML's octal 73.
 """
 
 from __future__ import annotations
