@@ -71,7 +71,7 @@ SCHEDULES: Mapping[str, ScheduleSpec] = {
     "multistep": ScheduleSpec({"milestones": EPOCH_LIST, "gamma": POSITIVE}, _WARMUP),
     "cosine": ScheduleSpec({}, {"eta_min": NOT_NEGATIVE, **_WARMUP}),
     "cosine_warm_restarts": ScheduleSpec({"T_0": POSITIVE}, {"T_mult": WHOLE, "eta_min": NOT_NEGATIVE, **_WARMUP}),
-    "trapezoidal": ScheduleSpec({"warmup_epochs": POSITIVE, "cooldown_epochs": POSITIVE}),
+    "trapezoidal": ScheduleSpec({"cooldown_epochs": POSITIVE}, _WARMUP),
 }
 
 

@@ -22,7 +22,8 @@ USAGE = """\
 usage: python -m batchnorm.study COMMAND STUDY.yaml [KEY=value ...]
 
 A study file holds keys of a run; a list of values is a grid, POSITION also takes prefixes, suffixes, singles and
-all_masks. KEY=value replaces the file's value in every run. Every run is checked before anything starts.
+all_masks. RANDOM_SEED: 1-5,9 and LR: {{log_uniform: [1e-3, 1], n: 12, seed: 0}} are lists too: these seeds, and 12 rates
+drawn once. KEY=value replaces the file's value in every run. Every run is checked before anything starts.
 
 commands:
 {commands}

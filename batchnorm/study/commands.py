@@ -86,6 +86,38 @@ def run(call: Call) -> ExitCode:
         return ExitCode.INTERRUPTED
 
 
+def tune(call: Call) -> ExitCode:
+    """Train a grid, pick each variant's best values by validation, and train these on seeds that tuning has not seen."""
+    from batchnorm.study import tune as tuning
+    from batchnorm.study.local import run_study
+
+    options = call.options
+    study = call.study(threads="1")
+    plan = tuning.plan(study, call.path, over=options["over"], by=options["by"], then=options["then"])
+    out = options["out"] or tuning.usual_place(study)
+    tuning.check_place(out)
+    if options["dry_run"]:
+        tell(tuning.format_plan(study, plan, out))
+        return ExitCode.FINISHED
+    outlast_output()
+    try:
+        check_no_other_runs(study)
+        code = run_study(study, workers=options["workers"], devices=options["devices"])
+        if code != ExitCode.FINISHED:
+            print(f"{study.name}: nothing is picked before all of its runs have ended", flush=True)
+            return code
+        picks = tuning.pick(plan)
+        second = tuning.second_study(picks, plan, name=out.stem)
+        tuning.write(second, picks, plan, out)
+        print("\n".join([*map(str, picks.best), f"written: {out}"]), flush=True)
+        print("".join(f"{line}\n" for line in tuning.warnings(picks)), end="", file=sys.stderr, flush=True)
+        check_no_other_runs(second)
+        return run_study(second, workers=options["workers"], devices=options["devices"])
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+
+
 def submit(call: Call) -> ExitCode:
     """Submit what is left."""
     from batchnorm.study import slurm
@@ -165,6 +197,11 @@ class Command:
     options: tuple[Option, ...] = ()
 
 
+_AT_ONCE = (
+    Option("--workers N", "processes at a time [one a core on the CPU, one a GPU]", _count),
+    Option("--devices cuda:0,...", "where to train, dealt to the workers in turn", _devices, ()),
+)
+"""Options of the commands that train here."""
 COMMANDS = {
     row.name: row
     for row in (
@@ -176,10 +213,26 @@ COMMANDS = {
             "train what is left here; Ctrl-C stops all runs after a checkpoint, the same command (without OVERWRITE) goes on",
             run,
             (
-                Option("--workers N", "processes at a time [one a core on the CPU, one a GPU]", _count),
-                Option("--devices cuda:0,...", "where to train, dealt to the workers in turn", _devices, ()),
+                *_AT_ONCE,
                 Option("--index N", "train that run only, in this process", int),
                 Option("--offset N", "added to --index: for SLURM's arrays, whose indices are limited [0]", _not_negative, 0),
+            ),
+        ),
+        Command(
+            "tune",
+            "train a grid here, pick each variant's best values by validation, train these on new seeds; again: goes on",
+            tune,
+            (
+                Option("--over LR,...", "the keys that are picked [LR]", default="LR"),
+                Option(
+                    "--by valid_acc",
+                    "or valid_loss: what picks, at the last epoch, mean over seeds [valid_acc]",
+                    default="valid_acc",
+                ),
+                Option("--then RANDOM_SEED=...", "the seeds on which the picks are trained; tuning must not use them"),
+                Option("--out FILE", "where the second study is written [STUDY-tuned.yaml beside OUTPUT_DIR]", Path),
+                Option("--dry-run", "print what would be trained, and the picks where the grid has ended"),
+                *_AT_ONCE,
             ),
         ),
         Command(

@@ -1,8 +1,8 @@
 """What a study is: reading a study file, spelling its grid out into runs, checking every one of them. No torch here.
 
-A study file is YAML: keys of `RunConfig`, in any case, to values; a list of values is a grid. Several such mappings in a
-list are one study. All text is taken as it stands, as on the command line, so that `POSITION: 00111` is that mask, not
-YAML's octal 73.
+A study file is YAML: keys of `RunConfig`, in any case, to values; a list of values is a grid, and `values` has what else
+stands for several. Several such mappings in a list are one study. All text is taken as it stands, as on the command line,
+so that `POSITION: 00111` is that mask, not YAML's octal 73.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from batchnorm.config import RunConfig, differing_keys, override_name, resolve
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.modes import MASK_SETS, format_mask, variant_name
 from batchnorm.problems import find_problem
+from batchnorm.study.values import spelled_out
 from batchnorm.tuning import read_tuning
 
 MAX_RUNS = 100_000
@@ -50,6 +51,11 @@ class StudyRun:
         """Name it in a message."""
         return f"run {self.index} ({self.variant})"
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as a study file's mapping that gives this run, whatever changes elsewhere; see `Study.to_text`."""
+        kept = {key: value for key, value in self.config.to_dict().items() if key != "THREADS" or self.threads_given}
+        return {key: _plain(value) for key, value in kept.items()}
+
 
 @dataclass(frozen=True)
 class Study:
@@ -73,11 +79,7 @@ class Study:
 
         THREADS that nobody gave is left to the machine that reads the file.
         """
-        runs = [
-            {key: _plain(value) for key, value in run.config.to_dict().items() if key != "THREADS" or run.threads_given}
-            for run in self.runs
-        ]
-        return yaml.safe_dump(runs, sort_keys=False, width=1000)
+        return yaml.safe_dump([run.to_mapping() for run in self.runs], sort_keys=False, width=1000)
 
 
 def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[str, str] | None = None) -> Study:
@@ -96,7 +98,8 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     read_once = cache(read_tuning)
     configs: dict[Path, RunConfig] = {}
     threads_given: set[Path] = set()
-    grids = [_replaced(block, overrides) for block in blocks]
+    replacing = {name: spelled_out(name, text, shown=name.upper()) for name, text in overrides.items()}
+    grids = [_replaced(block, replacing) for block in blocks]
     size = sum(math.prod(len(_values(value)) for value in grid.values()) for grid in grids)
     if size > MAX_RUNS:
         raise ConfigError(f"{where}: {size} runs; a study has at most {MAX_RUNS}")
@@ -162,8 +165,9 @@ def _block(content: Mapping[str, Any], *, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: {error}") from None
         if name in block:
             raise ConfigError(f"{where}: {name.upper()} stands twice")
-        block[name] = _masks(value) if name == "position" else value
-        _check(block[name], shown=f"{where}: {name.upper()}", mappings=name in _NESTED)
+        shown = f"{where}: {name.upper()}"
+        block[name] = _masks(value) if name == "position" else spelled_out(name, value, shown=shown)
+        _check(block[name], shown=shown, mappings=name in _NESTED)
     return block
 
 
@@ -191,7 +195,7 @@ def _values(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _replaced(block: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+def _replaced(block: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Lay overrides over a block; `lr_schedule=null` replaces all of its settings too."""
     kept = {name: value for name, value in block.items() if name.partition(".")[0] not in overrides}
     return {**kept, **overrides}

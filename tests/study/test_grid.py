@@ -278,6 +278,7 @@ def test_text_leaves_threads_to_the_machine_where_nobody_gave_them(write: Write)
 SHIPPED = sorted(Path(__file__).parents[2].glob("configs/studies/*.yaml"))
 COUNTS = {
     "ablations_fmnist_2c2d": 25,
+    "findings_fmnist_2c2d": 145,
     "learning_rates_fmnist_2c2d": 105,
     "positions_cifar100_3c3d": 111,
     "positions_cifar100_allcnnc": 69,
