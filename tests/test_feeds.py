@@ -4,7 +4,6 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from batchnorm.ablation import find_slots, insert_batchnorm_
 from torch import nn
 from torch.nn import functional
 

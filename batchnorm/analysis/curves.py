@@ -17,7 +17,7 @@ from batchnorm.analysis.decimate import Floats, line_rows
 from batchnorm.analysis.looks import DPI
 from batchnorm.analysis.runs import Group, shared_steps
 from batchnorm.modes import Dashes
-from batchnorm.quantities import QUANTITIES
+from batchnorm.quantities import METRICS, QUANTITIES
 from batchnorm.store import Run, Status
 
 _FAINT = 0.3
