@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,6 +105,26 @@ def _parameters(style: str | None, *, wide: bool) -> dict[str, Any]:
     return {**given, **_COMMON}
 
 
+class Plate(Figure):
+    """A figure that keeps the look it was made with: where it is shown and saved later, the user's style has no say."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        FigureCanvasAgg(self)
+        self._look = {name: value for name, value in matplotlib.rcParams.copy().items() if name != "backend"}
+
+    def savefig(self, *arguments: Any, **keywords: Any) -> None:
+        """Save as matplotlib does; what is not given is as on the page that the figure was made for."""
+        with matplotlib.rc_context(cast(Any, self._look)):
+            super().savefig(*arguments, **keywords)
+
+    def _repr_png_(self) -> bytes:
+        """Show it in a notebook."""
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
+
+
 @dataclass(frozen=True)
 class Page:
     """Makes a function's figure and saves it.
@@ -136,9 +157,7 @@ class Page:
         return Sheet(figure, em=em, top=(0.6 + 1.4 * lines) * em)
 
     def _empty(self, height: float, *, layout: Literal["constrained"] | None) -> Figure:
-        figure = Figure(figsize=(self.width, height), layout=layout)
-        FigureCanvasAgg(figure)
-        return figure
+        return Plate(figsize=(self.width, height), layout=layout)
 
     def finish(self, figure: Figure, function: str, runs: Sequence[Run], *more: str) -> Figure:
         """Lay out, and save as PNG and PDF unless told not to; the files are named by `file_name`, their paths logged.
@@ -202,10 +221,15 @@ class Sheet:
 def page(style: str | None, save_dir: RunPath | None, save: bool, *, wide: bool = False) -> Iterator[Page]:
     """Set a format's fonts and sizes while a figure is made; `wide` figures span both columns of a two-column paper.
 
+    All else is as matplotlib has it by itself, whatever the user's style and matplotlibrc say.
+
     Raises:
         RunError: there is no such format.
     """
-    with matplotlib.rc_context(cast(Any, _parameters(style, wide=wide))):
+    parameters = _parameters(style, wide=wide)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(cast(Any, parameters))
         yield Page(save_dir, save)
 
 

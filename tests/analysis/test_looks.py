@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import matplotlib.image as plt_image
+import matplotlib.style
 import pytest
 from matplotlib import font_manager
 
 from batchnorm.analysis import looks
+from batchnorm.analysis.bn_plot_functions import bn_params_3Dsurface, performance_across_ablations
 from batchnorm.errors import RunError
 from batchnorm.store import Run
 from tests.analysis.conftest import record
@@ -77,3 +84,68 @@ def test_axes_are_named_by_quantity_and_unit() -> None:
     assert looks.metric_label("valid_acc") == "Validation accuracy"
     assert looks.metric_label("train_loss", split=False) == "Loss (nats)"
     assert [looks.symbol(name) for name in ("gamma", "bias", "running_var")] == [r"$\gamma$", "bias", "running var"]
+
+
+HOUSE_STYLES: dict[str, Any] = {
+    "axes.formatter.use_locale": True,
+    "axes.unicode_minus": False,
+    "font.family": "monospace",
+    "font.size": 20,
+    "lines.linewidth": 6,
+    "mathtext.fontset": "cm",
+    "savefig.bbox": "tight",
+    "savefig.dpi": 50,
+    "savefig.pad_inches": 1.0,
+    "savefig.transparent": True,
+    "text.color": "red",
+}
+
+
+def pictures(at: Callable[..., Path], folder: Path) -> dict[str, bytes]:
+    """Draw a figure of panels and one of surfaces; return all files, what notebooks show, and what is saved later."""
+    drawn = [
+        performance_across_ablations([at("0,0,0"), at("0,0,1")], save_dir=folder),
+        bn_params_3Dsurface(True, "gamma", at("1,1,1"), slots=["conv1"], style="icml", save_dir=folder),
+    ]
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for number, figure in enumerate(drawn):
+        figure.savefig(folder / "later.png")
+        found[f"later {number}"] = (folder / "later.png").read_bytes()
+        found[f"notebook {number}"] = figure._repr_png_()  # type: ignore[attr-defined]
+    return found
+
+
+def test_the_users_style_has_no_say(at: Callable[..., Path], tmp_path: Path) -> None:
+    plain = pictures(at, tmp_path / "plain")
+    with matplotlib.style.context(["dark_background", HOUSE_STYLES]):
+        assert pictures(at, tmp_path / "dark") == plain
+
+
+def test_the_papers_width_stays_under_a_matplotlibrc(at: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("savefig.bbox: tight\nsavefig.facecolor: black\n")
+    script = "import sys; from batchnorm.analysis.bn_plot_functions import performance_across_ablations as draw\n"
+    script += "draw(sys.argv[1:], style='icml', save_dir='.').savefig('later.png')"
+    command = [sys.executable, "-c", script, str(at("0,0,0"))]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    with looks.page("icml", None, False) as page:
+        width = page.width
+    for path in tmp_path.glob("*.png"):
+        picture = plt_image.imread(path)
+        assert picture.shape[1] == int(width * looks.DPI)
+        assert (picture[0, 0] == 1).all()
+
+
+def test_what_is_given_while_saving_counts(at: Callable[..., Path], tmp_path: Path) -> None:
+    figure = performance_across_ablations([at("0,0,0")], save=False)
+    figure.savefig(tmp_path / "red.png", facecolor="red", dpi=50)
+    picture = plt_image.imread(tmp_path / "red.png")
+    assert picture[0, 0].tolist() == [1, 0, 0, 1] and picture.shape[1] == int(50 * figure.get_size_inches()[0])
+
+
+def test_a_notebook_shows_each_figure_without_pyplot(at: Callable[..., Path]) -> None:
+    script = "import sys; from batchnorm.analysis.bn_plot_functions import compare_multiple_lr as draw\n"
+    script += "shown = draw(sys.argv[1:], save=False)._repr_png_()\n"
+    script += "print(shown[1:4], 'matplotlib.pyplot' in sys.modules)"
+    command = [sys.executable, "-c", script, str(at("0,0,0"))]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "b'PNG' False\n"
