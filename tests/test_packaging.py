@@ -51,4 +51,5 @@ def test_rooms_that_must_load_no_torch_do_not_import_it_and_one_room_imports_dee
         mentions = re.findall(r"import_module\(.?[\"']?deepobs", file.read_text())
         assert not mentions or file.name == "deepobs.py", file
         if file.name not in ("config.py", "machine.py") and "study" not in file.parts:
-            assert "os.environ" not in file.read_text(), file
+            written = 'os.environ["MPLBACKEND"] = '  # for matplotlib, which reads it; nothing of ours does
+            assert "os.environ" not in file.read_text().replace(written, ""), file

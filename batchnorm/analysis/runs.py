@@ -4,43 +4,80 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import RunConfig, differing_keys
-from batchnorm.errors import RunError
+from batchnorm.errors import RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, Mask, Mode, format_mask
 from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 
 RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 too)
 RunPaths = Union[RunPath, Iterable[RunPath]]  # noqa: UP007
+Read = TypeVar("Read")
+LEFT_OUT = logging.getLogger(f"{__name__}.left_out")
+"""Names what a table or a command over many runs goes on without, a line each."""
 
 
 def find_runs(arguments: RunPaths) -> list[Path]:
-    """Return the run directories that folders, runs and glob patterns lead to, each once, in order.
+    """Return the run directories that folders, runs and glob patterns lead to, each real one once, in order.
+
+    Links are followed. Folders that cannot be read, and links that lead nowhere, are named in the log `LEFT_OUT`.
 
     Raises:
-        RunError: one leads to no run.
+        RunError: one does not exist, or none leads to a run.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
+    notes: dict[str, None] = {}
     for argument in as_list(arguments):
         matches = [Path(argument)]
-        if not matches[0].exists() and glob.has_magic(str(argument)):
-            matches = [Path(match) for match in sorted(glob.glob(str(argument), recursive=True))]  # noqa: PTH207  (absolute patterns too)
-        directories = [directory for match in matches for directory in _directories(match)]
-        if not directories:
-            reason = "holds no run" if matches and matches[0].exists() else "no such run or folder"
-            raise RunError(f"{argument}: {reason}")
-        found |= dict.fromkeys(directories)
-    return list(found)
+        if not os.path.lexists(argument) and glob.has_magic(str(argument)):
+            matches = list(_matches(str(argument)))
+        if not any(map(os.path.lexists, matches)):
+            where = "" if Path(argument).is_absolute() else f" in {Path.cwd()}"
+            raise RunError(f"{argument}: no such run or folder{where}")
+        directories, before = list[Path](), len(notes)
+        for match in matches:
+            try:
+                directories += _directories(match, notes)
+            except OSError as error:
+                notes[_cannot_be_read(match, error)] = None
+        if not directories and len(notes) == before:
+            notes[f"{argument}: holds no run"] = None
+        for directory in directories:
+            found.setdefault(os.path.realpath(RunDirectory(directory).record), directory)
+    if notes and not found:
+        raise RunError(next(iter(notes)))
+    for note in notes:
+        LEFT_OUT.warning("%s", note)
+    return list(found.values())
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    """Return what a pattern matches, in order. `**` stands for each folder below; glob itself follows loops of links there."""
+    head, *rest = re.split(r"(?<![^/])\*\*(?![^/])", pattern, maxsplit=1)
+    if not rest:
+        yield from map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207  (absolute patterns too)
+        return
+    for root in sorted(glob.glob(head)) if head else ["."]:  # noqa: PTH207
+        for folder in sorted(_folders(Path(root), {})):
+            yield from _matches(glob.escape(str(folder)) + rest[0])
+
+
+def _cannot_be_read(path: RunPath, error: OSError | UnicodeError) -> str:
+    return f"{path}: cannot be read ({getattr(error, 'strerror', None) or one_line(error)})"
 
 
 def as_list(paths: RunPaths) -> list[RunPath]:
@@ -48,14 +85,52 @@ def as_list(paths: RunPaths) -> list[RunPath]:
     return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
-def _directories(path: Path) -> Iterator[Path]:
+def _directories(path: Path, notes: dict[str, None]) -> list[Path]:
+    """Return the run directories that a path leads to.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     record = RunDirectory(path).record
     if path.is_file() and path.suffix == record.suffix:
-        yield path.parent
-    elif record.exists():
-        yield path
-    elif path.is_dir():
-        yield from (found.parent for found in sorted(path.rglob(record.name)))
+        return [path.parent]
+    if record.exists():
+        return [path]
+    if not path.is_dir():
+        return []
+    return sorted(folder for folder in _folders(path, notes) if os.path.lexists(folder / record.name))
+
+
+def _folders(root: Path, notes: dict[str, None]) -> Iterator[Path]:
+    """Find a folder and all below: through links too, each real folder once.
+
+    What lies there itself comes before what links lead to, so that a link to it adds nothing. A link to a folder above the
+    root is a loop. What cannot be followed becomes a key of `notes`.
+
+    Raises:
+        OSError: the root itself cannot be read.
+    """
+    seen = set(map(str, Path(os.path.realpath(root)).parents))
+    folders, links = deque([root]), deque[Path]()
+    while folders or links:
+        folder = (folders or links).popleft()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.is_dir():
+                        (links if entry.is_symlink() else folders).append(Path(entry.path))
+                    elif entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                        notes[f"{entry.path}: is a link to nothing: {Path(entry.path).readlink()}"] = None
+        except OSError as error:
+            if folder == root:
+                raise
+            notes[_cannot_be_read(folder, error)] = None
+        else:
+            yield folder
 
 
 def open_runs(paths: RunPaths) -> list[Run]:
@@ -74,6 +149,28 @@ def open_runs(paths: RunPaths) -> list[Run]:
                 "give runs of one problem"
             )
     return runs
+
+
+def read_each(paths: RunPaths, read: Callable[[Run], Read]) -> list[tuple[Run, Read]]:
+    """Read the same from each run. One that cannot be read is named in the log `LEFT_OUT`, and left out.
+
+    Raises:
+        RunError: none can be read.
+    """
+    done, failed = [], []
+    for path in as_list(paths):
+        try:
+            run = Run(path)
+            done.append((run, read(run)))
+        except UserError as error:
+            failed.append(str(error))
+        except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text
+            failed.append(_cannot_be_read(path, error))
+    if failed and not done:
+        raise RunError(failed[0] + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
+    for reason in failed:
+        LEFT_OUT.warning("%s", reason)
+    return done
 
 
 def problem_of(run: Run) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchnorm.analysis.runs import RunPath, find_runs, problem_of
-from batchnorm.errors import ConfigError, RunError
+from batchnorm.analysis.runs import RunPath, find_runs, problem_of, read_each
+from batchnorm.errors import ConfigError, RunError, nearest_first
 from batchnorm.modes import MODES, VANILLA, parse_mask
 from batchnorm.store import Run
 
@@ -22,7 +22,7 @@ class Command:
         name: what the shell calls it.
         about: one line, for `--help`.
         example: arguments of a typical call, behind the name.
-        run: does the work.
+        run: does the work; text that it returns is printed.
         arguments: what it takes beside paths and the choice among runs: name to argparse's keywords.
         draws: whether it takes `--style` and `--save-dir`.
     """
@@ -57,13 +57,23 @@ def _has_mask(run: Run, text: str) -> bool:
         return False
 
 
+def _has_rate(run: Run, rate: float) -> bool:
+    """Say whether a rate is the run's, or what one of the prints of it says: tables and figures have four digits."""
+    return rate in (run.config.lr, *(float(f"{run.config.lr:.{digits}g}") for digits in (4, LISTED_DIGITS)))
+
+
+LISTED_DIGITS = 6
+"""Of a learning rate in the list of runs."""
 _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
     "problem": ({"metavar": "NAME"}, lambda run, name: problem_of(run) == name),
     "mask": ({"metavar": "MASK", "help": "0,0,1 | 001 | all | none"}, _has_mask),
-    "mode": ({"metavar": "MODE", "choices": (*MODES, VANILLA)}, lambda run, mode: mode in (run.mode, run.config.ablation)),
+    "mode": (
+        {"metavar": "MODE", "help": " | ".join((*MODES, VANILLA))},
+        lambda run, mode: mode in (run.mode, run.config.ablation),
+    ),
     "optimizer": ({"metavar": "NAME"}, lambda run, name: run.config.optimizer == name),
     "seed": ({"metavar": "SEED", "type": int}, lambda run, seed: run.config.random_seed == seed),
-    "lr": ({"metavar": "RATE", "type": float}, lambda run, rate: run.config.lr == rate),
+    "lr": ({"metavar": "RATE", "type": float}, _has_rate),
     "epochs": ({"metavar": "N", "type": int}, lambda run, epochs: run.length.epochs == epochs),
 }
 """Arguments that choose among runs: argparse's keywords, and whether a run has a value that is given."""
@@ -71,25 +81,40 @@ _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
 
 def is_chosen(run: Run, given: Namespace) -> bool:
     """Say whether a run is among those that `--problem`, `--mask` and so on choose."""
-    return all(
-        getattr(given, name) is None or any(has(run, value) for value in getattr(given, name))
-        for name, (_, has) in _CHOICES.items()
-    )
+    return all(any(_CHOICES[name][1](run, value) for value in values) for name, values in asked_for(given).items())
 
 
 def chosen_paths(given: Namespace) -> list[RunPath]:
     """Return the runs that are meant.
 
+    Those that cannot be read are left out, see `read_each`.
+
     Raises:
-        RunError: there is none.
+        RunError: there is none, or none can be read.
     """
-    found = find_runs(given.paths)
-    asked = {name: value for name in _CHOICES if (value := getattr(given, name)) is not None}
-    wanted: list[RunPath] = [path for path in found if not asked or is_chosen(Run(path), given)]
+
+    def read(run: Run) -> bool:
+        _ = run.status, run.epochs  # what every table and figure reads
+        return is_chosen(run, given)
+
+    found = read_each(find_runs(given.paths), read)
+    wanted: list[RunPath] = [run.directory for run, chosen in found if chosen]
     if not wanted:
-        chosen = [f"--{name} {' '.join(map(str, value))}" for name, value in asked.items()]
-        raise RunError(f"{given.paths[0]}: no run there has {', '.join(chosen)}")
+        raise RunError(f"{given.paths[0]}: no run there has {_in_words(asked_for(given), [run for run, _ in found])}")
     return wanted
+
+
+def asked_for(given: Namespace) -> dict[str, list[Any]]:
+    """Return the choice among runs, by the names of its arguments."""
+    return {name: value for name in _CHOICES if (value := getattr(given, name)) is not None}
+
+
+def _in_words(asked: Mapping[str, list[Any]], runs: list[Run]) -> str:
+    """Repeat the choice among runs; behind a mode that none of them has stand those that there are."""
+    words = ", ".join(f"--{name} {' '.join(map(str, value))}" for name, value in asked.items())
+    modes = dict.fromkeys([*MODES, VANILLA, *(run.mode for run in runs)])
+    unknown = [mode for mode in asked.get("mode", ()) if mode not in modes]
+    return f"{words}; {nearest_first(unknown[0], modes)}" if unknown else words
 
 
 def look(given: Namespace) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
-from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, problem_of
+from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, problem_of, read_each
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, MODES, VANILLA, format_mask
 from batchnorm.store import Run, Status
@@ -34,15 +36,17 @@ def summary(root: RunPaths) -> pd.DataFrame:
         `*_mean` and `*_std` (n - 1; none for one seed) of final, best and last-10-epochs test accuracy (shares of 1),
         of the final train loss (nats per image), and of the time for training and evaluation (seconds).
 
+    A run that cannot be read is left out, with a warning (log `batchnorm.analysis.runs.left_out`).
+
     Raises:
-        RunError: no run lies there, or one cannot be read.
+        RunError: no run lies there, or none can be read.
     """
-    groups = _sorted_groups(root)
+    groups, reached = _sorted_groups(root)
     more = _differing_keys(groups)
     rows = []
     for group in groups:
-        standing = [run.status for run in group.runs]
-        finished = [measures(run) for run, status in zip(group.runs, standing, strict=True) if status == Status.FINISHED]
+        standing = [reached[run].status for run in group.runs]
+        finished = [reached[run].values for run in group.runs if reached[run].status == Status.FINISHED]
         counts = {
             "seeds": len(finished),
             "diverged": standing.count(Status.DIVERGED),
@@ -68,12 +72,14 @@ def paired_difference(root: RunPaths, reference: str = DEFAULT_MODE, *, measure:
         variant minus reference, the mean over pairs; `low`, `high`: its 95 % confidence interval (Student's t); `note`:
         why that is lacking.
 
+    A run that cannot be read is left out, as in `summary`.
+
     Raises:
-        RunError: no run lies there, one cannot be read, or none is the reference.
+        RunError: no run lies there, none can be read, or none is the reference.
     """
     if measure not in MEASURES:
         raise RunError(f"measure={measure}: no such measure; {nearest_first(measure, MEASURES)}")
-    groups = _sorted_groups(root)
+    groups, reached = _sorted_groups(root)
     modes = dict.fromkeys([*MODES, VANILLA, *(group.mode for group in groups)])
     if reference not in modes:
         raise RunError(f"reference={reference}: no such mode; {nearest_first(reference, modes)}")
@@ -81,7 +87,7 @@ def paired_difference(root: RunPaths, reference: str = DEFAULT_MODE, *, measure:
     if not references:
         raise RunError(f"{_first_path(root)}: holds no run of the reference {reference}")
     more = _differing_keys(groups)
-    values = {id(group): _finished_by_seed(group, measure) for group in groups}
+    values = {id(group): _finished_by_seed(group, reached, measure) for group in groups}
     rows = []
     for group in groups:
         for other in references:
@@ -110,12 +116,21 @@ def measures(run: Run) -> dict[str, float]:
     }
 
 
-def _sorted_groups(root: RunPaths) -> list[Group]:
-    runs = distinct(Run(path) for path in find_runs(root))
-    if not runs:
+@dataclass(frozen=True)
+class _Reached:
+    """How a run stood when it was read, and the measures of what it had reached."""
+
+    status: Status
+    values: Mapping[str, float]
+
+
+def _sorted_groups(root: RunPaths) -> tuple[list[Group], dict[Run, _Reached]]:
+    reached = dict(read_each(find_runs(root), lambda run: _Reached(run.status, measures(run))))
+    if not reached:
         raise RunError("no runs given: the list of paths is empty")
-    groups = group_seeds(runs)
-    return sorted(groups, key=lambda group: (problem_of(group.runs[0]), group.mask, group.config.optimizer, group.config.lr))
+    groups = group_seeds(distinct(reached))
+    order = sorted(groups, key=lambda group: (problem_of(group.runs[0]), group.mask, group.config.optimizer, group.config.lr))
+    return order, reached
 
 
 def _first_path(root: RunPaths) -> object:
@@ -163,13 +178,24 @@ def _statistics(finished: Sequence[Mapping[str, float]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for measure in MEASURES:
         values = np.array([run[measure] for run in finished])
-        found[f"{measure}_mean"] = float(values.mean()) if len(values) else np.nan
-        found[f"{measure}_std"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        found[f"{measure}_mean"] = _mean(values)
+        found[f"{measure}_std"] = _deviation(values)
     return found
 
 
-def _finished_by_seed(group: Group, measure: str) -> dict[int, float]:
-    return {run.config.random_seed: measures(run)[measure] for run in group.runs if run.status == Status.FINISHED}
+def _mean(values: NDArray[np.float64]) -> float:
+    """Return the mean; of equal values it is that value, to the last bit. NaN of none."""
+    return float(values[0] + (values - values[0]).mean()) if len(values) else np.nan
+
+
+def _deviation(values: NDArray[np.float64]) -> float:
+    """Return the standard deviation (n - 1); 0 of equal values, NaN of fewer than two."""
+    return float(np.std(values - values[0], ddof=1)) if len(values) > 1 else np.nan
+
+
+def _finished_by_seed(group: Group, reached: Mapping[Run, _Reached], measure: str) -> dict[int, float]:
+    finished = [run for run in group.runs if reached[run].status == Status.FINISHED]
+    return {run.config.random_seed: reached[run].values[measure] for run in finished}
 
 
 def _are_comparable(group: Group, reference: Group) -> bool:
@@ -180,7 +206,7 @@ def _are_comparable(group: Group, reference: Group) -> bool:
 def _interval(differences: Sequence[float]) -> dict[str, Any]:
     """Return mean and 95 % confidence interval of paired differences."""
     n = len(differences)
-    mean = float(np.mean(differences)) if n else np.nan
+    mean, deviation = _mean(np.array(differences)), _deviation(np.array(differences))
     note = {0: "no seed in common", 1: "one seed: no interval"}.get(n, "")
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    half = float(stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n)) if n > 1 else np.nan
     return {"n": n, "difference": mean, "low": mean - half, "high": mean + half, "note": note}

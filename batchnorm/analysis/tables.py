@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from batchnorm.analysis.columns import aligned, fitted
+from batchnorm.analysis.streams import PLUS_MINUS
 from batchnorm.analysis.summary import LAST_EPOCHS, MEASURES
 from batchnorm.analysis.variants import ROWS
 from batchnorm.errors import RunError
@@ -19,6 +20,12 @@ _HEADERS = {
     "train_loss_final": "final train loss",
     "seconds": "time (s)",
 }
+_DECIMALS = {"test_acc_final": 2, "test_acc_best": 2, "test_acc_last10": 3, "seconds": 1}
+"""A measure's own resolution, as it is printed: 0.01 % is one image of 10,000, and a tenth of that in a mean of ten."""
+_FLOAT32_DIGITS = 6
+COUNTS = ("seeds", "diverged", "unfinished", "n")
+"""How many runs a row tells of: these columns stand in the table on any terminal."""
+_RESULTS = (*_HEADERS.values(), "difference", "95 % interval")
 _FORMATS = {".csv": "csv", ".md": "markdown", ".tex": "latex"}
 
 
@@ -38,14 +45,25 @@ def export(table: pd.DataFrame, path: Path | str) -> None:
         raise RunError(f"{target}: cannot be written: {error.strerror}") from None
 
 
-def render(table: pd.DataFrame, form: str) -> str:
+def render(table: pd.DataFrame, form: str, *, plus_minus: str = PLUS_MINUS, width: int | None = None) -> str:
     """Return a table as text.
 
     Args:
         table: of `summary` or `paired_difference`.
         form: `csv` (all digits), `markdown`, `latex` (booktabs), or `text` (aligned, for a terminal).
+        plus_minus: what stands between mean and deviation; LaTeX has its own sign.
+        width: make `text` fit into so many letters; None stands for whole rows.
     """
-    return _RENDERERS[form](table)
+    if form == "csv":
+        return str(table.to_csv(index=False))
+    if form == "latex":
+        return _as_latex(_cells(table, r"$\pm$"))
+    rows = _cells(table, plus_minus)
+    if form == "markdown":
+        return _as_markdown(rows)
+    if width is None:
+        return aligned(rows)
+    return fitted(rows, width, counts=COUNTS, results=_RESULTS, whole="--wide shows all columns, --out FILE writes them")
 
 
 def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
@@ -59,16 +77,17 @@ def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
             factor = _factor(stem)
             header.append(_HEADERS[stem])
             pairs = zip(factor * table[name], factor * table[f"{stem}_std"], strict=True)
-            columns.append([_with_spread(mean, std, plus_minus) for mean, std in pairs])
+            columns.append([_with_spread(stem, mean, std, plus_minus) for mean, std in pairs])
         elif name == "measure":
             header.append(name)
             columns.append([_HEADERS[measure] for measure in table[name]])
         elif name == "difference":
             header += ["difference", "95 % interval"]
-            factors = np.array([_factor(measure) for measure in table["measure"]])
-            low, high = factors * table["low"], factors * table["high"]
-            columns.append([_number(value) for value in factors * table[name]])
-            columns.append([_range(*ends) for ends in zip(low, high, strict=True)])
+            intervals = [
+                _interval(measure, *(_factor(measure) * end for end in ends))
+                for measure, *ends in zip(table["measure"], table["difference"], table["low"], table["high"], strict=True)
+            ]
+            columns += [[mean for mean, _ in intervals], [ends for _, ends in intervals]]
         else:
             header.append(name.replace("_", " "))
             columns.append([_number(value) if isinstance(value, float) else str(value) for value in table[name]])
@@ -79,47 +98,57 @@ def _factor(measure: str) -> float:
     return 100.0 if measure.startswith("test_acc") else 1.0
 
 
-def _range(low: float, high: float) -> str:
-    return f"{_number(low)} to {_number(high)}" if np.isfinite(low) else "-"
+def _interval(measure: str, mean: float, low: float, high: float) -> tuple[str, str]:
+    """Print a difference and its interval with as many digits as the interval's width asks for."""
+    if not np.isfinite(mean):
+        return "-", "-"
+    decimals = _decimals(measure, max(abs(low), abs(high)) if np.isfinite(low) else mean, (high - low) / 2)
+    ends = f"{_fixed(low, decimals)} to {_fixed(high, decimals)}" if np.isfinite(low) else "-"
+    return _fixed(mean, decimals), ends
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}" if np.isfinite(value) else "-"
-
-
-def _with_spread(mean: float, std: float, plus_minus: str) -> str:
-    """Print a mean with one digit more than its deviation begins with, at least two in all; without deviation, four digits."""
-    if not np.isfinite(mean):
+    if not np.isfinite(value):
         return "-"
-    if not np.isfinite(std) or std == 0:
-        return f"{mean:.4g}" + (f" {plus_minus} 0" if std == 0 else "")
-    digits = max(0, 1 - int(np.floor(np.log10(std))))
-    return f"{mean:.{digits}f} {plus_minus} {std:.{digits}f}"
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _as_csv(table: pd.DataFrame) -> str:
-    return str(table.to_csv(index=False))
+def _with_spread(measure: str, mean: float, std: float, plus_minus: str) -> str:
+    """Print a mean and its deviation; without deviation, four digits."""
+    if not np.isfinite(mean) or not np.isfinite(std):
+        return _number(mean)
+    decimals = _decimals(measure, mean, std)
+    return f"{_fixed(mean, decimals)} {plus_minus} {_fixed(std, decimals)}"
 
 
-def _as_markdown(table: pd.DataFrame) -> str:
-    header, *rows = _cells(table, "±")
+def _decimals(measure: str, value: float, spread: float) -> int:
+    """Return one decimal more than the spread begins with, but none beyond what the measure resolves."""
+    finest = _DECIMALS.get(measure)
+    if finest is None:
+        finest = max(0, _FLOAT32_DIGITS - 1 - _magnitude(value))
+    return min(finest, max(0, 1 - _magnitude(spread))) if spread > 0 else finest
+
+
+def _magnitude(value: float) -> int:
+    """Return the power of ten that a number begins with; that of 1 for 0."""
+    return int(np.floor(np.log10(abs(value)))) if value else 0
+
+
+def _fixed(value: float, decimals: int) -> str:
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no "-0.00"
+
+
+def _as_markdown(cells: list[list[str]]) -> str:
+    header, *rows = cells
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in lines)
 
 
-def _as_latex(table: pd.DataFrame) -> str:
+def _as_latex(cells: list[list[str]]) -> str:
     labels = {row.title: row.label for row in ROWS}
-    cells = _cells(table, r"$\pm$")
     header, *rows = [" & ".join(labels.get(cell) or _escaped(cell) for cell in row) + r" \\" for row in cells]
     parts = [rf"\begin{{tabular}}{{{'l' * len(cells[0])}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
     return "\n".join([*parts, r"\end{tabular}", ""])
-
-
-def _as_text(table: pd.DataFrame) -> str:
-    rows = _cells(table, "±")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def _escaped(cell: str) -> str:
@@ -127,11 +156,3 @@ def _escaped(cell: str) -> str:
     for symbol in "&%#_":
         cell = cell.replace(symbol, rf"\{symbol}")
     return cell
-
-
-_RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {
-    "text": _as_text,
-    "csv": _as_csv,
-    "markdown": _as_markdown,
-    "latex": _as_latex,
-}

@@ -7,10 +7,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._panels import SCALES, SHIFTS, chosen_slots, first_of, line_label, references
-from batchnorm.analysis.runs import RunPath, RunPaths, as_list, open_runs, require_common_step, require_one_mask, sort_ablations
+from batchnorm.analysis.runs import (
+    RunPath,
+    RunPaths,
+    as_list,
+    open_runs,
+    read_each,
+    require_common_step,
+    require_one_mask,
+    sort_ablations,
+)
 from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look
 from batchnorm.errors import RunError
 from batchnorm.modes import format_mask
+from batchnorm.store import Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -79,7 +89,17 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
 
 def _run(given: Namespace) -> None:
     vanilla, full, others = references(open_runs(chosen_paths(given)))
-    paramMean_perLayer(vanilla.directory, full.directory, [run.directory for run in others], **look(given))
+    slots = chosen_slots(vanilla.layers, given.slots)
+
+    def read(run: Run) -> None:
+        """Read what is drawn, so that one run that has lost it is left out."""
+        for slot in slots:
+            for quantity in (*SCALES, *SHIFTS):
+                if slot in run.slots_with(quantity):
+                    run.read(quantity, slot)
+
+    whole = [run.directory for run, _ in read_each([run.directory for run in others], read)]
+    paramMean_perLayer(vanilla.directory, full.directory, whole, **look(given))
 
 
 _ABOUT = "mean gamma and beta per slot beside the references"

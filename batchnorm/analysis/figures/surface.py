@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from batchnorm.analysis.figures._panels import chosen_slots, in_words, mark
-from batchnorm.analysis.runs import RunPath
+from batchnorm.analysis.runs import RunPath, read_each
 from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look
 from batchnorm.analysis.variants import row_of
 from batchnorm.errors import RunError, nearest_first
@@ -102,8 +102,10 @@ def _slot_title(run: Run, slot: str, parameter: str) -> str:
 
 
 def _run(given: Namespace) -> None:
-    for path in chosen_paths(given):
-        bn_params_3Dsurface(not given.unsorted, given.parameter, path, **look(given))
+    def draw(run: Run) -> Figure:
+        return bn_params_3Dsurface(not given.unsorted, given.parameter, run.directory, **look(given))
+
+    read_each(chosen_paths(given), draw)
 
 
 _PARAMETER = {"--parameter": {"default": PARAMETERS[0], "choices": _CHOICES, "help": f"default: {PARAMETERS[0]}"}}

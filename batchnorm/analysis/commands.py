@@ -1,0 +1,154 @@
+"""The commands of the analysis: the table of them, the texts that they print; each figure's stands beside its function."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from batchnorm.analysis import figures, streams
+from batchnorm.analysis.columns import aligned, fitted
+from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each
+from batchnorm.analysis.shell import LISTED_DIGITS, Command, asked_for, chosen_paths, is_chosen
+from batchnorm.errors import ExitCode, UserError
+from batchnorm.store import Run
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code.
+
+    Output that goes away or is full takes no work with it: figures are drawn all the same.
+    """
+    streams.prepare()
+    output = streams.Output()
+    left_out = _Lines(streams.tell)
+    try:
+        given = _parser().parse_args(arguments)
+        with _logging(output, left_out):
+            text = given.run(given)
+        if isinstance(text, str):
+            output.write(text)
+    except SystemExit as end:  # argparse has told what is wrong, or written help
+        output.write("")
+        if end.code or output.error is None:
+            raise
+    except UserError as error:
+        streams.tell(f"error: {error}")
+        return ExitCode.BAD_INPUT
+    if left_out.lines:
+        streams.tell(f"{left_out.lines} left out, named above")
+    if output.error and not isinstance(output.error, BrokenPipeError):  # `| head` has read enough
+        streams.tell(f"error: standard output cannot be written: {output.error.strerror}")
+        return ExitCode.BAD_INPUT
+    return ExitCode.FINISHED
+
+
+class _Lines(logging.Handler):
+    """Writes log lines as they are, and counts them."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self.write = write
+        self.lines = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.lines += 1
+        self.write(self.format(record))
+
+
+@contextmanager
+def _logging(output: streams.Output, left_out: _Lines) -> Iterator[None]:
+    """Send the names of figures' files to standard output, and what is left out to standard error."""
+    files = logging.getLogger("batchnorm.analysis")
+    handlers = {files: _Lines(lambda line: output.write(f"{line}\n")), LEFT_OUT: left_out}
+    before = [(logger, logger.level, logger.propagate) for logger in handlers]
+    for logger, handler in handlers.items():
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level, propagate in before:
+            logger.removeHandler(handlers[logger])
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+def _list_runs(given: argparse.Namespace) -> str:
+    rows = [["status", "epoch", "problem", "mask", "mode", "optimizer", "lr", "seed", "path"]]
+
+    def row(run: Run) -> list[str] | None:
+        config = run.config
+        row = [run.status.value, f"{max(run.last_epoch, 0)}/{run.length.epochs}"]
+        row += [problem_of(run), config.position, config.ablation, config.optimizer, f"{config.lr:.{LISTED_DIGITS}g}"]
+        return [*row, str(config.random_seed), str(run.directory)] if is_chosen(run, given) else None
+
+    paths = find_runs(given.paths)
+    read = {run.directory: cells for run, cells in read_each(paths, row)}
+    rows += [cells for path in paths if (cells := read.get(path, ["unreadable", *[""] * 7, str(path)]))]
+    width = None if given.wide else streams.terminal_width()
+    return aligned(rows) if width is None else fitted(rows, width, whole="--wide shows all columns")
+
+
+def _summary(given: argparse.Namespace) -> str:
+    from batchnorm.analysis.summary import paired_difference, summary
+    from batchnorm.analysis.tables import export, render
+
+    paths = chosen_paths(given) if asked_for(given) else given.paths  # else each run would be opened twice
+    table = paired_difference(paths, given.paired, measure=given.measure) if given.paired else summary(paths)
+    if given.out:
+        export(table, given.out)
+        return f"{given.out}\n"
+    width = None if given.wide else streams.terminal_width()
+    return render(table, given.format, plus_minus=streams.plus_minus(), width=width)
+
+
+_WIDE = {"--wide": {"action": "store_true", "help": "whole rows on a terminal too, however wide"}}
+_SUMMARY: dict[str, dict[str, Any]] = {
+    "--paired": {"metavar": "REFERENCE", "help": "instead: difference to this mode (or vanilla), seed by seed"},
+    "--measure": {"default": "test_acc_final", "metavar": "NAME", "help": "of --paired (default: test_acc_final)"},
+    "--format": {"default": "text", "choices": ("text", "csv", "markdown", "latex"), "help": "on the screen"},
+    "--out": {"type": Path, "metavar": "FILE", "help": "write to FILE instead, as its suffix says: .csv .md .tex"},
+    **_WIDE,
+}
+_ABOUT_SUMMARY = "table of what each variant reached over its seeds"
+_TEXTS = (
+    Command("runs", "list the runs with status and progress", "output", _list_runs, _WIDE, draws=False),
+    Command("summary", _ABOUT_SUMMARY, "output --out table.tex", _summary, _SUMMARY, draws=False),
+)
+
+
+def _of_figures() -> list[Command]:
+    """Return the command of each figure: of each module of `figures` that is not private."""
+    names = [module.name for module in pkgutil.iter_modules(figures.__path__) if not module.name.startswith("_")]
+    return [import_module(f"{figures.__name__}.{name}").COMMAND for name in names]
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line, as all bad input does."""
+        several = [name for action in self._actions if action.nargs == "+" for name in action.option_strings]
+        hint = "PATH comes first, or behind `--` after options that take several values; " if several else ""
+        streams.tell(f"error: {message}; {hint}{self.prog} --help tells more")
+        raise SystemExit(ExitCode.BAD_INPUT)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m batchnorm.analysis",
+        description="Figures and tables from runs. A PATH is a folder, a run or a glob pattern; figures go to plots/ beside.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (*_TEXTS, *_of_figures()):
+        command.add_to(commands)
+    return parser

@@ -1,0 +1,87 @@
+"""Standard output and error of a command: either may be closed, full, gone, or of an encoding that lacks a sign."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import locale
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TextIO
+
+PLUS_MINUS = "±"
+_ERRORS = "batchnorm.as_far_as_possible"
+
+
+class Output:
+    """Standard output. Once it takes no more, what is written is dropped, so that the work goes on.
+
+    Attributes:
+        error: why it took no more, if so.
+    """
+
+    error: OSError | None = None
+
+    def write(self, text: str) -> None:
+        """Write at once."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as error:
+            self.error = self.error or error
+            _silence(sys.stdout)
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error, if it takes it."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def prepare() -> None:
+    """Let the null device stand in for streams that are closed, and let no text fail for its letters."""
+    for number in range(3):  # else the next file that is opened would get the number, and with it C libraries' messages
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (it stays open)
+    codecs.register_error(_ERRORS, _as_far_as_possible)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ERRORS)
+
+
+def plus_minus() -> str:
+    """Return the sign that standard output can show."""
+    try:  # in the locale C Python writes UTF-8, which nobody may read there
+        for encoding in (sys.stdout.encoding or "ascii", locale.nl_langinfo(locale.CODESET)):
+            PLUS_MINUS.encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return "+/-"
+    return PLUS_MINUS
+
+
+def terminal_width() -> int | None:
+    """Return how many letters a line has room for where standard output is a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _as_far_as_possible(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write the bytes of file names that are no text as they are, and other letters that the encoding lacks as escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is left in a stream, and what follows, to the null device: it would fail again when Python ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
