@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -136,8 +141,6 @@ def test_max_steps_shortens_the_run_that_is_listed(shell: Shell, tmp_path: Path)
 
 
 def test_a_mode_of_another_version_is_listed_tabulated_and_drawn(shell: Shell, output: Path, tmp_path: Path) -> None:
-    import h5py
-
     shutil.copytree(output, tmp_path / "output", ignore=shutil.ignore_patterns("plots"))
     (strange,) = (tmp_path / "output").glob("1__*0,0,1/*/*/fixed_bn/run.h5")
     with h5py.File(strange, "r+") as file:
@@ -158,3 +161,150 @@ def test_each_module_of_figures_is_a_command(shell: Shell) -> None:
     _, out, _ = shell("--help")
     names = {path.stem for path in Path(figures.__file__).parent.glob("[!_]*.py")}
     assert names <= {line.split()[0] for line in out.splitlines() if line.strip()}
+
+
+@pytest.fixture
+def one_bad(output: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Return a copy of the study, and one of its runs, whose record is cut."""
+    shutil.copytree(output, tmp_path / "output", ignore=shutil.ignore_patterns("plots"))
+    (bad,) = (tmp_path / "output").glob("2__*0,0,1/*/*/fixed_bn")
+    (bad / "run.h5").write_bytes((bad / "run.h5").read_bytes()[:3000])
+    return tmp_path / "output", bad
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs",),
+        ("summary",),
+        ("summary", "--seed", "1", "2"),
+        ("summary", "--paired", "trained_bn"),
+        ("performance", "--mask", "none", "001"),
+        ("ablations",),
+        ("rates", "--mask", "001", "--mode", "fixed_bn"),
+        ("surface", "--mask", "001", "--mode", "fixed_bn"),
+        ("means", "--mask", "none", "all", "001", "--seed", "1"),
+        ("betas", "--mask", "none", "all", "001", "--seed", "1"),
+    ],
+)
+def test_one_bad_run_of_many_is_named_counted_and_left_out(
+    shell: Shell, one_bad: tuple[Path, Path], arguments: tuple[str, ...]
+) -> None:
+    folder, bad = one_bad
+    command, *options = arguments
+    code, out, err = shell(command, folder, *options)
+    named, last = err.splitlines()
+    assert code == 0 and out
+    assert str(bad) in named and last == "1 left out, named above"
+    if command == "runs":
+        assert [row.split()[0] for row in out.splitlines() if str(bad) in row] == ["unreadable"]
+
+
+def test_the_seed_of_a_bad_run_is_not_counted(shell: Shell, one_bad: tuple[Path, Path]) -> None:
+    _, out, _ = shell("summary", one_bad[0], "--mask", "001", "--format", "csv")
+    rows = {row["mode"]: row["seeds"] for row in csv.DictReader(io.StringIO(out))}
+    assert rows == {"fixed_bn": "1", "fixed_beta": "2", "fixed_gamma": "2", "trained_bn": "2"}
+
+
+@pytest.mark.parametrize("command", ["runs", "summary", "performance", "surface"])
+def test_a_bad_run_alone_is_an_error(shell: Shell, one_bad: tuple[Path, Path], command: str) -> None:
+    code, out, err = shell(command, one_bad[1])
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {one_bad[1]}")
+
+
+def test_damage_in_what_only_one_figure_reads_costs_one_run(shell: Shell, tmp_path: Path) -> None:
+    record(tmp_path / "output", position="none"), record(tmp_path / "output", position="all")
+    seeds = [record(tmp_path / "output", position="0,0,1", random_seed=seed) for seed in (1, 2)]
+    with h5py.File(seeds[1] / "run.h5", "r") as file:
+        header = h5py.h5o.get_info(file["snapshots/gamma/dense1"].id).addr
+    with (seeds[1] / "run.h5").open("r+b") as damaged:
+        damaged.seek(header + 10)
+        damaged.write(b"\xff" * 64)
+    assert shell("summary", tmp_path)[2] == ""
+    for command in ("means", "surface"):
+        code, out, err = shell(command, tmp_path, *(["--mask", "001"] if command == "surface" else []))
+        assert code == 0 and out
+        assert str(seeds[1]) in err and err.splitlines()[-1] == "1 left out, named above"
+
+
+@pytest.mark.parametrize("command", ["summary", "runs", "surface"])
+def test_a_record_held_open_beside_ends_nothing(shell: Shell, tmp_path: Path, command: str) -> None:
+    held = record(tmp_path, random_seed=1)
+    free = record(tmp_path, random_seed=2)
+    with h5py.File(held / "run.h5", "r", swmr=True):
+        code, out, err = shell(command, tmp_path)
+    assert code == 0 and out
+    assert "Traceback" not in err and str(free) not in err
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="root makes itself another user")
+def test_what_is_closed_to_another_user_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        for seed in (1, 2, 3):
+            record(Path(folder), random_seed=seed)
+        closed_folder, closed_record = (next(Path(folder).glob(f"{seed}__*")) for seed in (1, 2))
+        closed_folder.chmod(0o700)
+        next(closed_record.rglob("run.h5")).chmod(0o600)
+        command = [sys.executable, "-m", "batchnorm.analysis", "summary", folder]
+        user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+        done = subprocess.run([*user, *command], capture_output=True, text=True, check=False)
+    if "ModuleNotFoundError" in done.stderr or "Permission denied: '/" in done.stderr:
+        pytest.skip("the other user cannot read this repository")
+    named, other, last = done.stderr.splitlines()
+    assert done.returncode == 0 and last == "2 left out, named above"
+    assert named == f"{closed_folder}: cannot be read (Permission denied)"
+    assert other.startswith(str(closed_record)) and "ermission" in other
+
+
+@pytest.mark.parametrize("lr", [0.16579130972807002, 0.1 / 3, 0.015848931924611134, 1e-05, 0.1 + 1e-8])
+def test_a_rate_that_is_printed_can_be_chosen(shell: Shell, tmp_path: Path, lr: float) -> None:
+    record(tmp_path, position="none", lr=lr)
+    record(tmp_path, position="none", lr=0.3)
+    _, listed, _ = shell("runs", tmp_path)
+    _, table, _ = shell("summary", tmp_path)
+    in_list, in_table = (
+        next(row for row in map(str.split, text.splitlines()[1:]) if row[place] != "0.3")[place]
+        for text, place in ((listed, 6), (table, 5))
+    )
+    for printed in (in_list, in_table, repr(lr)):
+        code, out, _ = shell("runs", tmp_path, "--lr", printed)
+        assert code == 0 and len(out.splitlines()) == 2, printed
+
+
+def test_a_coarser_number_is_another_rate(shell: Shell, tmp_path: Path) -> None:
+    record(tmp_path, lr=0.16579130972807002)
+    assert shell("runs", tmp_path, "--lr", "0.17")[0] == 0  # the header alone
+    assert len(shell("runs", tmp_path, "--lr", "0.17")[1].splitlines()) == 1
+
+
+def test_what_the_list_prints_chooses_what_it_was_printed_of(shell: Shell, output: Path) -> None:
+    _, listed, _ = shell("runs", output)
+    header, *rows = (line.split() for line in listed.splitlines())
+    for name in ("problem", "mask", "mode", "optimizer", "lr", "seed"):
+        for value in {row[header.index(name)] for row in rows}:
+            _, chosen, _ = shell("runs", output, f"--{name}", value)
+            alike = [row for row in rows if row[header.index(name)] == value]
+            assert [line.split() for line in chosen.splitlines()[1:]] == alike
+    assert len(shell("runs", output, "--epochs", rows[0][1].split("/")[1])[1].splitlines()) == len(rows) + 1
+
+
+def test_a_mode_of_another_version_can_be_chosen(shell: Shell, tmp_path: Path) -> None:
+    strange = record(tmp_path)
+    record(tmp_path, ablation="fixed_bn")
+    with h5py.File(strange / "run.h5", "r+") as file:
+        for name in ("config", "fingerprint"):
+            values = {**json.loads(file.attrs[name]), "ABLATION": "bn_of_tomorrow"}
+            file.attrs[name] = np.bytes_(json.dumps(values).encode())
+    _, out, _ = shell("runs", tmp_path, "--mode", "bn_of_tomorrow")
+    assert len(out.splitlines()) == 2
+    code, _, err = shell("summary", tmp_path, "--mode", "fixd_bn")
+    assert code == 2 and "--mode fixd_bn; did you mean fixed_bn? Valid: " in err and "bn_of_tomorrow" in err
+
+
+@pytest.mark.parametrize("options", [("--mask", "none", "all"), ("--seed", "1")])
+def test_a_path_behind_several_values_is_told_where_it_stands(shell: Shell, output: Path, options: tuple[str, ...]) -> None:
+    code, _, err = shell("summary", *options, output)
+    assert code == 2 and "PATH comes first, or behind `--`" in err and err.count("\n") == 1
+    assert shell("summary", *options, "--", output)[0] == 0

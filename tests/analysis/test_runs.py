@@ -13,10 +13,12 @@ from batchnorm.analysis.runs import (
     group_seeds,
     open_runs,
     progress_mark,
+    read_each,
     setting_note,
     shared_steps,
     sort_ablations,
 )
+from batchnorm.analysis.summary import summary
 from batchnorm.errors import RunError
 from batchnorm.store import Run, RunDirectory, Status
 from tests.analysis.conftest import cut_off, record
@@ -135,3 +137,57 @@ def test_seeds_are_averaged_where_all_that_came_so_far_recorded(tmp_path: Path) 
     assert shared_steps(runs, [axes[0], np.array([], dtype=int)]).tolist() == axes[0].tolist()
     with pytest.raises(RunError, match=f"{runs[1].directory}: has no common step"):
         shared_steps(runs, [axes[0], np.array([1, 2])])
+
+
+def test_links_are_followed_and_each_real_run_counts_once(tmp_path: Path) -> None:
+    other_disk = tmp_path / "other disk"
+    for seed in (1, 2, 3):
+        record(tmp_path / "output" if seed == 1 else other_disk, random_seed=seed)
+    root = tmp_path / "output"
+    for folder in other_disk.iterdir():
+        (root / folder.name).symlink_to(folder)
+    (root / "0 again").symlink_to(next(root.glob("1__*")))
+    (root / "loop").symlink_to(root)
+    (root / "up").symlink_to("..")
+    runs = find_runs(root)
+    assert [path.relative_to(root).parts[0][0] for path in runs] == ["1", "2", "3"]
+    assert find_runs([root, root / "0 again", other_disk, f"{root}/*/"]) == runs
+    assert summary(root)["seeds"].tolist() == [3]
+    assert summary(f"{root}/**")["seeds"].tolist() == [3]
+
+
+def test_a_record_that_is_a_link_is_a_run(tmp_path: Path) -> None:
+    real, again = record(tmp_path / "real"), tmp_path / "linked" / "run"
+    again.mkdir(parents=True)
+    (again / "run.h5").symlink_to(real / "run.h5")
+    assert find_runs(tmp_path / "linked") == [again]
+    assert len(find_runs(tmp_path)) == len(find_runs([real, again])) == 1
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record(tmp_path)
+    (tmp_path / "2__unmounted").symlink_to("/nowhere/at/all")
+    assert len(find_runs(tmp_path)) == 1
+    assert f"{tmp_path}/2__unmounted: is a link to nothing: /nowhere/at/all" in caplog.text
+
+
+def test_folders_without_runs_are_named_where_others_have_some(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = record(tmp_path / "output")
+    (tmp_path / "plots").mkdir()
+    assert find_runs([tmp_path / "plots", tmp_path / "output"]) == [run]
+    assert f"{tmp_path}/plots: holds no run" in caplog.text
+
+
+def test_a_relative_path_that_leads_nowhere_is_told_from_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=f"^output: no such run or folder in {tmp_path}$"):
+        find_runs("output")
+
+
+def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole, bad = record(tmp_path, random_seed=1), record(tmp_path, random_seed=2)
+    (bad / "run.h5").write_bytes((bad / "run.h5").read_bytes()[:3000])
+    assert read_each([whole, bad], lambda run: run.last_epoch)[0][1] == 4
+    assert caplog.text.count("\n") == 1 and str(bad) in caplog.text
+    with pytest.raises(RunError, match=str(bad)):
+        read_each([bad], lambda run: run.last_epoch)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 from pathlib import Path
 
+import h5py
 import pandas as pd
 import pytest
 
@@ -47,3 +50,62 @@ def test_a_table_that_cannot_be_written(output: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         export(table, tmp_path / "file" / "table.csv")
+
+
+def test_equal_seeds_have_no_deviation(tmp_path: Path) -> None:
+    runs = [record(tmp_path, random_seed=seed) for seed in (1, 2, 3)]
+    for path in runs:
+        with h5py.File(path / "run.h5", "r+") as file:
+            file["epochs/test_acc"][1:] = 0.1
+            file["epochs/train_loss"][1:] = 2.302585
+    table = summary(tmp_path)
+    assert table["test_acc_final_mean"].item() == table["test_acc_best_mean"].item() == 0.1
+    assert table["test_acc_final_std"].item() == table["train_loss_final_std"].item() == 0
+    for form, sign in (("text", "±"), ("markdown", "±"), ("latex", r"$\pm$")):
+        text = render(table, form)
+        assert f"10.00 {sign} 0.00" in text and f"2.30259 {sign} 0.00000" in text
+        assert not re.search(r"\d\.\d{6,}", text)
+    record(tmp_path, ablation="fixed_bn", random_seed=1), record(tmp_path, ablation="fixed_bn", random_seed=2)
+    for path in tmp_path.rglob("fixed_bn/run.h5"):
+        with h5py.File(path, "r+") as file:
+            file["epochs/test_acc"][1:] = 0.1 + 1e-17
+    paired = render(paired_difference(tmp_path, "trained_bn"), "text").splitlines()[1]
+    assert paired.split()[-4:] == ["0.00", "0.00", "to", "0.00"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "mean", "deviation", "shown"),
+    [
+        ("test_acc_final", 0.91234, 0.00321, "91.23 ± 0.32"),
+        ("test_acc_final", 0.91234, 0.0321, "91.2 ± 3.2"),
+        ("test_acc_final", 0.5, 0.25, "50 ± 25"),
+        ("test_acc_final", 0.91234, 0.0000321, "91.23 ± 0.00"),  # one image of 10,000 is 0.01 %
+        ("test_acc_last10", 0.912346, 0.0000321, "91.235 ± 0.003"),
+        ("test_acc_final", 1.0, 0.0, "100.00 ± 0.00"),
+        ("test_acc_final", 0.91234, math.nan, "91.23"),
+        ("train_loss_final", 0.0123456789, 1e-9, "0.0123457 ± 0.0000000"),  # a float32 holds no more
+        ("train_loss_final", 1.2e-5, 2.5e-6, "0.0000120 ± 0.0000025"),
+        ("train_loss_final", 0.0, 0.0, "0.00000 ± 0.00000"),
+        ("seconds", 12345.678, 0.001, "12345.7 ± 0.0"),
+        ("seconds", 12345.678, math.nan, "12346"),
+    ],
+)
+def test_digits_follow_the_deviation_and_end_at_what_is_measured(
+    tmp_path: Path, measure: str, mean: float, deviation: float, shown: str
+) -> None:
+    record(tmp_path)
+    table = summary(tmp_path)
+    table[[f"{measure}_mean", f"{measure}_std"]] = mean, deviation
+    row = render(table, "markdown").splitlines()[2]
+    assert f"| {shown} |" in row
+
+
+def test_a_difference_has_the_digits_of_its_interval(tmp_path: Path) -> None:
+    for mode, values in (("trained_bn", (0.9, 0.9, 0.9)), ("fixed_bn", (0.8, 0.81, 0.82)), ("fixed_beta", (0.7,))):
+        for seed, value in enumerate(values):
+            path = record(tmp_path, ablation=mode, random_seed=seed)
+            with h5py.File(path / "run.h5", "r+") as file:
+                file["epochs/test_acc"][-1] = value
+    rows = render(paired_difference(tmp_path), "markdown").splitlines()[2:]
+    assert "| -9.0 | -11.5 to -6.5 |" in rows[0]  # 9 +- 4.30 * 1 / sqrt(3)
+    assert "| -20.00 | - | one seed: no interval |" in rows[1]
