@@ -15,7 +15,7 @@ from benchmarks.measuring import spread, table
 if TYPE_CHECKING:
     from batchnorm.assembly import Training
 
-STEPS, ROUNDS = 5, 5
+STEPS, ROUNDS = 5, 3
 
 
 def measurements(folder: Path) -> str:

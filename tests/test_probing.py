@@ -10,6 +10,7 @@ import torch
 from batchnorm import training
 from batchnorm.assembly import Training, assemble
 from batchnorm.config import RunConfig
+from batchnorm.measurements.probing import contiguous
 from batchnorm.probing import Probe, SlotUpdate, begin_update, weight_of
 from batchnorm.quantities import Quantity, of_axis
 from batchnorm.store import Run, RunDirectory
@@ -110,3 +111,20 @@ def test_an_update_is_seen_from_both_sides(configure: Configure) -> None:
     update.result(note)
     update.result(note)
     assert calls == [update]
+
+
+def test_probes_look_at_whole_batches(configure: Configure) -> None:
+    """360 training images are 359 and a batch of one image, which BatchNorm does not take."""
+    config = configure(batch_size=359, num_epochs=1, position="001", measure="full")
+    batches = assemble(config).batches
+    for count, size, expected in ((8, 359, [359]), (8, 32, [32] * 8), (20, 32, [32] * 11), (1, 512, [360])):
+        assert [len(labels) for _, labels in batches.probe_images(count, size)] == expected
+    training.train(config)
+    assert np.isfinite(Run(config.directory).read("batch_sharpness")).all()
+
+
+def test_contiguous_strides_where_there_is_one_channel() -> None:
+    last = torch.rand(8, 5, 5, 1).permute(0, 3, 1, 2)
+    assert last.contiguous().stride() == (25, 1, 5, 1)
+    assert contiguous(last).stride() == (25, 25, 5, 1)
+    assert torch.equal(contiguous(last), last)

@@ -112,11 +112,12 @@ class Batches:
         """Serve fixed training images without augmentation, a function of the seed alone; fewer where there are no more.
 
         Args:
-            batches: how many.
-            size: of each.
+            batches: how many, at most; a last partial one is left out, as in training.
+            size: of each; one smaller batch where there are not as many images.
         """
-        for rows in self._shuffled_training_rows("probe", 0)[: batches * size].split(size):
-            part = rows.to(self._train.labels.device)
+        rows = self._shuffled_training_rows("probe", 0)[: batches * size]
+        for chosen in rows[: max(len(rows) // size * size, size)].split(size):
+            part = chosen.to(self._train.labels.device)
             yield self._normalised(self._train.images.index_select(0, part)), self._train.labels.index_select(0, part)
 
     def first_test_images(self, count: int) -> Batch:
