@@ -67,7 +67,7 @@ class LastingStream:
 
     def _lost(self, error: OSError) -> None:
         if error.errno in _GONE:
-            _send_to_nowhere(self._stream)
+            send_to_nowhere(self._stream)
         if not self._told:
             self._told = True
             self._tell(f"{self._name} cannot be written ({reason_of(error)}); the run goes on without it")
@@ -87,11 +87,7 @@ def lasting_output(tell: Callable[[str], None] = tell_log) -> Iterator[None]:
     Args:
         tell: called once for each of them that is lost, with a line that says so.
     """
-    for descriptor in (0, 1, 2):  # a file that is opened next must not get the place of a closed one
-        with contextlib.suppress(OSError):
-            os.fstat(descriptor)
-            continue
-        os.open(os.devnull, os.O_RDWR)
+    fill_closed_descriptors()
     before = sys.stdout, sys.stderr
     given = [stream if stream is not None else _nowhere() for stream in before]
     lasting = [
@@ -108,11 +104,20 @@ def lasting_output(tell: Callable[[str], None] = tell_log) -> Iterator[None]:
             _forget_what_is_left(text)
 
 
+def fill_closed_descriptors() -> None:
+    """Let the null device stand in for standard streams that are closed: the next file to be opened would get their number."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
 def _nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
 
 
-def _send_to_nowhere(stream: TextIO) -> None:
+def send_to_nowhere(stream: TextIO) -> None:
     """Point a stream's descriptor at nothing, so that neither Python nor a library meets its end again."""
     with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
         descriptor = stream.fileno()
@@ -126,4 +131,4 @@ def _forget_what_is_left(stream: TextIO) -> None:
     try:
         stream.flush()
     except (OSError, ValueError):
-        _send_to_nowhere(stream)
+        send_to_nowhere(stream)

@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TextIO
+
+from batchnorm.streams import fill_closed_descriptors, send_to_nowhere
 
 PLUS_MINUS = "±"
 _ERRORS = "batchnorm.as_far_as_possible"
@@ -31,7 +32,7 @@ class Output:
             sys.stdout.flush()
         except OSError as error:
             self.error = self.error or error
-            _silence(sys.stdout)
+            send_to_nowhere(sys.stdout)
 
 
 def tell(line: str) -> None:
@@ -39,16 +40,12 @@ def tell(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
-        _silence(sys.stderr)
+        send_to_nowhere(sys.stderr)
 
 
 def prepare() -> None:
     """Let the null device stand in for streams that are closed, and let no text fail for its letters."""
-    for number in range(3):  # else the next file that is opened would get the number, and with it C libraries' messages
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
+    fill_closed_descriptors()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (it stays open)
@@ -78,10 +75,3 @@ def _as_far_as_possible(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.backslashreplace_errors(error)
-
-
-def _silence(stream: TextIO) -> None:
-    """Send what is left in a stream, and what follows, to the null device: it would fail again when Python ends."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)

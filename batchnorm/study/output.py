@@ -6,11 +6,11 @@ What works goes on without them (`outlast_output`); what only informs ends quiet
 from __future__ import annotations
 
 import io
-import os
 import sys
 from typing import Any, TextIO
 
 from batchnorm.errors import StudyError, one_line
+from batchnorm.streams import fill_closed_descriptors, send_to_nowhere
 
 
 class _Lasting(io.FileIO):
@@ -28,13 +28,9 @@ class _Lasting(io.FileIO):
 def open_streams() -> None:
     """Make the three standard streams usable, whatever was closed before this process began.
 
-    A closed one becomes the null device: else the next file that is opened, a run's record perhaps, would take its number.
+    A closed one becomes the null device.
     """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    fill_closed_descriptors()
     sys.stdout = sys.stdout or _lasting(1)
     sys.stderr = _lasting(2, sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -56,7 +52,7 @@ def tell(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries once more at its end
+        send_to_nowhere(sys.stdout)  # or the interpreter tries once more at its end
         if not isinstance(error, BrokenPipeError):
             raise StudyError(f"standard output: cannot be written: {error.strerror or one_line(error)}") from None
 
