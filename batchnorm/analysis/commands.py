@@ -27,12 +27,15 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     streams.prepare()
     output = streams.Output()
     left_out = _Lines(streams.tell)
+    code = ExitCode.FINISHED
     try:
         given = _parser().parse_args(arguments)
         with _logging(output, left_out):
             found = given.run(given)
-        answer = found if isinstance(found, Answer) else Answer(found if isinstance(found, str) else "", ExitCode.FINISHED)
-        output.write(answer.text)
+        if isinstance(found, Answer):
+            found, code = found.text, found.code
+        if isinstance(found, str):
+            output.write(found)
     except SystemExit as end:  # argparse has told what is wrong, or written help
         output.write("")
         if end.code or output.error is None:
@@ -45,7 +48,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     if output.error and not isinstance(output.error, BrokenPipeError):  # `| head` has read enough
         streams.tell(f"error: standard output cannot be written: {output.error.strerror}")
         return ExitCode.BAD_INPUT
-    return answer.code
+    return code
 
 
 class _Lines(logging.Handler):
