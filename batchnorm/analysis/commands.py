@@ -32,10 +32,10 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         given = _parser().parse_args(arguments)
         with _logging(output, left_out):
             found = given.run(given)
-        if isinstance(found, Answer):
-            found, code = found.text, found.code
-        if isinstance(found, str):
-            output.write(found)
+        code = found.code if isinstance(found, Answer) else code
+        text = found.text if isinstance(found, Answer) else found
+        if isinstance(text, str):
+            output.write(text)
     except SystemExit as end:  # argparse has told what is wrong, or written help
         output.write("")
         if end.code or output.error is None:
