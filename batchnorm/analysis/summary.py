@@ -44,8 +44,9 @@ def summary(root: RunPaths) -> pd.DataFrame:
     Returns:
         Columns `problem`, `mask`, `mode`, `variant`, `optimizer`, `lr`, `epochs`, and any other key in which these runs
         differ; `seeds`: how many finished, `diverged` and `unfinished`: how many did not, and are left out; then
-        `*_mean` and `*_std` (n - 1; none for one seed) of final and last-10-epochs test accuracy and of that at the epoch
-        of best validation accuracy (`test_acc_best`), of final and best validation accuracy (shares of 1), of the final train loss (nats per image), and of the time for training and evaluation (seconds).
+        `*_mean` and `*_std` (n - 1; none for one seed) of final and last-10-epochs test accuracy, of the test accuracy at
+        the epoch of best validation accuracy (`test_acc_best`), of final and best validation accuracy (shares of 1), of the
+        final train loss (nats per image), and of the time for training and evaluation (seconds).
 
     A run that cannot be read is left out, with a warning (log `batchnorm.analysis.runs.left_out`).
 
