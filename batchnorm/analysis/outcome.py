@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchnorm.errors import ConfigError, RunError, UserError, nearest_first
 from batchnorm.problems import find_problem
 from batchnorm.quantities import METRICS, QUANTITIES, of_axis
-from batchnorm.store import Run, Status
+from batchnorm.store import Run
 
 _PROBES = tuple(quantity.name for quantity in of_axis("probes") if quantity.per == "run")
 CHOICES = (*METRICS, *_PROBES)
@@ -107,16 +107,12 @@ class Outcome:
             return f"epochs_to_{self.epochs_to:g}_{self.metric}"
         return self.metric if self.last == 1 else f"{self.metric}_last{self.last}"
 
-    def of(self, run: Run, status: Status) -> Result:
-        """Return the number of a run that finished or diverged.
-
-        A run that diverged counts with what chance gives: accuracy 1/classes, loss log(classes), no accuracy reached.
+    def of(self, run: Run) -> Result:
+        """Return the number of a finished run.
 
         Raises:
-            RunError: it lacks what is asked for, or diverged and there is no value of chance.
+            RunError: it lacks what is asked for.
         """
-        if status == Status.DIVERGED:
-            return self._of_chance(run)
         epochs, values = self._recorded(run)
         if self.epochs_to is not None:
             from batchnorm.analysis.effects.reached import epochs_to
@@ -138,11 +134,19 @@ class Outcome:
             values, epochs = run.read(self.metric), run.index(self.metric)["epoch"]
         return epochs[epochs > 0], np.asarray(values[epochs > 0], dtype=np.float64)
 
-    def _of_chance(self, run: Run) -> Result:
+    @property
+    def has_chance(self) -> bool:
+        """Whether chance gives it a value: accuracies and losses, but not other measurements."""
+        return self._is_accuracy or "_loss" in self.metric
+
+    def of_chance(self, run: Run) -> Result:
+        """Return what chance gives instead of a run that diverged: accuracy 1/classes, loss log(classes), nothing reached.
+
+        Raises:
+            RunError: the number of classes is not known.
+        """
         if self.epochs_to is not None:
             return Result(float(run.length.epochs), diverged=True, capped=True)
-        if not (self._is_accuracy or "_loss" in self.metric):
-            raise RunError(f"{run.directory}: diverged, and {self.metric.replace('_', ' ')} has no value of chance")
         try:
             classes = find_problem(run.config.problem).classes
         except ConfigError as error:

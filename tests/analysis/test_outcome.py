@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,8 @@ from tests.analysis.conftest import record
 
 def result(path: Path, **outcome: object) -> tuple[float, bool, bool]:
     run = Run(path)
-    found = Outcome(**outcome).of(run, run.status)  # type: ignore[arg-type]
+    wanted = Outcome(**outcome)  # type: ignore[arg-type]
+    found = wanted.of_chance(run) if run.status == Status.DIVERGED else wanted.of(run)
     return found.value, found.diverged, found.capped
 
 
@@ -46,16 +48,21 @@ def test_a_run_that_diverged_counts_as_chance(tmp_path: Path) -> None:
     assert result(path, metric="valid_acc", last=2) == (0.1, True, False)
     assert result(path, metric="test_loss") == (pytest.approx(np.log(10)), True, False)
     assert result(path, epochs_to=0.2) == (4, True, True)
-    with pytest.raises(RunError, match="diverged, and sharpness has no value of chance"):
-        result(path, metric="sharpness")
+    assert Outcome("probe_acc_batch").has_chance and not Outcome("sharpness").has_chance
+    with h5py.File(path / "run.h5", "r+") as file:
+        values = {**json.loads(file.attrs["config"]), "PROBLEM": "unheard_of"}
+        file.attrs["config"] = np.bytes_(json.dumps(values).encode())
+    with pytest.raises(RunError, match="diverged, and its number of classes is not known: PROBLEM=unheard_of"):
+        result(path)
 
 
 def test_the_last_measurement(tmp_path: Path) -> None:
-    path = record(tmp_path, epochs=3, measure="full")
-    values = np.arange(float(len(Run(path).read("batch_sharpness"))))
+    path = record(tmp_path, epochs=3)
     with h5py.File(path / "run.h5", "r+") as file:
-        file["probes/batch_sharpness"][:] = values
-    assert result(path, metric="batch_sharpness") == (values[-1], False, False)
+        file["probes/epoch"], file["probes/step"] = [0, 1, 3], [0, 20, 60]
+        file["probes/batch_sharpness"] = [9.0, 2.0, 4.0]
+    assert result(path, metric="batch_sharpness") == (4.0, False, False)
+    assert result(path, metric="batch_sharpness", last=2)[0] == 3.0
     with pytest.raises(RunError, match="has no sharpness"):
         result(path, metric="sharpness")
 

@@ -57,19 +57,22 @@ def compare(paths: RunPaths | Iterable[Run], outcome: Outcome) -> Compared:
 
     def read(run: Run) -> tuple[Status, Result | None]:
         status = run.status
-        return status, outcome.of(run, status) if status.has_ended else None
+        return status, outcome.of(run) if status == Status.FINISHED else None
 
     found = dict(read_each(find_runs(_as_paths(paths)), read))
-    ended = []
+    results: dict[Run, Result] = {}
     for run in distinct(found):
-        if found[run][1] is not None:
-            ended.append(run)
-        else:
+        status, result = found[run]
+        if status == Status.DIVERGED and outcome.has_chance:
+            result = outcome.of_chance(run)
+        if result is None:
             LEFT_OUT.warning("%s: %s", run.directory, progress_mark(run))
-    if not ended:
+        else:
+            results[run] = result
+    if not results:
         raise RunError("no runs given: none of them has finished" if found else "no runs given: the list of paths is empty")
-    _require_one_setting(ended)
-    return Compared(tuple(ended), pd.DataFrame([_row(run, found[run][1]) for run in ended]))
+    _require_one_setting(list(results))
+    return Compared(tuple(results), pd.DataFrame([_row(run, result) for run, result in results.items()]))
 
 
 def table_of(
@@ -139,8 +142,7 @@ def _require_one_setting(runs: list[Run]) -> None:
             )
 
 
-def _row(run: Run, result: Result | None) -> dict[str, Any]:
-    assert result is not None  # of runs that ended
+def _row(run: Run, result: Result) -> dict[str, Any]:
     return {
         "seed": run.config.random_seed,
         "mask": format_mask(run.mask),

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,6 +98,16 @@ def test_one_that_diverged_counts_and_one_that_goes_on_is_named(tmp_path: Path, 
     assert [entry.message for entry in caplog.records] == [f"{cut}: cut off, epoch 2 of 4"]
     found = effects(table)
     assert by_name(found, "slot 3")["diverged"] == 1
+
+
+def test_a_measurement_of_a_run_that_diverged_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for seed, status in ((1, Status.FINISHED), (2, Status.DIVERGED)):
+        path = record(tmp_path, random_seed=seed, status=status)
+        with h5py.File(path / "run.h5", "r+") as file:
+            file["probes/epoch"], file["probes/step"], file["probes/sharpness"] = [0, 4], [0, 80], [9.0, 2.0]
+    with caplog.at_level(logging.WARNING):
+        table = table_of(tmp_path, metric="sharpness")
+    assert list(table["value"]) == [2.0] and "diverged" in caplog.records[0].message
 
 
 def test_settings_and_problems_are_not_mixed(tmp_path: Path) -> None:
