@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -128,7 +128,9 @@ def _effects(given: argparse.Namespace) -> str:
     table = effects(found.table, slots=found.slots, alpha=given.alpha, margin=margin)
     table = table[table["family"].isin(chosen_families(table, given.family))]
     unit = f", in {outcome.unit}" if outcome.unit not in ("", "epochs") else ""
-    facts = f"{problem_of(found.runs[0])}, {found.counted}, seeds {', '.join(map(str, sorted(set(found.table['seed']))))}"
+    seeds = sorted(set(found.table["seed"]))
+    numbers = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    facts = f"{problem_of(found.runs[0])}, {found.counted}, {numbers}"
     if given.plan:
         power = 0.8 if given.power is None else given.power
         rows = plan(table, alpha=given.alpha, margin=margin, difference=difference, power=power)
@@ -161,7 +163,7 @@ _SUMMARY: dict[str, dict[str, Any]] = {
     "--measure": {"default": "test_acc_final", "metavar": "NAME", "help": "of --paired (default: test_acc_final)"},
     **_PRINTED,
 }
-_EFFECTS: dict[str, dict[str, Any]] = {
+_EFFECTS: dict[str, Mapping[str, Any]] = {
     **ARGUMENTS,
     **TESTS,
     **FAMILY,

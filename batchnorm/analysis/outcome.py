@@ -120,9 +120,8 @@ class Outcome:
             epoch, capped = epochs_to(self.epochs_to, epochs, values, length=run.length.epochs)
             return Result(float(epoch), capped=bool(capped))
         if len(values) < self.last:
-            raise RunError(
-                f"{run.directory}: has {self.metric} at {len(values)} epochs after the start, last={self.last} asks for more"
-            )
+            found = f"has {len(values)} of the {self.last} values of {self.metric} that last={self.last} asks for"
+            raise RunError(f"{run.directory}: {found}")
         return Result(float(values[-self.last :].mean()))
 
     def _recorded(self, run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -16,6 +16,11 @@ WIDTH = 100
 _ALWAYS = ("effect", "estimate", "p (Holm)", "pairs", "equivalent")
 _WHERE_ANY = ("diverged", "capped")
 
+_MEANING = (
+    "simultaneous: after Bonferroni, over the family; may disagree with p (Holm), which rejects more. "
+    "sign flip p: of the exact test, with the smallest that it can give; it decides nothing."
+)
+
 
 def print_effects(table: pd.DataFrame, form: str, *, scale: float = 1.0, heading: str = "", wide: bool = False) -> str:
     """Return the table of effects, or some families of it, in a format that `batchnorm.analysis.tables` knows.
@@ -33,7 +38,7 @@ def print_effects(table: pd.DataFrame, form: str, *, scale: float = 1.0, heading
     if form != "text":
         return marked_up(_rows(cells if wide else cells[["family", *_chosen(table, cells)]]), form)
     if wide:
-        return "\n".join([*_heading(heading), aligned(_rows(cells))])
+        return "\n".join([*_heading(heading), aligned(_rows(cells)), *textwrap.wrap(_MEANING, WIDTH), ""])
     header, *lines = aligned(_rows(cells[_chosen(table, cells)])).splitlines()
     parts = [*_heading(heading), header]
     for family in dict.fromkeys(table["family"]):

@@ -134,7 +134,23 @@ def test_the_command_prints_families_in_100_columns(shell: Shell, study: Path) -
     row = next(line for line in lines if line.startswith("conv1 "))
     assert float(row.split()[1]) == pytest.approx(100 * by_name(of_runs(study), "conv1")["estimate"], abs=0.5)
     assert any(line.startswith("dense1") and "not estimable" in line for line in lines)
-    assert "leave one out" in shell("effects", study, "--wide")[1]
+    wide = shell("effects", study, "--wide")[1]
+    assert "leave one out" in wide and "may disagree with p (Holm)" in wide
+    one_seed = shell("effects", study, "--seed", "1")[1].splitlines()
+    assert one_seed[0].endswith("7 runs, seed 1.") and any("one seed: no interval" in line for line in one_seed)
+
+
+def test_epochs_to_an_accuracy_with_caps_counted(shell: Shell, study: Path) -> None:
+    table = table_of(study, epochs_to=0.5)
+    for row in table.itertuples():
+        epochs = Run(str(row.run)).epochs
+        reached = [
+            epoch for epoch, accuracy in zip(epochs["epoch"], epochs["test_acc"], strict=True) if epoch and accuracy >= 0.5
+        ]
+        assert (row.value, row.capped) == ((reached[0], False) if reached else (4, True))
+    assert 0 < table_of(study, epochs_to=0.8)["capped"].sum() <= 21
+    out = shell("effects", study, "--epochs-to", "0.99")[1]
+    assert "epochs to 99 % test accuracy" in out and "21 did not get there" in out and "capped" in out
 
 
 def test_the_command_writes_all_digits(shell: Shell, study: Path, tmp_path: Path) -> None:
