@@ -20,9 +20,9 @@ from batchnorm.store import Run, Status
 LAST_EPOCHS = 10
 MEASURES = (
     "test_acc_final",
+    "valid_acc_final",
     "test_acc_best",
     "test_acc_last10",
-    "valid_acc_final",
     "valid_acc_best",
     "train_loss_final",
     "seconds",
