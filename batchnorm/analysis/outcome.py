@@ -96,9 +96,9 @@ class Outcome:
 
     @property
     def label(self) -> str:
-        """Of an axis with differences: `final test accuracy (points)`."""
+        """Of an axis, behind `difference in`: `final test accuracy (points)`."""
         unit = f" ({self.unit})" if self.unit and self.unit != "epochs" else ""
-        return f"difference in {self.words}{unit}"
+        return f"{self.words}{unit}"
 
     @property
     def file_name(self) -> str:

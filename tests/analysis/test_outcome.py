@@ -83,7 +83,7 @@ def test_messages(keys: dict[str, object], message: str) -> None:
 
 
 def test_words() -> None:
-    assert Outcome().label == "difference in final test accuracy (points)"
-    assert Outcome("valid_loss", 3).label == "difference in validation loss (mean of the last 3 evaluations) (nats)"
-    assert Outcome("valid_acc", epochs_to=0.9).label == "difference in epochs to 90 % validation accuracy"
+    assert Outcome().label == "final test accuracy (points)"
+    assert Outcome("valid_loss", 3).label == "validation loss (mean of the last 3 evaluations) (nats)"
+    assert Outcome("valid_acc", epochs_to=0.9).label == "epochs to 90 % validation accuracy"
     assert (Outcome().scale, Outcome("test_loss").scale, Outcome(epochs_to=0.9).scale) == (100, 1, 1)

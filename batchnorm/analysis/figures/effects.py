@@ -55,9 +55,9 @@ def effects_forest(
     found = compare(paths, outcome)
     table = effects(found.table, slots=found.slots, **tests)
     with looks.page(style, save_dir, save, wide=True) as page:
-        figure = _forest(page, table, families, outcome.scale, outcome.label)
+        figure = _forest(page, table, families, outcome.scale, f"difference in {outcome.label}")
         looks.title(figure, [*looks.facts(found.runs), found.counted])
-        return page.finish(figure, "effects_forest", found.runs, outcome.file_name)
+        return page.finish(figure, "effects_forest", found.runs, "+".join(families or ()), outcome.file_name)
 
 
 def draw_effects(

@@ -50,7 +50,7 @@ def slot_interactions(
     found = compare(paths, outcome)
     table = effects(found.table, slots=found.slots, **tests)
     with looks.page(style, save_dir, save) as page:
-        figure = _map(page, table, outcome.scale, outcome.label)
+        figure = _map(page, table, outcome.scale, f"interaction in {outcome.label}")
         looks.title(figure, [*looks.facts(found.runs), found.counted])
         return page.finish(figure, "slot_interactions", found.runs, outcome.file_name)
 
@@ -124,7 +124,8 @@ def _map(page: Page, table: pd.DataFrame, scale: float, label: str) -> Figure:
     bar = figure.colorbar(image, ax=axes)
     bar.set_label(label)
     bar.ax.yaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel(f"bold: Holm-corrected p at most {cells['alpha'].iloc[0]:g}")
+    if cells["p_holm"].notna().any():
+        axes.set_xlabel(f"bold: Holm-corrected p at most {cells['alpha'].iloc[0]:g}")
     figure.draw_without_rendering()  # now the cells have a width
     _fit_texts(axes, room=axes.bbox.width / len(values))
     return figure
