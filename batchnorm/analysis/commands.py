@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from batchnorm.analysis import figures, laws, measure, streams
 from batchnorm.analysis.columns import aligned, fitted
+from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, in_values, outcome_of
 from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each
 from batchnorm.analysis.shell import LISTED_DIGITS, Answer, Command, asked_for, chosen_paths, is_chosen
 from batchnorm.errors import ExitCode, UserError
@@ -113,18 +115,72 @@ def _summary(given: argparse.Namespace) -> str:
     return render(table, given.format, plus_minus=streams.plus_minus(), width=width)
 
 
+def _effects(given: argparse.Namespace) -> str:
+    from batchnorm.analysis.effects import effects, plan
+    from batchnorm.analysis.effects.of_records import compare
+    from batchnorm.analysis.effects.printed import print_effects, print_plan
+    from batchnorm.analysis.effects.table import chosen_families
+    from batchnorm.analysis.tables import write
+
+    outcome = outcome_of(given)
+    margin, difference = in_values(given.margin, outcome), in_values(given.difference, outcome)
+    for name in ("difference", "power"):
+        if getattr(given, name) is not None and not given.plan:
+            raise UserError(f"--{name} goes with --plan")
+    found = compare(chosen_paths(given), outcome)
+    table = effects(found.table, slots=found.slots, alpha=given.alpha, margin=margin)
+    table = table[table["family"].isin(chosen_families(table, given.family))]
+    unit = f", in {outcome.unit}" if outcome.unit not in ("", "epochs") else ""
+    seeds = sorted(set(found.table["seed"]))
+    numbers = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    facts = f"{problem_of(found.runs[0])}, {found.counted}, {numbers}"
+    if given.plan:
+        power = 0.8 if given.power is None else given.power
+        rows = plan(table, alpha=given.alpha, margin=margin, difference=difference, power=power)
+        needed = {"difference": "to find", "margin": "to show"}
+        rows = rows.drop(columns=[f"seeds_for_{name}" for name in needed if getattr(given, name) is None])
+        heading = f"What seeds can show with {100 * power:g} % power: {outcome.words}{unit}. From {facts}. "
+        heading += "std: over these seeds; finds: the smallest difference; shows: the smallest margin of equivalence"
+        asked = [
+            f"; {word}: seeds for {name} {getattr(given, name):g}" for name, word in needed.items() if getattr(given, name)
+        ]
+        heading += "".join([*asked, "."])
+        printed = partial(print_plan, rows, scale=outcome.scale, heading=heading)
+    else:
+        heading = f"Effects on {outcome.words}{unit}. {facts}."
+        printed = partial(print_effects, table, scale=outcome.scale, heading=heading, wide=given.wide)
+    if given.out:
+        write(given.out, printed)
+        return f"{given.out}\n"
+    return printed(given.format)
+
+
 _WIDE = {"--wide": {"action": "store_true", "help": "whole rows on a terminal too, however wide"}}
-_SUMMARY: dict[str, dict[str, Any]] = {
-    "--paired": {"metavar": "REFERENCE", "help": "instead: difference to this mode (or vanilla), seed by seed"},
-    "--measure": {"default": "test_acc_final", "metavar": "NAME", "help": "of --paired (default: test_acc_final)"},
+_PRINTED: dict[str, dict[str, Any]] = {
     "--format": {"default": "text", "choices": ("text", "csv", "markdown", "latex"), "help": "on the screen"},
     "--out": {"type": Path, "metavar": "FILE", "help": "write to FILE instead, as its suffix says: .csv .md .tex"},
     **_WIDE,
 }
+_SUMMARY: dict[str, dict[str, Any]] = {
+    "--paired": {"metavar": "REFERENCE", "help": "instead: difference to this mode (or vanilla), seed by seed"},
+    "--measure": {"default": "test_acc_final", "metavar": "NAME", "help": "of --paired (default: test_acc_final)"},
+    **_PRINTED,
+}
+_EFFECTS: dict[str, Mapping[str, Any]] = {
+    **ARGUMENTS,
+    **TESTS,
+    **FAMILY,
+    "--plan": {"action": "store_true", "help": "instead: what these and more seeds can show"},
+    "--difference": {"type": float, "metavar": "D", "help": "of --plan: how many seeds find this, in the unit of --margin"},
+    "--power": {"type": float, "metavar": "P", "help": "of --plan: chance to find what is there (default: 0.8)"},
+    **_PRINTED,
+}
 _ABOUT_SUMMARY = "table of what each variant reached over its seeds"
+_ABOUT_EFFECTS = "table of what slots, modes, gamma and beta do, with intervals over seeds"
 _TEXTS = (
     Command("runs", "list the runs with status and progress", "output", _list_runs, _WIDE, draws=False),
     Command("summary", _ABOUT_SUMMARY, "output --out table.tex", _summary, _SUMMARY, draws=False),
+    Command("effects", _ABOUT_EFFECTS, "output --problem fmnist_2c2d_bn --out effects.csv", _effects, _EFFECTS, draws=False),
     laws.COMMAND,
     measure.COMMAND,
 )

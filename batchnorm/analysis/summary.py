@@ -18,8 +18,19 @@ from batchnorm.modes import DEFAULT_MODE, MODES, VANILLA, format_mask
 from batchnorm.store import Run, Status
 
 LAST_EPOCHS = 10
-MEASURES = ("test_acc_final", "test_acc_best", "test_acc_last10", "train_loss_final", "seconds")
-"""What a finished run reached; the tables hold mean and standard deviation of each."""
+MEASURES = (
+    "test_acc_final",
+    "valid_acc_final",
+    "test_acc_best",
+    "test_acc_last10",
+    "valid_acc_best",
+    "train_loss_final",
+    "seconds",
+)
+"""What a finished run reached; the tables hold mean and standard deviation of each.
+
+Nothing is chosen by the test set: `test_acc_best` is the test accuracy at the first epoch of best validation accuracy.
+"""
 
 _KEYS = {"LR": "lr", "NUM_EPOCHS": "epochs", "OPTIMIZER": "optimizer"}
 
@@ -33,8 +44,9 @@ def summary(root: RunPaths) -> pd.DataFrame:
     Returns:
         Columns `problem`, `mask`, `mode`, `variant`, `optimizer`, `lr`, `epochs`, and any other key in which these runs
         differ; `seeds`: how many finished, `diverged` and `unfinished`: how many did not, and are left out; then
-        `*_mean` and `*_std` (n - 1; none for one seed) of final, best and last-10-epochs test accuracy (shares of 1),
-        of the final train loss (nats per image), and of the time for training and evaluation (seconds).
+        `*_mean` and `*_std` (n - 1; none for one seed) of final and last-10-epochs test accuracy, of the test accuracy at
+        the epoch of best validation accuracy (`test_acc_best`), of final and best validation accuracy (shares of 1), of the
+        final train loss (nats per image), and of the time for training and evaluation (seconds).
 
     A run that cannot be read is left out, with a warning (log `batchnorm.analysis.runs.left_out`).
 
@@ -104,13 +116,15 @@ def paired_difference(root: RunPaths, reference: str = DEFAULT_MODE, *, measure:
 def measures(run: Run) -> dict[str, float]:
     """Return what a run reached, by the names of `MEASURES`; NaN where it has no epoch."""
     epochs, evaluated = run.epochs, run.evaluations
-    accuracy = evaluated["test_acc"][evaluated["epoch"] > 0]
+    accuracy, validation = (evaluated[name][evaluated["epoch"] > 0] for name in ("test_acc", "valid_acc"))
     if not len(accuracy):
         return dict.fromkeys(MEASURES, np.nan)
     return {
         "test_acc_final": float(accuracy[-1]),
-        "test_acc_best": float(accuracy.max()),
+        "test_acc_best": float(accuracy[validation.argmax()]),
         "test_acc_last10": float(accuracy[-LAST_EPOCHS:].mean()),
+        "valid_acc_final": float(validation[-1]),
+        "valid_acc_best": float(validation.max()),
         "train_loss_final": float(evaluated["train_loss"][-1]),
         "seconds": float(epochs["train_seconds"].sum() + epochs["eval_seconds"].sum()),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,21 @@ from batchnorm.errors import RunError
 
 _HEADERS = {
     "test_acc_final": "final test accuracy (%)",
-    "test_acc_best": "best test accuracy (%)",
+    "test_acc_best": "test accuracy at best validation (%)",
     "test_acc_last10": f"test accuracy, last {LAST_EPOCHS} epochs (%)",
+    "valid_acc_final": "final validation accuracy (%)",
+    "valid_acc_best": "best validation accuracy (%)",
     "train_loss_final": "final train loss",
     "seconds": "time (s)",
 }
-_DECIMALS = {"test_acc_final": 2, "test_acc_best": 2, "test_acc_last10": 3, "seconds": 1}
+_DECIMALS = {
+    "test_acc_final": 2,
+    "test_acc_best": 2,
+    "test_acc_last10": 3,
+    "valid_acc_final": 2,
+    "valid_acc_best": 2,
+    "seconds": 1,
+}
 """A measure's own resolution, as it is printed: 0.01 % is one image of 10,000, and a tenth of that in a mean of ten."""
 _FLOAT32_DIGITS = 6
 COUNTS = ("seeds", "diverged", "unfinished", "n")
@@ -35,12 +45,22 @@ def export(table: pd.DataFrame, path: Path | str) -> None:
     Raises:
         RunError: another suffix, or it cannot be written.
     """
+    write(path, lambda form: render(table, form))
+
+
+def write(path: Path | str, rendered: Callable[[str], str]) -> None:
+    """Write what `rendered` returns for the format that the file's suffix stands for.
+
+    Raises:
+        RunError: another suffix, or it cannot be written.
+    """
     target = Path(path)
     if target.suffix not in _FORMATS:
         raise RunError(f"{target}: a table is written as {', '.join(_FORMATS)}, by its suffix")
+    text = rendered(_FORMATS[target.suffix])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(render(table, _FORMATS[target.suffix]), encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror}") from None
 
@@ -56,14 +76,17 @@ def render(table: pd.DataFrame, form: str, *, plus_minus: str = PLUS_MINUS, widt
     """
     if form == "csv":
         return str(table.to_csv(index=False))
-    if form == "latex":
-        return _as_latex(_cells(table, r"$\pm$"))
+    if form != "text":
+        return marked_up(_cells(table, r"$\pm$" if form == "latex" else plus_minus), form)
     rows = _cells(table, plus_minus)
-    if form == "markdown":
-        return _as_markdown(rows)
     if width is None:
         return aligned(rows)
     return fitted(rows, width, counts=COUNTS, results=_RESULTS, whole="--wide shows all columns, --out FILE writes them")
+
+
+def marked_up(rows: list[list[str]], form: str) -> str:
+    """Return rows of text, the header first, as `markdown` or `latex`."""
+    return _as_latex(rows) if form == "latex" else _as_markdown(rows)
 
 
 def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
@@ -95,7 +118,7 @@ def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
 
 
 def _factor(measure: str) -> float:
-    return 100.0 if measure.startswith("test_acc") else 1.0
+    return 100.0 if "_acc_" in measure else 1.0
 
 
 def _interval(measure: str, mean: float, low: float, high: float) -> tuple[str, str]:
@@ -155,4 +178,4 @@ def _escaped(cell: str) -> str:
     """Escape what LaTeX reads as its own; the plus-minus sign between numbers stays."""
     for symbol in "&%#_":
         cell = cell.replace(symbol, rf"\{symbol}")
-    return cell
+    return cell.replace("<", "$<$")

@@ -20,7 +20,7 @@ from batchnorm.analysis.__main__ import main
 from tests.analysis.conftest import cut_off, record
 
 COMMANDS = (
-    *("runs", "summary", "performance", "ablations", "rates", "means", "surface", "betas"),
+    *("runs", "summary", "effects", "performance", "ablations", "rates", "means", "surface", "betas", "forest", "interactions"),
     *("thresholds", "norms", "statistics_gap", "landscape", "sharpness"),
 )
 Shell = Callable[..., tuple[int, str, str]]
@@ -123,7 +123,9 @@ def test_no_command_is_bad_input(shell: Shell) -> None:
 
 
 def test_no_torch_and_no_pyplot() -> None:
-    modules = "bn_plot_functions, curves, decimate, looks, runs, summary, surfaces, tables, variants, __main__"
+    modules = (
+        "bn_plot_functions, curves, decimate, effects, looks, outcome, runs, summary, surfaces, tables, variants, __main__"
+    )
     unwanted = "{'torch', 'matplotlib.pyplot', 'tkinter'}"
     script = f"import sys; from batchnorm.analysis import {modules}; print(*({unwanted} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -182,6 +184,9 @@ def one_bad(output: Path, tmp_path: Path) -> tuple[Path, Path]:
         ("summary",),
         ("summary", "--seed", "1", "2"),
         ("summary", "--paired", "trained_bn"),
+        ("effects",),
+        ("forest",),
+        ("interactions",),
         ("performance", "--mask", "none", "001"),
         ("ablations",),
         ("rates", "--mask", "001", "--mode", "fixed_bn"),

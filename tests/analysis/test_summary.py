@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from scipy import stats
@@ -31,12 +32,24 @@ def test_one_row_per_variant_with_mean_and_deviation(output: Path, at: Callable[
 
 def test_best_and_last_ten_epochs(tmp_path: Path) -> None:
     path = record(tmp_path, epochs=25)
-    accuracy = Run(path).epochs["test_acc"]
+    accuracy, validation = Run(path).epochs["test_acc"], Run(path).epochs["valid_acc"]
     row = summary(path).iloc[0]
-    assert row["test_acc_best_mean"] == accuracy.max()
+    best = max(range(1, 26), key=lambda epoch: validation[epoch])
+    assert row["test_acc_best_mean"] == accuracy[best]
+    assert row["valid_acc_best_mean"] == validation[best]
+    assert row["valid_acc_final_mean"] == validation[-1]
     assert row["test_acc_last10_mean"] == pytest.approx(accuracy[-10:].mean())
     assert row["train_loss_final_mean"] == Run(path).epochs["train_loss"][-1]
     assert np.isnan(row["test_acc_final_std"])
+
+
+def test_best_goes_by_validation_and_never_by_the_test_set(tmp_path: Path) -> None:
+    path = record(tmp_path, epochs=4)
+    with h5py.File(path / "run.h5", "r+") as file:
+        file["epochs/valid_acc"][:] = [0.99, 0.5, 0.8, 0.8, 0.7]
+        file["epochs/test_acc"][:] = [0.1, 0.9, 0.6, 0.7, 0.65]
+    row = summary(path).iloc[0]
+    assert (row["test_acc_best_mean"], row["valid_acc_best_mean"], row["valid_acc_final_mean"]) == (0.6, 0.8, 0.7)
 
 
 def test_the_time_before_training_is_no_epoch(tmp_path: Path) -> None:

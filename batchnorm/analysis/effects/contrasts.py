@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Mask = tuple[int, ...]
+from batchnorm.modes import DEFAULT_MODE, VANILLA, Mask, format_mask
+
 Cell = tuple[Mask, str]
 """A mask and a mode. Vanilla, the all-zero mask, has the mode `VANILLA`."""
 Comparison = Mapping[Cell, float]
 """Coefficients of the runs of one matched pair (or quadruple) of one seed."""
 
-VANILLA = "vanilla"
-REFERENCE = "trained_bn"
+REFERENCE = DEFAULT_MODE
 GAMMA_BETA = ("trained_bn", "fixed_beta", "fixed_gamma", "fixed_bn")
 """The modes that train both, gamma alone, beta alone, and neither."""
 
@@ -150,7 +150,7 @@ class _Builder:
         )
 
     def mode_at(self, mode: str, mask: Mask) -> Contrast:
-        text = ",".join(map(str, mask))
+        text = format_mask(mask)
         return self._contrast(
             "modes_per_mask",
             f"{mode} - {self.reference} at {text}",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from batchnorm.analysis.effects.contrasts import REFERENCE, Cell, Contrast, Mask, cell, contrasts, weight_matrix
+from batchnorm.analysis.effects.contrasts import REFERENCE, Cell, Contrast, cell, contrasts, weight_matrix
 from batchnorm.errors import UserError
+from batchnorm.modes import Mask
 
 COLUMNS = ("seed", "mask", "mode", "value")
 _RESOLUTION = 1e-12

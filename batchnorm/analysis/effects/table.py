@@ -8,10 +8,19 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from batchnorm.analysis.effects.contrasts import REFERENCE
+from batchnorm.analysis.effects.contrasts import FAMILIES, REFERENCE
 from batchnorm.analysis.effects.design import Design, read
 from batchnorm.analysis.effects.inference import Estimates, Side, holm, leave_one_out, sign_flip_p, smallest_sign_flip_p
-from batchnorm.errors import UserError
+from batchnorm.errors import UserError, nearest_first
+
+TITLES = {
+    "slots": "slots: with BatchNorm minus without",
+    "interactions": "slot x slot",
+    "modes": "modes, over all masks",
+    "modes_per_mask": "modes, mask by mask",
+    "gamma_beta": "gamma and beta: trained minus fixed",
+}
+"""What tables and figures call the families."""
 
 
 def effects(
@@ -93,6 +102,21 @@ def effects(
         "note": _notes(design, found),
     }
     return pd.DataFrame(columns)
+
+
+def chosen_families(table: pd.DataFrame, families: Sequence[str] | None = None) -> list[str]:
+    """Return the families that are asked for; none given, all that the table has, in their order.
+
+    Raises:
+        UserError: the table lacks one, or is empty.
+    """
+    there = [family for family in FAMILIES if (table["family"] == family).any()]
+    if not there:
+        raise UserError("the table of effects is empty")
+    for family in families or []:
+        if family not in there:
+            raise UserError(f"family {family}: not in the table of effects; {nearest_first(family, there)}")
+    return list(families) if families else there
 
 
 def family_sizes(families: np.ndarray, p: np.ndarray) -> np.ndarray:

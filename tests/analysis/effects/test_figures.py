@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from batchnorm.analysis.effects import effects
-from batchnorm.analysis.effects.figures import draw_effects, draw_interactions
+from batchnorm.analysis.figures.effects import draw_effects
+from batchnorm.analysis.figures.interactions import draw_interactions
 from batchnorm.errors import RunError, UserError
 from tests.analysis.effects.designs import ALL_MASKS, PREFIXES, SLOTS, runs
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-from batchnorm.masks import Ablation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
@@ -16,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from batchnorm.analysis.effects import effects, readable
 from batchnorm.analysis.effects.contrasts import GAMMA_BETA
 from batchnorm.errors import UserError
+from batchnorm.modes import MODES as TABLE
 from tests.analysis.effects.designs import (
     ALL_MASKS,
     INTERACTION,
@@ -80,7 +80,8 @@ class TestByHand:
         assert list(table["family"].value_counts(sort=False)) == [3, 3, 3, 21, 3]
 
     def test_the_modes_train_what_the_factorial_says(self) -> None:
-        trained = [(Ablation(mode).trains_gamma, Ablation(mode).trains_beta) for mode in GAMMA_BETA]
+        treatments = [TABLE[mode].treatment for mode in GAMMA_BETA]
+        trained = [tuple(affine is not None and affine.trained for affine in (each.gamma, each.beta)) for each in treatments]
         assert trained == [(True, True), (True, False), (False, True), (False, False)]
 
 

@@ -1,0 +1,154 @@
+"""From runs on disk to the table of one row a run, and on to the table of effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from batchnorm.analysis.effects.table import effects
+from batchnorm.analysis.outcome import Outcome, Result
+from batchnorm.analysis.runs import LEFT_OUT, RunPath, RunPaths, distinct, find_runs, problem_of, progress_mark, read_each
+from batchnorm.config import differing_keys
+from batchnorm.errors import RunError
+from batchnorm.modes import format_mask
+from batchnorm.store import Run, Status
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs that are compared, and their numbers.
+
+    Attributes:
+        runs: those that finished or diverged.
+        table: one row for each: `seed`, `mask`, `mode`, `value`, `diverged`, `capped`, `run` (its directory).
+    """
+
+    runs: tuple[Run, ...]
+    table: pd.DataFrame
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The slots' names, one for each digit of a mask."""
+        return self.runs[0].layers
+
+    @property
+    def counted(self) -> str:
+        """How many runs there are, and what a reader must know of their numbers."""
+        counts = [f"{len(self.runs)} runs"]
+        for column, words in (
+            ("diverged", "diverged, counted as chance"),
+            ("capped", "did not get there, counted as full length"),
+        ):
+            if number := int(self.table[column].sum()):
+                counts.append(f"{number} {words}")
+        return ", ".join(counts)
+
+
+def compare(paths: RunPaths | Iterable[Run], outcome: Outcome) -> Compared:
+    """Read runs of one problem and one setting. Those that did not end are named in the log `LEFT_OUT`, and left out.
+
+    Raises:
+        RunError: there are none, none has ended, or they differ in more than seed, mask and mode.
+    """
+
+    def read(run: Run) -> tuple[Status, Result | None]:
+        status = run.status
+        return status, outcome.of(run) if status == Status.FINISHED else None
+
+    found = dict(read_each(find_runs(_as_paths(paths)), read))
+    results: dict[Run, Result] = {}
+    for run in distinct(found):
+        status, result = found[run]
+        if status == Status.DIVERGED and outcome.has_chance:
+            result = outcome.of_chance(run)
+        if result is None:
+            LEFT_OUT.warning("%s: %s", run.directory, progress_mark(run))
+        else:
+            results[run] = result
+    if not results:
+        raise RunError("no runs given: none of them has finished" if found else "no runs given: the list of paths is empty")
+    _require_one_setting(list(results))
+    return Compared(tuple(results), pd.DataFrame([_row(run, result) for run, result in results.items()]))
+
+
+def table_of(
+    paths: RunPaths | Iterable[Run], *, metric: str = "test_acc", last: int = 1, epochs_to: float | None = None
+) -> pd.DataFrame:
+    """Return the table that `effects` takes: one row for each run that finished or diverged.
+
+    Args:
+        paths: folders with runs below them, runs, glob patterns, or opened runs; of one problem and one setting.
+        metric: `test_acc`, `valid_acc`, `test_loss`, ..., or a measurement with one number a run, as `sharpness`.
+        last: the mean over so many last epochs that were evaluated; epoch 0 never counts.
+        epochs_to: instead: the first epoch at which the accuracy is this share, or the run's length (`capped`).
+
+    Returns:
+        Columns `seed`, `mask`, `mode` (`vanilla` for the all-zero mask), `value` (accuracies as shares of 1), `diverged`
+        (its value is that of chance), `capped`, `run` (its directory).
+
+    A run that is not finished, or that cannot be read, is left out with a warning (log
+    `batchnorm.analysis.runs.left_out`).
+
+    Raises:
+        UserError: the runs differ in other settings than seed, mask and mode, or there is no such metric.
+    """
+    return compare(paths, Outcome(metric, last, epochs_to)).table
+
+
+def of_runs(
+    paths: RunPaths | Iterable[Run],
+    *,
+    metric: str = "test_acc",
+    last: int = 1,
+    epochs_to: float | None = None,
+    **tests: Any,
+) -> pd.DataFrame:
+    """Return the table of effects of runs, with the names of their slots: `effects` of `table_of`.
+
+    Args:
+        paths: see `table_of`.
+        metric: see `table_of`.
+        last: see `table_of`.
+        epochs_to: see `table_of`.
+        tests: `alpha`, `margin` (in the unit of the values: 0.003 is 0.3 points of accuracy), `one_sided`, `reference`,
+            as `effects` takes them.
+
+    Raises:
+        UserError: see `table_of` and `effects`.
+    """
+    found = compare(paths, Outcome(metric, last, epochs_to))
+    return effects(found.table, slots=found.slots, **tests)
+
+
+def _as_paths(given: RunPaths | Iterable[Run]) -> list[RunPath]:
+    each = [given] if isinstance(given, (str, Path)) else given
+    return [one.directory if isinstance(one, Run) else one for one in each]
+
+
+def _require_one_setting(runs: list[Run]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        if problem_of(run) != problem_of(first):
+            what = f"is a run of {problem_of(run)}, {first.directory} one of {problem_of(first)}; give runs of one problem"
+            raise RunError(f"{run.directory}: {what}")
+        if keys := "; ".join(differing_keys(first.settings, run.settings)):
+            raise RunError(
+                f"{run.directory}: differs from {first.directory} in {keys}; effects are of runs that differ in seed, mask "
+                "and mode alone: choose one setting, as by --lr or --epochs"
+            )
+
+
+def _row(run: Run, result: Result) -> dict[str, Any]:
+    return {
+        "seed": run.config.random_seed,
+        "mask": format_mask(run.mask),
+        "mode": run.mode,
+        "value": result.value,
+        "diverged": result.diverged,
+        "capped": result.capped,
+        "run": str(run.directory),
+    }
