@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -34,7 +35,13 @@ def write_grid(folder: Path, *, rates: str = "[0.01, 0.1, 1.0]", seeds: str = "1
 
 def record(folder: Path, position: str, mode: str, *, lr: float, seed: int, loss: float | None, accurate: bool = True) -> None:
     """Record a run whose last losses are these and whose last accuracy follows; None: it diverged."""
-    run_keys = {"problem": "digits_2c2d_bn", "position": position, "ablation": mode, "lr": lr, "random_seed": seed}
+    run_keys: dict[str, Any] = {
+        "problem": "digits_2c2d_bn",
+        "position": position,
+        "ablation": mode,
+        "lr": lr,
+        "random_seed": seed,
+    }
     status = Status.FINISHED if loss is not None else Status.DIVERGED
     config = record_run(folder / "output", epochs=2, status=status, last_loss=loss, **run_keys)
     with h5py.File(RunDirectory(config.directory).record, "r+") as file:
@@ -50,7 +57,7 @@ def record_second(folder: Path, picks: dict[tuple[str, str], float]) -> None:
             record(folder, position, mode, lr=lr, seed=seed, loss=1.0)
 
 
-LOSSES = {
+LOSSES: dict[tuple[str, str], dict[float, tuple[float | None, float | None]]] = {
     ("none", "trained_bn"): {0.01: (0.5, 0.6), 0.1: (0.7, 0.8), 1.0: (None, None)},
     ("all", "trained_bn"): {0.01: (0.9, 0.9), 0.1: (0.6, 0.8), 1.0: (0.2, None)},
     ("all", "fixed_beta"): {0.01: (0.9, 0.9), 0.1: (0.5, 0.9), 1.0: (0.3, 0.4)},
@@ -68,9 +75,8 @@ def record_grid(folder: Path, *, accurate: bool = True) -> None:
 def naive_picks(by: str, *, accurate: bool = True) -> dict[tuple[str, str], float]:
     picks = {}
     for variant, by_rate in LOSSES.items():
-        whole = {lr: sum(losses) for lr, losses in by_rate.items() if None not in losses}  # type: ignore[arg-type]
-        smallest_wins = by == "valid_loss" or accurate
-        picks[variant] = (min if smallest_wins else max)(whole, key=lambda lr, whole=whole: whole[lr])  # type: ignore[misc]
+        whole = {first + second: lr for lr, (first, second) in by_rate.items() if first is not None and second is not None}
+        picks[variant] = whole[min(whole) if by == "valid_loss" or accurate else max(whole)]
     return picks
 
 
@@ -173,8 +179,10 @@ def test_several_keys_and_other_varying_ones(tmp_path: Path, capsys: pytest.Capt
         config = run_.config
         # With the batch size 32 the best is the first choice, with 64 the last one.
         better = (config.lr == 0.1, config.opt_hpars["momentum"] == 0.5) == ((config.batch_size == 32),) * 2
-        keys = {name: getattr(config, name) for name in ("problem", "optimizer", "position", "ablation", "lr", "batch_size")}
-        momentum = {"opt_hpars.momentum": config.opt_hpars["momentum"]}
+        keys: dict[str, Any] = {
+            name: getattr(config, name) for name in ("problem", "optimizer", "position", "ablation", "lr", "batch_size")
+        }
+        momentum: dict[str, Any] = {"opt_hpars.momentum": config.opt_hpars["momentum"]}
         record_run(tmp_path / "output", epochs=2, last_loss=0.1 if better else 1.0, **keys, **momentum)
     command = ["tune", str(grid), "--over=lr,opt_hpars.momentum", THEN, "--dry-run", *more]
     assert main(command) == ExitCode.FINISHED
