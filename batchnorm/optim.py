@@ -216,7 +216,7 @@ def build_schedule(
             cooldown = steps(settings["cooldown_epochs"])
             flat = lr_scheduler.ConstantLR(optimizer, factor=1.0)
             fall = lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=cooldown)
-            main = [(warmup, flat), (max(warmup + 1, total - cooldown), fall)]
+            main = [(warmup, flat), (max(warmup + 1 if warmup else 0, total - cooldown), fall)]
         case name:
             raise AssertionError(f"unchecked schedule {name}")
     phases.extend(main)

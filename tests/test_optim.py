@@ -110,6 +110,7 @@ SHAPES: list[tuple[dict[str, Any] | None, Callable[[int], float]]] = [
         after_ramp(lambda step: 1 if step < 49 else 1 - (step - 49) / 21),
     ),
     ({"name": "trapezoidal", "cooldown_epochs": 3}, lambda step: 1 if step < 49 else 1 - (step - 49) / 21),
+    ({"name": "trapezoidal", "cooldown_epochs": 10}, lambda step: 1 - step / 70),
     ({"name": "trapezoidal", "warmup_epochs": 0, "cooldown_epochs": 3}, lambda step: 1 if step < 49 else 1 - (step - 49) / 21),
     ({"name": "constant", "warmup_epochs": 2}, after_ramp(lambda step: 1)),
     ({"name": "step", "step_size": 3, "gamma": 0.1, "warmup_epochs": 2}, after_ramp(lambda step: 0.1 ** ((step - 14) // 21))),

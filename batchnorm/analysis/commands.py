@@ -107,7 +107,11 @@ def _summary(given: argparse.Namespace) -> str:
     from batchnorm.analysis.tables import export, render
 
     paths = chosen_paths(given) if asked_for(given) else given.paths  # else each run would be opened twice
-    table = paired_difference(paths, given.paired, measure=given.measure) if given.paired else summary(paths)
+    table = (
+        paired_difference(paths, given.paired, measure=given.measure)
+        if given.paired
+        else summary(paths, measurements=given.add)
+    )
     if given.out:
         export(table, given.out)
         return f"{given.out}\n"
@@ -164,6 +168,7 @@ _PRINTED: dict[str, dict[str, Any]] = {
 _SUMMARY: dict[str, dict[str, Any]] = {
     "--paired": {"metavar": "REFERENCE", "help": "instead: difference to this mode (or vanilla), seed by seed"},
     "--measure": {"default": "test_acc_final", "metavar": "NAME", "help": "of --paired (default: test_acc_final)"},
+    "--add": {"nargs": "+", "default": (), "metavar": "NAME", "help": "columns of measurements too: batch_sharpness ..."},
     **_PRINTED,
 }
 _EFFECTS: dict[str, Mapping[str, Any]] = {

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from batchnorm.analysis.outcome import Outcome
 from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, problem_of, read_each
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, MODES, VANILLA, format_mask
@@ -35,11 +36,12 @@ Nothing is chosen by the test set: `test_acc_best` is the test accuracy at the f
 _KEYS = {"LR": "lr", "NUM_EPOCHS": "epochs", "OPTIMIZER": "optimizer"}
 
 
-def summary(root: RunPaths) -> pd.DataFrame:
+def summary(root: RunPaths, *, measurements: Sequence[str] = ()) -> pd.DataFrame:
     """Return one row per problem, mask, mode, optimizer, learning rate and epochs, over the finished runs of all seeds.
 
     Args:
         root: a folder with runs below it, or several folders, runs or glob patterns.
+        measurements: measurements with one number a run, as `sharpness`, to stand beside: the last one of each run.
 
     Returns:
         Columns `problem`, `mask`, `mode`, `variant`, `optimizer`, `lr`, `epochs`, and any other key in which these runs
@@ -53,7 +55,8 @@ def summary(root: RunPaths) -> pd.DataFrame:
     Raises:
         RunError: no run lies there, or none can be read.
     """
-    groups, reached = _sorted_groups(root)
+    outcomes = [Outcome(name) for name in measurements]
+    groups, reached = _sorted_groups(root, outcomes)
     more = _differing_keys(groups)
     rows = []
     for group in groups:
@@ -64,7 +67,7 @@ def summary(root: RunPaths) -> pd.DataFrame:
             "diverged": standing.count(Status.DIVERGED),
             "unfinished": sum(not status.has_ended for status in standing),
         }
-        rows.append({**_facts(group, more), **counts, **_statistics(finished)})
+        rows.append({**_facts(group, more), **counts, **_statistics(finished, [*MEASURES, *measurements])})
     return pd.DataFrame(rows)
 
 
@@ -138,13 +141,24 @@ class _Reached:
     values: Mapping[str, float]
 
 
-def _sorted_groups(root: RunPaths) -> tuple[list[Group], dict[Run, _Reached]]:
-    reached = dict(read_each(find_runs(root), lambda run: _Reached(run.status, measures(run))))
+def _sorted_groups(root: RunPaths, more: Sequence[Outcome] = ()) -> tuple[list[Group], dict[Run, _Reached]]:
+    def reach(run: Run) -> _Reached:
+        return _Reached(run.status, measures(run) | {each.metric: _number(each, run) for each in more})
+
+    reached = dict(read_each(find_runs(root), reach))
     if not reached:
         raise RunError("no runs given: the list of paths is empty")
     groups = group_seeds(distinct(reached))
     order = sorted(groups, key=lambda group: (problem_of(group.runs[0]), group.mask, group.config.optimizer, group.config.lr))
     return order, reached
+
+
+def _number(outcome: Outcome, run: Run) -> float:
+    """Return a run's number; NaN where it has not measured it, or not yet."""
+    try:
+        return outcome.of(run).value
+    except RunError:
+        return float("nan")
 
 
 def _first_path(root: RunPaths) -> object:
@@ -188,9 +202,9 @@ def _differing_keys(groups: Iterable[Group]) -> list[str]:
     return sorted(keys - {*_KEYS, "PROBLEM"})
 
 
-def _statistics(finished: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _statistics(finished: Sequence[Mapping[str, float]], names: Iterable[str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for measure in MEASURES:
+    for measure in names:
         values = np.array([run[measure] for run in finished])
         found[f"{measure}_mean"] = _mean(values)
         found[f"{measure}_std"] = _deviation(values)

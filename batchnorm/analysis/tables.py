@@ -10,7 +10,7 @@ import pandas as pd
 
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.streams import PLUS_MINUS
-from batchnorm.analysis.summary import LAST_EPOCHS, MEASURES
+from batchnorm.analysis.summary import LAST_EPOCHS
 from batchnorm.analysis.variants import ROWS
 from batchnorm.errors import RunError
 
@@ -96,14 +96,14 @@ def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
         if name.endswith("_std") or name in ("low", "high"):
             continue
         stem = name.removesuffix("_mean")
-        if stem in MEASURES:
+        if name.endswith("_mean"):
             factor = _factor(stem)
-            header.append(_HEADERS[stem])
+            header.append(_header(stem))
             pairs = zip(factor * table[name], factor * table[f"{stem}_std"], strict=True)
             columns.append([_with_spread(stem, mean, std, plus_minus) for mean, std in pairs])
         elif name == "measure":
             header.append(name)
-            columns.append([_HEADERS[measure] for measure in table[name]])
+            columns.append([_header(measure) for measure in table[name]])
         elif name == "difference":
             header += ["difference", "95 % interval"]
             intervals = [
@@ -115,6 +115,13 @@ def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
             header.append(name.replace("_", " "))
             columns.append([_number(value) if isinstance(value, float) else str(value) for value in table[name]])
     return [header, *(list(row) for row in zip(*columns, strict=True))]
+
+
+def _header(measure: str) -> str:
+    """Name a measure with its unit; a measurement by its own name."""
+    return _HEADERS.get(
+        measure, measure.replace("_", " ").replace(" acc", " accuracy") + (" (%)" if "_acc_" in measure else "")
+    )
 
 
 def _factor(measure: str) -> float:

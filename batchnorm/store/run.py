@@ -219,6 +219,9 @@ class Run:
 
     def _derived(self, quantity: Quantity, slot: str | None) -> NDArray[Any]:
         """Return what follows from other quantities."""
+        parts = {each.name: each.parts for each in self.slots}
+        if slot in parts and not quantity.is_in(parts[slot]):
+            raise RunError(f"{self.directory}: has no {quantity.name.replace('_', ' ')} of {slot}")
 
         def read(name: str) -> NDArray[Any]:
             if name in AXES[quantity.axis].index:

@@ -16,23 +16,36 @@ from tests.recorded import record_run
 from tests.study.commands import ROOT, environment, run
 
 QUICKSTART = "configs/studies/quickstart_digits.yaml"
+RATES = "{log_uniform: [0.01, 1], n: 2, seed: 0}"
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"], ["run", "-h"]):
         assert main(arguments) == ExitCode.FINISHED
         shown = capsys.readouterr().out
-        for word in ("list", "status", "missing", "run", "submit", "--workers", "--devices", "--dry-run", "--at-once", "75"):
+        for word in (
+            "list",
+            "status",
+            "missing",
+            "run",
+            "submit",
+            "tune",
+            "--workers",
+            "--devices",
+            "--dry-run",
+            "--at-once",
+            "75",
+        ):
             assert word in shown
 
 
-@pytest.mark.parametrize("command", ["list", "status", "missing", "submit"])
+@pytest.mark.parametrize("command", ["list", "status", "missing", "submit", "tune"])
 def test_commands_load_no_torch(command: str, tmp_path: Path) -> None:
     code = (
         "import sys; from batchnorm.study.__main__ import main; import batchnorm.study.local\n"
         "code = main(sys.argv[1:]); assert not {'torch', 'torchvision'} & set(sys.modules); sys.exit(code)"
     )
-    more = ["--dry-run"] if command == "submit" else []
+    more = {"submit": ["--dry-run"], "tune": ["--dry-run", "--then=RANDOM_SEED=2", f"LR={RATES}"]}.get(command, [])
     arguments = [command, QUICKSTART, f"OUTPUT_DIR={tmp_path}", *more]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
