@@ -125,6 +125,27 @@ def test_schedules_against_their_formulas(schedule: dict[str, Any] | None, shape
         assert rate == pytest.approx(0.5 * shape(step), rel=1e-6, abs=1e-9), step
 
 
+@pytest.mark.parametrize(("warmup", "cooldown"), [(0.01, 3.0), (2, 3), (3, 7), (9.9, 0.1)])
+def test_a_trapezoid_with_a_warm_up_keeps_its_bits(warmup: float, cooldown: float) -> None:
+    """The warm-up became optional after runs with one were recorded."""
+    from torch.optim import lr_scheduler
+
+    rise, fall = max(1, round(7 * warmup)), max(1, round(7 * cooldown))
+    optimizer = build_optimizer(network(), "SGD", lr=0.5, hyperparameters={}, l2_reg=0.0)
+    phases = [
+        lr_scheduler.LinearLR(optimizer, start_factor=1 / rise, total_iters=rise),
+        lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=fall),
+    ]
+    scheduler = lr_scheduler.SequentialLR(optimizer, phases, [rise, max(rise + 1, 70 - fall)])
+    before = []
+    for _ in range(70):
+        before.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates({"name": "trapezoidal", "warmup_epochs": warmup, "cooldown_epochs": cooldown}) == before
+
+
 @pytest.mark.parametrize("schedule", [schedule for schedule, _ in SHAPES])
 def test_a_schedule_goes_on_bit_for_bit_from_its_saved_state(schedule: dict[str, Any] | None) -> None:
     def build() -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
