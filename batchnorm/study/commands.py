@@ -187,6 +187,13 @@ class Option:
     default: Any = None
 
 
+_AT_ONCE = (
+    Option("--workers N", "processes at a time [one a core on the CPU, one a GPU]", _count),
+    Option("--devices cuda:0,...", "where to train, dealt to the workers in turn", _devices, ()),
+)
+"""Options of the commands that train here."""
+
+
 @dataclass(frozen=True)
 class Command:
     """One command: the word for it, what it does in words, what does it, and its options."""
@@ -197,11 +204,6 @@ class Command:
     options: tuple[Option, ...] = ()
 
 
-_AT_ONCE = (
-    Option("--workers N", "processes at a time [one a core on the CPU, one a GPU]", _count),
-    Option("--devices cuda:0,...", "where to train, dealt to the workers in turn", _devices, ()),
-)
-"""Options of the commands that train here."""
 COMMANDS = {
     row.name: row
     for row in (
