@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from batchnorm.config import RunConfig, resolve
 from batchnorm.problems import problems
 from tests import images
 
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # as in the background of a script, or under nohup: runs would ignore it too
+        signal.signal(number, handler)
 settings.register_profile("no deadline", deadline=None)  # no test asserts how long something takes
 settings.load_profile("no deadline")
 
