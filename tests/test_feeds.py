@@ -38,7 +38,7 @@ def test_an_activation_decides_whether_the_way_is_homogeneous(activation: nn.Mod
     net = chain(activation)
     feed = find_feeds(net, find_slots(net))["conv1"]
     assert feed == Feed("conv1", "dense1", homogeneous)
-    features = torch.randn(2, 4, 6, 6)
+    features = -1 - torch.rand(2, 4, 6, 6)  # where positive, an ELU is homogeneous
     way = nn.Sequential(*list(net)[1:4])
     assert torch.allclose(way(3 * features), 3 * way(features), atol=1e-6) == homogeneous
 

@@ -37,6 +37,11 @@ FROZEN = """\
   DEVICE: auto
   MEMORY_FORMAT: auto
   LOG_EVERY_STEPS: '5'
+  MEASURE: weights
+  MEASURE_EVERY: '1'
+  MEASURE_STEPS: '25'
+  EVALUATE_EVERY: '1'
+  SAVE_EPOCHS: none
   DETERMINISTIC: 'true'
   OVERWRITE: 'false'
 """
