@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from batchnorm.config import RunConfig, RunLength
+from batchnorm.config import RunConfig, RunLength, one_value_per_channel
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, ImageArrays, ImageSet, load_image_set
 from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, one_line
@@ -240,10 +240,7 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
     for hook in hooks:
         hook.remove()
     if single:
-        raise ConfigError(
-            f"BATCH_SIZE=1: gives one value per channel to BatchNorm in {', '.join(single)}, which has no variance; "
-            "must be an integer >= 2, or POSITION must leave these slots out"
-        )
+        raise one_value_per_channel(single)
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

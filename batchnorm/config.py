@@ -563,13 +563,17 @@ def _override_schedule(schedule: dict[str, Any] | None, setting: str, value: Any
 
 def _checked(config: RunConfig) -> RunConfig:
     """Check each key and what keys ask of each other, and put values into their one canonical form."""
-    mask = parse_mask(config.position, find_problem(config.problem).slots)
+    problem = find_problem(config.problem)
+    mask = parse_mask(config.position, problem.slots)
     mode = canonical_mode(mask, find_mode(config.ablation).name)
     for entry in fields(config):
         value, valid = getattr(config, entry.name), _valid(entry)
         if not valid.allows(value):
             wrong = f"={value}:" if str(value).strip() else ": is empty;"
             raise ConfigError(f"{entry.name.upper()}{wrong} must be {valid.words}")
+    single = [slot for slot, normalised in zip(problem.slots, mask, strict=True) if normalised and slot in problem.dense]
+    if config.batch_size == 1 and single:
+        raise one_value_per_channel(single)
     if config.optimizer == "AdamW" and config.l2_reg:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
@@ -582,6 +586,14 @@ def _checked(config: RunConfig) -> RunConfig:
         measure=",".join(_measurements(config.measure)) or "none",
         save_epochs=_epochs(config.save_epochs),
         overwrite=config.overwrite and not _is_requeued(),
+    )
+
+
+def one_value_per_channel(slots: Sequence[str]) -> ConfigError:
+    """Say that batches of one image leave the BatchNorm of some slots one value per channel."""
+    return ConfigError(
+        f"BATCH_SIZE=1: gives one value per channel to BatchNorm in {', '.join(slots)}, which has no variance; "
+        "must be an integer >= 2, or POSITION must leave these slots out"
     )
 
 

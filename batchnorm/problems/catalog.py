@@ -65,7 +65,8 @@ def _register(name: str, image_set: str, classes: int, network: _DeepobsNetwork)
         return network.build(classes)
 
     make_network.__name__ = name
-    register_problem(image_set=image_set, classes=classes, slots=network.slots)(make_network)
+    dense = tuple(slot for slot in network.slots if slot.startswith("dense"))
+    register_problem(image_set=image_set, classes=classes, slots=network.slots, dense=dense)(make_network)
 
 
 for _name, _facts in _DEEPOBS.items():

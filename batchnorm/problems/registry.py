@@ -29,6 +29,8 @@ class Problem:
         slots: the slots' names in the network's order; a mask has one digit for each.
         make_network: builds the network without BatchNorm inserted, drawing its initial weights from torch's
             default generator.
+        dense: the slots whose layer gives one value per channel and image, so that BatchNorm there needs two images at
+            least. It lets a study refuse such a batch beforehand; a run finds it from the network too.
         source_digest: of the user's file that it is from; empty for the package's own.
     """
 
@@ -37,6 +39,7 @@ class Problem:
     classes: int
     slots: tuple[str, ...]
     make_network: Callable[[], nn.Module]
+    dense: tuple[str, ...] = ()
     source_digest: str = ""
 
 
@@ -44,12 +47,14 @@ MakeNetwork = Callable[[], "nn.Module"]
 _registry: dict[str, Problem] = {}
 
 
-def register_problem(*, image_set: str, classes: int, slots: tuple[str, ...]) -> Callable[[MakeNetwork], MakeNetwork]:
-    """Register the decorated function, under its own name, as the one that builds a problem's network."""
+def register_problem(
+    *, image_set: str, classes: int, slots: tuple[str, ...], dense: tuple[str, ...] = ()
+) -> Callable[[MakeNetwork], MakeNetwork]:
+    """Register the decorated function, under its own name, as the one that builds a problem's network; see `Problem`."""
 
     def register(make_network: MakeNetwork) -> MakeNetwork:
         name = make_network.__name__
-        _registry[name] = Problem(name, image_set, classes, tuple(slots), make_network)
+        _registry[name] = Problem(name, image_set, classes, tuple(slots), make_network, tuple(dense))
         return make_network
 
     return register

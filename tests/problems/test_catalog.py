@@ -50,6 +50,12 @@ def test_all_problems_are_there() -> None:
         assert len(problem.slots) == lengths[name.split("_")[1]]
 
 
+@pytest.mark.parametrize("name", REFERENCES)
+def test_dense_slots_are_named(name: str, configure: Callable[..., RunConfig]) -> None:
+    net, problem = build_network(configure(problem=name, position="none")), problems()[name]
+    assert problem.dense == tuple(slot for slot in problem.slots if isinstance(net.get_submodule(slot), nn.Linear))
+
+
 @pytest.mark.parametrize("problem", REFERENCES)
 def test_without_a_mask_it_is_deepobs_network_bit_for_bit(problem: str, configure: Callable[..., RunConfig]) -> None:
     theirs, ours = reference(problem, 3), build_network(parity_config(configure, problem))

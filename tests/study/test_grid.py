@@ -213,6 +213,14 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         read(binary)
 
 
+def test_a_batch_of_one_image_is_refused_where_it_leaves_one_value_per_channel(write: Write) -> None:
+    text = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nBATCH_SIZE: [2, 1]\nPOSITION: "
+    told = r"^BATCH_SIZE=1: gives one value per channel to BatchNorm in dense1, .*POSITION must leave .* \(run 3"
+    with pytest.raises(ConfigError, match=told):
+        read(write(text + "['110', '111']"))
+    assert len(read(write(text + "['110', none]")).runs) == 4
+
+
 def test_a_grid_that_nobody_meant_is_refused_at_once(write: Write) -> None:
     seeds = ", ".join(map(str, range(1000)))
     with pytest.raises(ConfigError, match="1000000 runs; a study has at most"):
