@@ -1,9 +1,9 @@
-# make quickstart: five small runs, their table and figures · make test · make check · make bench
+# make quickstart: five small runs, their table and figures · make test · make test-fast · make check · make docs · make bench
 # PYTHON=python3.12 make ... takes another Python; .venv is made once and kept.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check bench install
+.PHONY: quickstart test test-fast check docs bench install
 .DEFAULT_GOAL := quickstart
 
 .venv/installed: pyproject.toml
@@ -26,6 +26,15 @@ quickstart: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+# Pages about the functions and classes for scripts of users: build/api/index.html. A warning is an error.
+PUBLIC := batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid batchnorm.study.status \
+	batchnorm.analysis.bn_plot_functions batchnorm.analysis.summary batchnorm.analysis.tables batchnorm.analysis.effects
+docs: install
+	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error -m pdoc --docformat google -o build/api $(PUBLIC) '!batchnorm.analysis.effects.plan'
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -42,15 +42,17 @@ def load_checkpoint(path: Path, *, fingerprint: Mapping[str, Any], load: Callabl
         loaded = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         content = loaded["content"]
         if _digest(content) != loaded["digest"]:
-            raise RunError(f"{damaged}; OVERWRITE=true starts the run afresh")
+            raise RunError(f"{damaged}; OVERWRITE=true starts the run again from the beginning")
         if canonical_fingerprint(content["fingerprint"]) != fingerprint:
-            raise RunError(f"{path}: belongs to another run than run.h5 beside it; OVERWRITE=true starts the run afresh")
+            raise RunError(
+                f"{path}: belongs to another run than run.h5 beside it; OVERWRITE=true starts the run again from the beginning"
+            )
         load(content)
         record: Mark = content["record"]
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError) as error:
         if is_out_of_memory(error):
             raise
-        raise RunError(f"{damaged} ({one_line(error)[:120]}); OVERWRITE=true starts the run afresh") from None
+        raise RunError(f"{damaged} ({one_line(error)[:120]}); OVERWRITE=true starts the run again from the beginning") from None
     return record
 
 

@@ -40,7 +40,7 @@ def train_or_skip(config: RunConfig) -> Status:
     if not config.overwrite:
         status = stand(config.directory, config.fingerprint()).usable().status
         if status.has_ended:
-            print(f"{status.value} already: {config.directory} (OVERWRITE=true starts it afresh)")
+            print(f"{status.value} already: {config.directory} (OVERWRITE=true starts it again from the beginning)")
             return status
     from batchnorm.logs import log_to_console
     from batchnorm.stop import Interrupted
@@ -63,8 +63,8 @@ def help_text() -> str:
     lines = [
         "usage: python run_trainingLoop.py KEY=value ...",
         "",
-        "Trains one run: a DeepOBS problem with BatchNorm where the mask puts it, in one mode. The same command again goes",
-        "on where the run stopped; a finished run is left as it is.",
+        "Trains one run: a DeepOBS problem with BatchNorm where the mask puts it, in one mode. The same command again",
+        "continues where the run stopped; a finished run is left as it is.",
         "",
         "keys (in any case), [default]:",
     ]

@@ -60,7 +60,7 @@ def anything(words: str) -> Range:
 
 
 BOOLEAN = anything("true or false")
-FOLDER = Range("a folder", lambda value: bool(str(value).strip()))
+FOLDER = Range("a directory", lambda value: bool(str(value).strip()))
 
 
 def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = False, shown: str | None = None) -> Any:
@@ -104,7 +104,7 @@ class RunConfig:
         shown="required",
     )
     position: str = _key(
-        "mask, where BatchNorm stands: 0,0,1,1,1 | [0,0,1,1,1] | 00111 | all | none",
+        "mask, where BatchNorm is put: 0,0,1,1,1 | [0,0,1,1,1] | 00111 | all | none",
         anything("a mask"),
         default="all",
         decides=True,
@@ -155,7 +155,7 @@ class RunConfig:
     obs_datasets: str = _key("where image sets are kept, and downloaded to when absent", FOLDER, default="data")
     output_dir: str = _key("where runs are kept", FOLDER, default="output")
     named_keys: str = _key(
-        "keys that stand in the run directory's name after the mode; auto: those that decide the result and are not as "
+        "keys that are part of the run directory's name, after the mode; auto: those that decide the result and are not as "
         "TUNING_CONF and the defaults say",
         anything("auto, or keys with commas"),
         default="",
@@ -185,12 +185,12 @@ class RunConfig:
         "epochs between two evaluations; the first and the last epoch are always evaluated", whole_from(1), default=1
     )
     save_epochs: str = _key(
-        "epochs at whose ends the weights are kept: 0,1,2,5,10 | all | none",
+        "epochs after which the weights are kept: 0,1,2,5,10 | all | none",
         anything("epochs with commas, all or none"),
         default="none",
     )
     deterministic: bool = _key("bit-reproducible kernels", BOOLEAN, default=True)
-    overwrite: bool = _key("start the run directory afresh", BOOLEAN, default=False)
+    overwrite: bool = _key("start the run again from the beginning", BOOLEAN, default=False)
 
     @property
     def mask(self) -> Mask:
@@ -510,7 +510,9 @@ def _expanded(path: str, *, shown: str) -> str:
     if unset := re.search(r"\$(\w+)", whole):
         raise ConfigError(f"{shown}: the variable {unset[1]} is not set")
     if whole.startswith("~"):
-        raise ConfigError(f"{shown}: {whole.partition('/')[0]} is nobody's home folder; a folder of that name is ./{whole}")
+        raise ConfigError(
+            f"{shown}: {whole.partition('/')[0]} is nobody's home directory; a directory of that name is ./{whole}"
+        )
     return whole
 
 
@@ -521,7 +523,7 @@ def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> Non
             continue
         value = getattr(tuned, name)
         if value is None:
-            raise ConfigError(f"{tuned.where}: lacks {name}; give {name.upper()}=... or add it")
+            raise ConfigError(f"{tuned.where}: has no {name}; give {name.upper()}=... or add it")
         _set(typed, name, value, shown=f"{tuned.where}.{name}={value}")
     hyperparameters, schedule = {**tuned.opt_hpars, "lr": tuned.lr}, tuned.lr_schedule
     for key, value in sorted(overrides.items(), key=lambda item: "." in item[0]):  # a schedule's name before its settings
@@ -540,7 +542,7 @@ def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> Non
     lr = hyperparameters.pop("lr")
     if OmegaConf.is_missing(typed, "lr"):
         if lr is None:
-            raise ConfigError(f"{tuned.where}.{typed.optimizer}.opt_hpars: lacks lr; give LR=... or add it")
+            raise ConfigError(f"{tuned.where}.{typed.optimizer}.opt_hpars: has no lr; give LR=... or add it")
         typed.lr = lr
     if OmegaConf.is_missing(typed, "threads"):
         typed.threads = available_cores()

@@ -97,4 +97,4 @@ def cannot_be_read(path: Path, error: BaseException) -> str:
 
 def command_that_goes_on(*, overwrite: bool) -> str:
     """Name the command that goes on with a run that has begun: OVERWRITE=true would start it afresh once more."""
-    return "the same command without OVERWRITE=true goes on" if overwrite else "the same command goes on"
+    return "the same command without OVERWRITE=true continues" if overwrite else "the same command continues"

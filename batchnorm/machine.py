@@ -107,7 +107,7 @@ def merge_versions(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
     if before == dict(now):
         return {**now, "earlier_parts": parts} if parts else dict(now)
     changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
-    logger.warning("the run goes on under other conditions, its last bits may differ: %s", "; ".join(changed))
+    logger.warning("the run continues under other conditions, its last bits may differ: %s", "; ".join(changed))
     return {**now, "earlier_parts": [*parts, before]}
 
 

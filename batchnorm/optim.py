@@ -88,7 +88,7 @@ def check_hyperparameters(optimizer: str, given: Mapping[str, float], *, where: 
             raise ConfigError(f"{where}.{name}: {optimizer} has no such hyperparameter; {takes}")
     for name, valid in wanted.items():
         if name not in given:
-            raise ConfigError(f"{where}: lacks {optimizer}'s {name}, {valid.words}; give OPT_HPARS.{name}=... or add it")
+            raise ConfigError(f"{where}: has no {name} for {optimizer}, {valid.words}; give OPT_HPARS.{name}=... or add it")
         if not valid.allows(given[name]):
             raise ConfigError(f"{where}.{name}={given[name]}: must be {valid.words}")
 
@@ -134,7 +134,7 @@ def check_schedule(schedule: Mapping[str, Any] | None, *, lr: float, epochs: int
             raise ConfigError(f"{where}.{setting}={value}: must be {words}")
     for setting in spec.required:
         if setting not in schedule:
-            raise ConfigError(f"{where}: the schedule {name} lacks {setting}")
+            raise ConfigError(f"{where}: the schedule {name} needs {setting}")
     ramps = schedule.get("warmup_epochs", 0) + schedule.get("cooldown_epochs", 0)
     if ramps > epochs:
         raise ConfigError(f"{where}: warm-up and cool-down take {ramps} epochs, but NUM_EPOCHS={epochs}")

@@ -70,7 +70,7 @@ class LastingStream:
             send_to_nowhere(self._stream)
         if not self._told:
             self._told = True
-            self._tell(f"{self._name} cannot be written ({reason_of(error)}); the run goes on without it")
+            self._tell(f"{self._name} cannot be written ({reason_of(error)}); the run continues without it")
 
 
 def tell_log(line: str) -> None:

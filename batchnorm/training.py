@@ -154,7 +154,7 @@ def train(config: RunConfig) -> Status:
 
 
 def decide(directory: RunDirectory, training: Training) -> Standing:
-    """Say whose run lies in a claimed directory, and how far it is: nobody's, where OVERWRITE=true starts it afresh.
+    """Say whose run lies in a claimed directory, and how far it is: nobody's, where OVERWRITE=true starts it again.
 
     Raises:
         RunError: another run, or a damaged one.

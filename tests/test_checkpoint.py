@@ -86,7 +86,7 @@ def test_a_truncated_checkpoint_is_one_line(state: Training, tmp_path: Path, kep
     path = tmp_path / "checkpoint.pt"
     save(path, state)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(RunError, match=r"checkpoint.pt: is damaged .*; OVERWRITE=true starts the run afresh"):
+    with pytest.raises(RunError, match=r"checkpoint.pt: is damaged .*; OVERWRITE=true starts the run again from the beginning"):
         restore(path, state)
 
 

@@ -51,7 +51,7 @@ def test_the_same_command_again_says_finished_at_once(configure: Callable[..., R
     assert (code, "finished" in text) == (0, True)
     again = [sys.executable, "-X", "importtime", "run_trainingLoop.py", *arguments, f"OBS_DATASETS={tmp_path}/nowhere"]
     done = subprocess.run(again, capture_output=True, text=True, check=True)
-    assert done.stdout == f"finished already: {config.directory} (OVERWRITE=true starts it afresh)\n"
+    assert done.stdout == f"finished already: {config.directory} (OVERWRITE=true starts it again from the beginning)\n"
     assert " torch\n" not in done.stderr
 
 
@@ -117,8 +117,8 @@ def test_help_into_a_closed_pipe_ends_quietly() -> None:
 @pytest.mark.parametrize(
     ("redirected", "told"),
     [
-        ('"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}', "standard error cannot be written (Broken pipe); the run goes on"),
-        ('"$@" >/dev/full 2>&1', "standard error cannot be written (No space left on device); the run goes on"),
+        ('"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}', "standard error cannot be written (Broken pipe); the run continues"),
+        ('"$@" >/dev/full 2>&1', "standard error cannot be written (No space left on device); the run continues"),
         ('"$@" 2>&-', "finished: "),
         ('"$@" >&-', "finished: "),
     ],

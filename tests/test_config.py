@@ -215,7 +215,7 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "LR.x=3"], "LR.x=3: LR takes a plain value"),
         ([*DIGITS, "OPTIMIZER=AdamW", "L2_REG=0.1"], "L2_REG=0.1: AdamW decays weights by itself"),
         ([*DIGITS, "LR_SCHEDULE=cosin"], "LR_SCHEDULE.name=cosin: no such schedule; did you mean cosine?"),
-        ([*DIGITS, "LR_SCHEDULE=step"], "LR_SCHEDULE: the schedule step lacks step_size"),
+        ([*DIGITS, "LR_SCHEDULE=step"], "LR_SCHEDULE: the schedule step needs step_size"),
         ([*DIGITS, "LR_SCHEDULE=cosine", "LR_SCHEDULE.gamma=1"], "the schedule cosine has no such setting"),
         ([*DIGITS, "LR_SCHEDULE=constant", "LR_SCHEDULE.warmup_epochs=11"], "take 11.0 epochs, but NUM_EPOCHS=10"),
         ([*DIGITS, "LR_SCHEDULE=multistep", "LR_SCHEDULE.milestones=4,2", "LR_SCHEDULE.gamma=1"], "a list of rising epochs"),
@@ -330,7 +330,7 @@ def test_home_folders_and_variables_are_expanded_in_paths(tmp_path: Path, monkey
     ("argument", "message"),
     [
         ("OUTPUT_DIR=$NO_SUCH/x", "OUTPUT_DIR=$NO_SUCH/x: the variable NO_SUCH is not set"),
-        ("OUTPUT_DIR=~no_such_user/x", "OUTPUT_DIR=~no_such_user/x: ~no_such_user is nobody's home folder"),
+        ("OUTPUT_DIR=~no_such_user/x", "OUTPUT_DIR=~no_such_user/x: ~no_such_user is nobody's home directory"),
         ("OUTPUT_DIR=\udcff", "'OUTPUT_DIR=\\udcff': must be UTF-8 text"),
         ("PROBLEM=\udcff", "'PROBLEM=\\udcff': must be UTF-8 text"),
         (f"TUNING_CONF={'a' * 300}", f"TUNING_CONF={'a' * 300}: cannot be read: File name too long"),

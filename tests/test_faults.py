@@ -128,7 +128,7 @@ def assert_one_line_at_the_end(process: command.Command, config: RunConfig) -> N
     last = process.text.splitlines()[-1]
     assert last.startswith(f"error: {config.directory}: cannot be written (")
     command_that_goes_on = "the same command without OVERWRITE=true" if config.overwrite else "the same command"
-    assert last.endswith(f"; {command_that_goes_on} goes on from the last checkpoint")
+    assert last.endswith(f"; {command_that_goes_on} continues from the last checkpoint")
 
 
 def test_with_overwrite_a_message_says_that_the_command_without_it_goes_on(
@@ -139,7 +139,7 @@ def test_with_overwrite_a_message_says_that_the_command_without_it_goes_on(
     assert command.wait_for(process, "epoch 2/8")
     process.terminate()
     process.join()
-    assert process.text.splitlines()[-1].endswith("; the same command without OVERWRITE=true goes on")
+    assert process.text.splitlines()[-1].endswith("; the same command without OVERWRITE=true continues")
     process = command.start(arguments_of(config), tmp_path / "life.txt")
     assert command.wait_for(process, "epoch 1/8")
     size = (config.directory / "checkpoint.pt").stat().st_size // 2
@@ -246,7 +246,7 @@ def test_memory_that_runs_out_is_one_line(make: Configure, tmp_path: Path) -> No
     assert "Traceback" not in process.text
     last = process.text.splitlines()[-1]
     assert last.startswith(f"error: {config.directory}: out of memory")
-    assert last.endswith("need less; the same command goes on from the last checkpoint")
+    assert last.endswith("need less; the same command continues from the last checkpoint")
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def test_two_processes_race_for_one_directory(make: Configure, tmp_path: Path) -
         texts = [process.text for process in both]
         assert codes in ([0, 0], [0, ExitCode.BAD_INPUT]), texts
         if codes[1]:
-            assert any(text.startswith(f"error: {config.directory}: another process is at this run") for text in texts)
+            assert any(text.startswith(f"error: {config.directory}: another process is running it") for text in texts)
             assert any(text.count("\n") == 1 for text in texts)
         else:
             assert any("finished already" in text for text in texts), texts

@@ -1,48 +1,79 @@
-"""Runs what the README says: every command in it is either run here, shortened, or named as one that another test runs."""
+"""Runs what README and the pages for users say: every command is either run here, shortened, or named as another test's."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchnorm.analysis.__main__ import main as analysis
+from batchnorm.config import split_arguments
 from batchnorm.modes import MODES
+from batchnorm.study.__main__ import main as study
 from batchnorm.study.grid import read_study
-from tests import images
+from tests import command, images
 from tests.recorded import record_run
 
 ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}  # a script's own folder comes before it
-README = (ROOT / "README.md").read_text()
+FOR_DEVELOPERS = ("architecture.md", "extending.md")  # tests/test_docs.py
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in FOR_DEVELOPERS)]
+COMING = ("installing.md", "runs.md", "export.md")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+@dataclass(frozen=True)
+class Said:
+    """A command that a page says."""
+
+    page: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.command}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows the program's name: `python -m MODULE` or `python FILE`."""
+        words = shlex.split(self.command, comments=True)
+        return words[3:] if words[1] == "-m" else words[2:]
 
 
-def commands() -> list[str]:
-    lines = [line.split("  #")[0].split("   #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+def blocks(language: str, page: Path) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def copy_of_the_repository(folder: Path) -> Path:
-    """Copy what a run needs, to change it."""
-    for name in ("batchnorm", "configs", "sbatch"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "run_trainingLoop.py", folder)
-    return folder
+def commands_of(page: Path) -> list[Said]:
+    lines = [line.strip() for block in blocks("bash", page) for line in block.splitlines()]
+    lines += [line[2:] for block in blocks("console", page) for line in block.splitlines() if line.startswith("$ ")]
+    shown = [re.split(r"\s+# ", line)[0] for line in lines if line and not line.startswith("#")]
+    return [Said(page.name, line) for line in shown]
 
 
-def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
-    return subprocess.run(["bash", "-c", command], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+COMMANDS = [said for page in PAGES for said in commands_of(page)]
+
+
+def starting(prefix: str, page: str | None = None) -> list[Said]:
+    return [said for said in COMMANDS if said.command.startswith(prefix) and page in (None, said.page)]
+
+
+def python_block(page: str, word: str) -> str:
+    """Return the one block of a page that has a word in it."""
+    (code,) = (block for block in blocks("python", ROOT / page) if word in block)
+    return code
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder with the repository's files for users."""
+    for name in ("configs", "sbatch"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_every_command_is_known_to_a_test() -> None:
@@ -50,95 +81,138 @@ def test_every_command_is_known_to_a_test() -> None:
     run_elsewhere = ("make check", "make test", "make quickstart", "apt-get install ")  # by .ci/run
     on_a_cluster = ("sbatch sbatch/",)  # by tests/slurm
     known = run_here + run_elsewhere + on_a_cluster
-    assert [command for command in commands() if not command.startswith(known)] == []
+    assert [str(said) for said in COMMANDS if not said.command.startswith(known)] == []
 
 
 def test_make_has_the_targets_that_are_named() -> None:
-    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
-        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), target
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        named = re.findall(r"(?:^|`)make ([\w-]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert set(named) <= set(targets), page
 
 
-RUNS = [command for command in commands() if command.startswith("python run_trainingLoop.py")]
+def test_contributing_tells_each_target_of_make() -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    told = re.findall(r"make ([\w-]+)", (ROOT / "CONTRIBUTING.md").read_text())
+    assert set(targets) <= set(told)
 
 
-@pytest.mark.parametrize("command", RUNS)
-def test_runs(command: str, tmp_path: Path, small_images: Path) -> None:
-    folder = copy_of_the_repository(tmp_path / "copy")
-    if "--help" not in command:
-        # Small images in place of CIFAR's, and two steps in place of its epochs.
-        patch = "import pathlib, torchvision.datasets.cifar as c; c.check_integrity = lambda p, *_: pathlib.Path(p).is_file()"
-        script = folder / "run_trainingLoop.py"
-        script.write_text(script.read_text().replace("import sys\n", f"import sys\n{patch}\n", 1))
-        command += f" MAX_STEPS=2 BATCH_SIZE=20 THREADS=1 OBS_DATASETS={shlex.quote(str(small_images))}"
-    done = shell(command, folder)
-    assert done.returncode == 0, done.stderr
+def test_links_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
+            if not link.startswith(("https:", "http:")):
+                assert (page.parent / link).exists() or Path(link).name in COMING, (page.name, link)
 
 
-def test_reading_a_run(tmp_path: Path) -> None:
-    folder = copy_of_the_repository(tmp_path / "copy")
-    done = shell(f"{RUNS[0]} MAX_STEPS=30 THREADS=1", folder)
-    assert done.returncode == 0, done.stderr
-    code = next(block for block in blocks("python") if "import Run" in block)
-    code = code.replace("/fixed_gamma", "/fixed_gamma__MAX_STEPS=30")  # a run that is cut short lies beside the whole one
-    read = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    assert read.stdout.splitlines()[0] == "fixed_gamma (0, 1, 1) ('conv1', 'conv2', 'dense1') FINISHED"
-    assert read.stdout.splitlines()[2] == "(7,) (7, 64) (7, 32)"
+def test_readme_can_be_read_in_one_go() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_figures_and_tables_from_the_shell(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", starting("python run_trainingLoop.py"), ids=str)
+def test_runs(said: Said, folder: Path, small_images: Path) -> None:
+    # Small images in place of the real ones, and two steps in place of many epochs.
+    shorter = ["MAX_STEPS=2", "BATCH_SIZE=20", "THREADS=1", f"OBS_DATASETS={small_images}"]
+    code, printed = command.run([*said.arguments, *(shorter if "--help" not in said.arguments else [])], folder / "printed")
+    assert code == 0, printed
+
+
+def test_reading_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = starting("python run_trainingLoop.py", "README.md")[0]
+    code, printed = command.run([*first.arguments, "MAX_STEPS=30", "THREADS=1"], folder / "printed")
+    assert code == 0, printed
+    shown = python_block("README.md", "import Run")
+    exec(shown.replace("/fixed_gamma", "/fixed_gamma__MAX_STEPS=30"), {})  # a run that is cut short lies beside the whole one
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "fixed_gamma (0, 1, 1) ('conv1', 'conv2', 'dense1') FINISHED"
+    assert lines[2] == "(7,) (7, 64) (7, 32)"
+
+
+def record_a_study(output: Path) -> None:
+    """Invent what most pages show: Fashion-MNIST without BatchNorm, and with it everywhere in each mode."""
     for seed in (1, 2):
         for position, mode in (("none", "trained_bn"), *(("all", mode) for mode in MODES)):
-            record_run(tmp_path / "output", problem="fmnist_2c2d_bn", random_seed=seed, position=position, ablation=mode)
-    for command in commands():
-        if command.startswith("python -m batchnorm.analysis"):
-            done = shell(command, tmp_path)
-            assert done.returncode == 0, (command, done.stderr)
-            assert done.stdout
+            record_run(output, problem="fmnist_2c2d_bn", random_seed=seed, position=position, ablation=mode)
 
 
-def test_figures_in_python(tmp_path: Path) -> None:
+def record_all_masks(output: Path) -> None:
+    """Invent what effects need: pairs of masks that differ in one slot."""
+    for seed in (1, 2):
+        for number in range(8):
+            for mode in MODES if number else ("trained_bn",):
+                record_run(output, problem="fmnist_2c2d_bn", random_seed=seed, position=f"{number:03b}", ablation=mode)
+
+
+def record_measurements(output: Path) -> None:
+    """Invent the two runs that the page on measurements draws."""
+    keys: dict[str, Any] = {"problem": "fmnist_2c2d_bn", "epochs": 3, "measure": "full,sharpness", "measured": True}
+    for position in ("none", "all"):
+        record_run(output, position=position, **keys)
+
+
+RECORDED = {"effects.md": record_all_masks, "measurements.md": record_measurements}
+PAGES_WITH_TABLES = sorted({said.page for said in starting("python -m batchnorm.analysis")})
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_TABLES)
+def test_figures_and_tables_from_the_shell(page: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    RECORDED.get(page, record_a_study)(folder / "output")
+    for said in starting("python -m batchnorm.analysis", page):
+        if "measure" not in said.arguments:
+            code = analysis(said.arguments)
+            shown = capfd.readouterr()
+            assert code == 0, (str(said), shown.err)
+            assert shown.out, str(said)
+
+
+def test_measuring_afterwards(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    page = "measurements.md"
+    trains = starting("python run_trainingLoop.py PROBLEM=digits_2c2d_bn", page)[0]
+    measures = next(said for said in starting("python -m batchnorm.analysis", page) if "measure" in said.arguments)
+    code, printed = command.run([*trains.arguments, "MAX_STEPS=20", "THREADS=1"], folder / "printed")
+    assert code == 0, printed
+    assert analysis(measures.arguments) == 0
+    assert capfd.readouterr().out
+
+
+def test_figures_in_python(folder: Path) -> None:
     seed: dict[str, Any] = {"random_seed": 4842821, "lr": 0.16579130972807002, "epochs": 350, "recorded_epochs": 3}
     for position, mode in (("none", "trained_bn"), *(("00111", mode) for mode in MODES)):
-        record_run(tmp_path / "output", problem="cifar100_3c3d_bn", position=position, ablation=mode, **seed)
+        record_run(folder / "output", problem="cifar100_3c3d_bn", position=position, ablation=mode, **seed)
     for mode in ("trained_bn", "fixed_gamma"):
-        record_run(tmp_path / "output", problem="cifar100_allcnnc_bn", position="100000000", ablation=mode, **seed)
-    code = next(block for block in blocks("python") if "model_paths" in block)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "output" / "plots").glob("*.png"))) == 3
+        record_run(folder / "output", problem="cifar100_allcnnc_bn", position="100000000", ablation=mode, **seed)
+    exec(python_block("docs/figures.md", "model_paths"), {})
+    assert len(list((folder / "output" / "plots").glob("*.png"))) == 3
 
 
-def test_studies(tmp_path: Path) -> None:
-    folder = copy_of_the_repository(tmp_path / "copy")
-    shown = next(block for block in blocks("yaml") if "quickstart_digits" in block)
+def test_the_study_that_is_shown_is_the_one_that_is_shipped(folder: Path) -> None:
+    (shown,) = (block for block in blocks("yaml", ROOT / "README.md") if "quickstart_digits" in block)
     (folder / "study.yaml").write_text(shown)
     assert read_study(folder / "study.yaml", {}).runs == read_study(Path("configs/studies/quickstart_digits.yaml"), {}).runs
-    for command in commands():
-        if command.startswith("python -m batchnorm.study") and ("submit" not in command or "--dry-run" in command):
-            # Two steps of a small network in place of three epochs.
-            shorter = " PROBLEM=digits_2c2d_bn MAX_STEPS=2" if " run " in command else ""
-            done = shell(command + shorter, folder)
-            assert done.returncode == 0, (command, done.stderr)
-            assert done.stdout
 
 
-def test_a_problem_of_your_own(tmp_path: Path) -> None:
-    folder = copy_of_the_repository(tmp_path / "copy")
-    tuning = folder / "configs" / "basic_config.yaml"
-    function = next(block for block in blocks("python") if "@register_problem" in block)
-    (folder / "mine.py").write_text(function)
-    tuning.write_text(f"{tuning.read_text()}\n{next(block for block in blocks('yaml') if 'digits_small_bn' in block)}")
-    done = shell("python run_trainingLoop.py PROBLEM=mine.py:digits_small_bn RANDOM_SEED=1 POSITION=01 THREADS=1", folder)
-    assert done.returncode == 0, done.stderr
-    assert (folder / "output" / "1__digits_small_bn__0,1" / "Lr_0.1" / "Ep_3" / "trained_bn" / "final_model.pth").exists()
+@pytest.mark.parametrize("said", starting("python -m batchnorm.study"), ids=str)
+def test_studies(said: Said, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if said.arguments[0] == "submit" and "--dry-run" not in said.arguments:
+        pytest.skip("needs a cluster: tests/slurm")
+    # Two steps of a small network in place of three epochs.
+    shorter = ["PROBLEM=digits_2c2d_bn", "MAX_STEPS=2"] if said.arguments[0] == "run" else []
+    code = study([*said.arguments, *shorter])
+    shown = capfd.readouterr()
+    assert code == 0, shown.err
+    assert shown.out
 
 
-def test_fashion_mnist_from_debians_package(tmp_path: Path, fashion_mnist: Path) -> None:
-    for command in commands():
-        if command.startswith(("mkdir", "for file")):
-            assert shell(command, tmp_path).returncode == 0
+def test_overrides_that_are_named_in_the_text() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"`run STUDY.yaml ([^`]+)`", text)
+    (first, *_) = read_study(Path("configs/studies/quickstart_digits.yaml"), split_arguments(shown.split())).runs
+    assert (first.config.num_epochs, first.config.output_dir) == (1, "trial")
+
+
+def test_fashion_mnist_from_debians_package(folder: Path, fashion_mnist: Path) -> None:
+    for said in [*starting("mkdir"), *starting("for file")]:
+        assert subprocess.run(["bash", "-c", said.command], cwd=folder).returncode == 0
     for name in images.IDX_FILES:
-        there = (tmp_path / "data" / "FashionMNIST" / "raw" / name).read_bytes()
+        there = (folder / "data" / "FashionMNIST" / "raw" / name).read_bytes()
         assert there == (fashion_mnist / "FashionMNIST" / "raw" / name).read_bytes()

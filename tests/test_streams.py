@@ -24,7 +24,7 @@ def test_a_closed_pipe_is_told_once_and_written_to_no_more() -> None:
             stream.write("two\n")
             stream.flush()
         os.write(writing, b"a library's own words\n")
-    assert told == ["standard error cannot be written (Broken pipe); the run goes on without it"]
+    assert told == ["standard error cannot be written (Broken pipe); the run continues without it"]
 
 
 def test_a_full_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_full_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:
             (disk / "filler").write_bytes(b"\0" * 40_000)
             for number in range(2000):
                 stream.write(f"line {number} {'.' * 40}\n")
-            assert told == ["standard output cannot be written (No space left on device); the run goes on without it"]
+            assert told == ["standard output cannot be written (No space left on device); the run continues without it"]
             (disk / "filler").unlink()
             stream.write("room again\n")
         assert (disk / "log").read_text().endswith("room again\n")

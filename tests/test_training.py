@@ -473,7 +473,7 @@ def test_two_processes_on_one_directory(configure: Configure, tmp_path: Path) ->
     assert command.wait_for(first, "started")
     code, text = command.run(arguments_of(config), tmp_path / "second.txt")
     assert code == 2
-    assert text.startswith(f"error: {config.directory}: another process is at this run (process {first.pid} on ")
+    assert text.startswith(f"error: {config.directory}: another process is running it (process {first.pid} on ")
     assert text.count("\n") == 1
     assert first.pid is not None
     first.terminate()
@@ -556,7 +556,7 @@ def test_a_damaged_file_is_named(configure: Configure, file: str, monkeypatch: p
     interrupted_at(configure(), signal.SIGTERM, 2, monkeypatch)
     path = configure().directory / file
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(RunError, match=rf"{file}: is damaged .*OVERWRITE=true starts the run afresh"):
+    with pytest.raises(RunError, match=rf"{file}: is damaged .*OVERWRITE=true starts the run again from the beginning"):
         training.train(configure())
     assert training.train(configure(overwrite=True, max_steps=1)) == Status.FINISHED
 

@@ -23,11 +23,11 @@ DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
         ("digits_2c2d_bn: ${nowhere}", "not valid YAML"),
         ("fmnist_2c2d_bn: 1", "has no entry for digits_2c2d_bn; it has fmnist_2c2d_bn"),
         ("digits_2c2d_bn: 3", "must hold batch_size, num_epochs and optimizers"),
-        ("digits_2c2d_bn: {SGD: {opt_hpars: {lr: 1}}}", "lacks batch_size"),
+        ("digits_2c2d_bn: {SGD: {opt_hpars: {lr: 1}}}", "has no batch_size"),
         ("digits_2c2d_bn: {batch_size: x, num_epochs: 2, SGD: {opt_hpars: {lr: 1}}}", "must be an integer"),
         ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, Adam: {}}", "no entry for it; it has Adam"),
         ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: 3}", "must hold opt_hpars"),
-        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {}}}", "lacks lr"),
+        ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {}}}", "has no lr"),
         ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: abc}}}", "opt_hpars.lr=abc: must be a number"),
         ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1, momentum: 1}}}", "no such hyperparameter"),
         ("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, SGD: {opt_hpars: {lr: 1}, schedul: 1}}", "did you mean lr_schedule?"),
@@ -48,7 +48,7 @@ def test_bad_tuning_files_are_one_line_that_names_them(tmp_path: Path, content: 
 def test_an_entry_that_lacks_a_hyperparameter(tmp_path: Path) -> None:
     tuning = tmp_path / "tuning.yaml"
     tuning.write_text("digits_2c2d_bn: {batch_size: 8, num_epochs: 2, Adam: {opt_hpars: {lr: 1, beta1: 0.9, beta2: 0.99}}}")
-    with pytest.raises(ConfigError, match="lacks Adam's eps"):
+    with pytest.raises(ConfigError, match="has no eps for Adam"):
         read_command_line([*DIGITS, f"TUNING_CONF={tuning}", "OPTIMIZER=Adam"])
 
 

@@ -6,7 +6,7 @@ Keywords of all of them:
     save: whether to save.
 
 All raise `RunError`, one clear line, where a path is no run, the list is empty, runs do not go together, or a run
-lacks what is asked for. Runs that go on or were cut off are drawn as far as they go, and marked so.
+does not have what is asked for. Runs that are running or were interrupted are drawn as far as they go, and marked so.
 """
 
 from batchnorm.analysis.figures.ablations import compare_ablation_performance

@@ -159,7 +159,7 @@ def _effects(given: argparse.Namespace) -> str:
     return printed(given.format)
 
 
-_WIDE = {"--wide": {"action": "store_true", "help": "whole rows on a terminal too, however wide"}}
+_WIDE = {"--wide": {"action": "store_true", "help": "all columns on a terminal too, however wide"}}
 _PRINTED: dict[str, dict[str, Any]] = {
     "--format": {"default": "text", "choices": ("text", "csv", "markdown", "latex"), "help": "on the screen"},
     "--out": {"type": Path, "metavar": "FILE", "help": "write to FILE instead, as its suffix says: .csv .md .tex"},
@@ -212,7 +212,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m batchnorm.analysis",
-        description="Figures and tables from runs. A PATH is a folder, a run or a glob pattern; figures go to plots/ beside.",
+        description="Figures and tables from runs. PATH is a directory, a run or a glob pattern; figures go to plots/ there.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (*_TEXTS, *_of_figures()):

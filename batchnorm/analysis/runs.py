@@ -47,7 +47,7 @@ def find_runs(arguments: RunPaths) -> list[Path]:
             matches = list(_matches(str(argument)))
         if not any(map(os.path.lexists, matches)):
             where = "" if Path(argument).is_absolute() else f" in {Path.cwd()}"
-            raise RunError(f"{argument}: no such run or folder{where}")
+            raise RunError(f"{argument}: no such run or directory{where}")
         directories, before = list[Path](), len(notes)
         for match in matches:
             try:

@@ -47,7 +47,7 @@ class Command:
         parser = commands.add_parser(self.name, help=self.about, description=self.about[0].upper() + self.about[1:] + ".")
         parser.epilog = f"example:\n  python -m batchnorm.analysis {self.name} {self.example}"
         parser.set_defaults(run=self.run)
-        parser.add_argument("paths", nargs="+", metavar="PATH", help="a folder with runs below it, a run, or a glob pattern")
+        parser.add_argument("paths", nargs="+", metavar="PATH", help="a directory with runs below it, a run, or a glob pattern")
         if self.draws:
             parser.add_argument("--style", metavar="FORMAT", help="paper format of tueplots: neurips, icml, aistats2022, ...")
             parser.add_argument("--save-dir", type=Path, metavar="DIR", help="where to save (default: plots/ next to the runs)")

@@ -179,7 +179,7 @@ def _read_torchvision(name: str, root: Path, *, train: bool) -> tuple[NDArray[np
             raise DataError(f"{where}: {cannot_be_read(Path(error.filename or root), error)}") from None
         raise DataError(f"{where} is absent or damaged, and cannot be downloaded ({one_line(error)}); {put}") from None
     except (ValueError, AssertionError, EOFError, KeyError, TypeError, IndexError, pickle.UnpicklingError) as error:
-        raise DataError(f"{where} is damaged ({one_line(error)}); {put} anew") from None
+        raise DataError(f"{where} is damaged ({one_line(error)}); {put} again") from None
     labels = images.labels if name == "svhn" else images.targets
     pixels = np.asarray(images.data, dtype=np.uint8)
     if name.startswith("cifar"):

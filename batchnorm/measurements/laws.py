@@ -266,9 +266,9 @@ def record_adds_up(record: RecordArrays) -> Verdict:
             "epoch", record.epochs[: len(outside)], outside, f"has a running variance of {slot} that is not positive"
         )
     if record.finished and not (len(record.snapshot_steps) and record.snapshot_steps[-1] == record.total_steps):
-        faults.append(f"the last snapshot does not stand after the last update, {record.total_steps}")
+        faults.append(f"the last snapshot is not after the last update, {record.total_steps}")
     if len(record.snapshot_steps) and record.snapshot_steps[-1] > record.total_steps:
-        faults.append(f"a snapshot stands after step {record.total_steps}, the last one")
+        faults.append(f"a snapshot is after step {record.total_steps}, the last one")
     return Verdict(5, Standing.BROKEN if faults else Standing.KEPT, float(len(faults)), faults[0] if faults else "")
 
 

@@ -71,7 +71,7 @@ class RunDirectory:
             except claim.Held as held:
                 who = f" ({held.holder})" if held.holder else ""
                 advice = f"; if that process has ended, remove {held.file}"
-                raise RunClaimedError(f"{self.path}: another process is at this run{who}{advice}") from None
+                raise RunClaimedError(f"{self.path}: another process is running it{who}{advice}") from None
             except OSError as error:
                 raise ConfigError(f"OUTPUT_DIR: {self.path} cannot be written: {reason_of(error)}") from None
             yield

@@ -101,7 +101,7 @@ def _abandon(file: h5py.File) -> None:
 
 def damaged(path: Path, detail: str) -> RunError:
     """Say that a record's content is bad."""
-    return RunError(f"{path}: is damaged ({detail}); OVERWRITE=true starts the run afresh")
+    return RunError(f"{path}: is damaged ({detail}); OVERWRITE=true starts the run again from the beginning")
 
 
 def bad_or_unreadable(path: Path, error: BaseException) -> RunError:

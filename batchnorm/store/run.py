@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A recorded run, read-only: finished, cut off, or running while it is read.
+    """A recorded run, read-only: finished, interrupted, or running while it is read.
 
     What is recorded is read when asked for; an instance keeps no file open. A run that is running is read as far as it
     has come at that call.
@@ -410,4 +410,6 @@ def check_same_run(run: Run, fingerprint: Mapping[str, Any]) -> None:
         RunError: they differ.
     """
     if differing := differing_keys(run.fingerprint, fingerprint):
-        raise RunError(f"{run.directory}: holds another run: {'; '.join(differing)}; OVERWRITE=true starts it afresh")
+        raise RunError(
+            f"{run.directory}: holds another run: {'; '.join(differing)}; OVERWRITE=true starts it again from the beginning"
+        )

@@ -29,7 +29,7 @@ commands:
 {commands}
 
 exit codes: 0 all done (a run that diverged is a result), 1 some run failed, is unusable, or was left out because another
-  process is at it, 2 bad input, 75 stopped by a signal (the same command goes on, without OVERWRITE=true),
+  process is running it, 2 bad input, 75 stopped by a signal (the same command continues, without OVERWRITE=true),
   130 Ctrl-C before anything began; run --index N: those of run_trainingLoop.py"""
 
 

@@ -82,7 +82,7 @@ def run(call: Call) -> ExitCode:
         check_no_other_runs(study)
         return run_study(study, workers=call.options["workers"], devices=call.options["devices"], goes_on=goes_on)
     except KeyboardInterrupt:
-        print(f"interrupted; {goes_on} goes on from the last checkpoints", file=sys.stderr)
+        print(f"interrupted; {goes_on} continues from the last checkpoints", file=sys.stderr)
         return ExitCode.INTERRUPTED
 
 
@@ -114,7 +114,7 @@ def tune(call: Call) -> ExitCode:
         check_no_other_runs(second)
         return run_study(second, workers=options["workers"], devices=options["devices"])
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        print("interrupted; the same command continues from the last checkpoints", file=sys.stderr)
         return ExitCode.INTERRUPTED
 
 
@@ -138,7 +138,7 @@ def _tell_skipped(found: Sequence[RunStanding]) -> bool:
     """Say on standard error which runs are left out, because another process is at them, and whether there are any."""
     left_out = skipped(found)
     for each in left_out:
-        print(f"skipped {each.run.index}: another process is at it: {each.run.config.directory}", file=sys.stderr)
+        print(f"skipped {each.run.index}: another process is running it: {each.run.config.directory}", file=sys.stderr)
     return bool(left_out)
 
 
@@ -189,7 +189,7 @@ class Option:
 
 _AT_ONCE = (
     Option("--workers N", "processes at a time [one a core on the CPU, one a GPU]", _count),
-    Option("--devices cuda:0,...", "where to train, dealt to the workers in turn", _devices, ()),
+    Option("--devices cuda:0,...", "where to train, given to the workers in turn", _devices, ()),
 )
 """Options of the commands that train here."""
 
@@ -208,11 +208,13 @@ COMMANDS = {
     row.name: row
     for row in (
         Command("list", "index, variant and directory of each run", list_runs),
-        Command("status", "finished, running, cut off, diverged and missing runs, how far they are, and the time left", status),
+        Command(
+            "status", "finished, running, interrupted, diverged and missing runs, how far they are, and the time left", status
+        ),
         Command("missing", "the indices of the runs to do as SLURM's --array takes them, a line an array", missing),
         Command(
             "run",
-            "train what is left here; Ctrl-C stops all runs after a checkpoint, the same command (without OVERWRITE) goes on",
+            "train what is left here; Ctrl-C stops all runs after a checkpoint, the same command (without OVERWRITE) continues",
             run,
             (
                 *_AT_ONCE,
@@ -222,7 +224,7 @@ COMMANDS = {
         ),
         Command(
             "tune",
-            "train a grid here, pick each variant's best values by validation, train these on new seeds; again: goes on",
+            "train a grid here, pick each variant's best values by validation, train these on new seeds; again: continues",
             tune,
             (
                 Option("--over LR,...", "the keys that are picked [LR]", default="LR"),

@@ -124,7 +124,7 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
 
 
 class _TextLoader(yaml.BaseLoader):
-    """Loads every scalar as the text it is, and refuses a key that stands twice."""
+    """Loads every scalar as the text it is, and refuses a key that is given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -132,7 +132,7 @@ class _TextLoader(yaml.BaseLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key is not plain text", key.start_mark)
             if key.value.lower() in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
             seen.add(key.value.lower())
         return super().construct_mapping(node, deep=deep)
 
@@ -164,7 +164,7 @@ def _block(content: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         if name in block:
-            raise ConfigError(f"{where}: {name.upper()} stands twice")
+            raise ConfigError(f"{where}: {name.upper()} is given twice")
         shown = f"{where}: {name.upper()}"
         block[name] = _masks(value) if name == "position" else spelled_out(name, value, shown=shown)
         _check(block[name], shown=shown, mappings=name in _NESTED)

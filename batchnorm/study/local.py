@@ -64,7 +64,7 @@ def run_study(study: Study, *, workers: int | None, devices: Sequence[str], goes
     Args:
         study: its runs.
         workers: how many processes; by default one a device, on the CPU one for the cores that a run's THREADS takes.
-        devices: where to train, dealt to the workers in turn; none: where each run's DEVICE says.
+        devices: where to train, given to the workers in turn; none: where each run's DEVICE says.
         goes_on: the command that goes on where this one stops, in words.
 
     Raises:
@@ -76,10 +76,10 @@ def run_study(study: Study, *, workers: int | None, devices: Sequence[str], goes
     left_out = skipped(found.values())
     for each in left_out:
         word = _TURN_WORDS[Status.RUNNING]
-        print(f"{word} {each.run.index}: another process is at it: {each.run.config.directory}", flush=True)
+        print(f"{word} {each.run.index}: another process is running it: {each.run.config.directory}", flush=True)
     if not waiting:
         done = f"nothing to do, {summary(list(found.values()), [])}"
-        told = f"nothing done here, another process is at {len(left_out)} of {len(found)} runs" if left_out else done
+        told = f"nothing done here, another process is running {len(left_out)} of {len(found)} runs" if left_out else done
         print(f"{study.name}: {told}", flush=True)
         return ExitCode.FAILED if left_out else ExitCode.FINISHED
     lanes = plan_lanes([run.config for run in waiting], workers=workers, devices=devices)
@@ -239,7 +239,7 @@ def _take_end(worker: Worker, work: _Work, display: Display, *, stopped: bool) -
             _end_turn(run, Ended(Status.UNUSABLE, how), work, display)
             return
         begun = _has_begun(run, work)
-        goes_on = "it goes on from its checkpoint" if begun else "it had not begun, and begins again"
+        goes_on = "it continues from its checkpoint" if begun else "it had not started, and starts again"
         display.say(f"again {run.index}: {how.splitlines()[0]}; {goes_on}: {run.variant}")
         overwrite = run.config.overwrite and not begun
         work.waiting.appendleft(replace(run, config=replace(run.config, overwrite=overwrite)))
@@ -290,7 +290,7 @@ def _conclude(study: Study, work: _Work, *, stopped: bool, left_out: bool, goes_
         if tail := _log_tail(run.config):
             print(f"  the end of {RunDirectory(run.config.directory).log.name}:\n{_indented(tail)}")
     if work.errors:
-        print(f"\n{goes_on} tries again what failed, and goes on with the rest")
+        print(f"\n{goes_on} tries again what failed, and continues with the rest")
     counts = Counter(work.ended.values())
     parts = [f"{counts[status]} {word}" for status, word in _TURN_WORDS.items() if counts[status]]
     found = list(work.found.values())
@@ -298,7 +298,7 @@ def _conclude(study: Study, work: _Work, *, stopped: bool, left_out: bool, goes_
     if work.errors:
         return ExitCode.FAILED
     if stopped or counts[Status.CUT_OFF]:
-        print(f"stopped; {goes_on} goes on", flush=True)
+        print(f"stopped; {goes_on} continues", flush=True)
         return ExitCode.INTERRUPTED
     return ExitCode.FAILED if left_out or counts[Status.RUNNING] else ExitCode.FINISHED
 

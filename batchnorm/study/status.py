@@ -153,7 +153,7 @@ def format_status(study: Study, found: Sequence[RunStanding]) -> str:
     for status in (*_ALWAYS_SHOWN, *(each for each in Status if each not in _ALWAYS_SHOWN)):
         if counts[status] or status in _ALWAYS_SHOWN:
             indices = format_array([each.run.index for each in found if each.status == status])
-            lines.append(f"  {status.value:<8} {counts[status]:>5}  {indices}".rstrip())
+            lines.append(f"  {status.value:<11} {counts[status]:>5}  {indices}".rstrip())
     for each in found:
         if each.status not in (Status.FINISHED, Status.MISSING):
             detail = each.reason or f"epoch {each.progress.epochs_done}/{each.progress.epochs}"

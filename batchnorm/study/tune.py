@@ -138,7 +138,7 @@ def plan(study: Study, source: Path, *, over: str, by: str, then: str | None) ->
         if key in _NOT_CHOSEN:
             raise StudyError(f"--over {over}: {key} is not for tuning to choose; give keys such as LR or OPT_HPARS.momentum")
     if any(run.config.overwrite for run in study.runs):
-        raise StudyError("OVERWRITE=true: tune goes on with what is there; give another OUTPUT_DIR to tune afresh")
+        raise StudyError("OVERWRITE=true: tune continues what is there; give another OUTPUT_DIR to tune from the beginning")
     seeds = _seeds(then)
     tuning_seeds = tuple(dict.fromkeys(run.config.random_seed for run in study.runs))
     if seen := [str(seed) for seed in seeds if seed in tuning_seeds]:
@@ -319,7 +319,7 @@ def write(second: Study, picks: Picks, plan: Plan, out: Path) -> None:
         ]
     )
     body = body.encode(errors="backslashreplace").decode()  # a file's name may hold bytes that are no text
-    first = f"{_MARK}; it may write this file anew.\n"
+    first = f"{_MARK}; it may write this file again.\n"
     before = _text(out).splitlines(keepends=True)
     if "".join(line for line in before if not line.startswith(_WHEN)) == first + body:
         return

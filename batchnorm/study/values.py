@@ -84,7 +84,7 @@ def _drawn(mapping: Mapping[str, Any], *, shown: str) -> list[str]:
             raise ConfigError(f"{shown}: log_uniform takes no {key}; {nearest_first(key, wanted)}")
     for key in wanted:
         if key not in mapping:
-            raise ConfigError(f"{shown}: log_uniform lacks {key}; as {{log_uniform: [1e-3, 1], n: 12, seed: 0}}")
+            raise ConfigError(f"{shown}: log_uniform needs {key}; as {{log_uniform: [1e-3, 1], n: 12, seed: 0}}")
     low, high = _bounds(mapping["log_uniform"], shown=shown)
     n = _whole(mapping["n"], least=1, most=MAX_VALUES, shown=f"{shown}: n")
     seed = _whole(mapping["seed"], least=0, most=2**63 - 1, shown=f"{shown}: seed")

@@ -104,8 +104,8 @@ class TestPerformance:
         ]
         figure = performance_across_ablations(paths, save=False)
         assert legend(figure) == [
-            "vanilla (cut off, no epoch yet)",
-            "BN (cut off, epoch 2 of 4)",
+            "vanilla (interrupted, no epoch yet)",
+            "BN (interrupted, epoch 2 of 4)",
             r"BN $\gamma\beta$",
         ]
         assert [len(np.asarray(line.get_xdata())) for line in lines(figure.axes[0]).values()] == [0, 3, 5]
@@ -143,7 +143,7 @@ class TestAblations:
     def test_the_end_of_an_unfinished_run_is_marked(self, tmp_path: Path) -> None:
         paths = [record(tmp_path, position="0,0,1"), cut_off(tmp_path, position="0,0,1", ablation="fixed_bn")]
         figure = compare_ablation_performance(paths, save=False)
-        assert legend(figure) == ["BN", r"BN $\gamma\beta$", "cut off"]
+        assert legend(figure) == ["BN", r"BN $\gamma\beta$", "interrupted"]
         (end,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "_end"]
         assert np.asarray(end.get_xdata()).tolist() == [40]
 
@@ -283,7 +283,7 @@ class TestSurface:
     def test_a_run_with_one_snapshot(self, tmp_path: Path) -> None:
         path = record(tmp_path, recorded_epochs=0, status=Status.CUT_OFF)
         figure = bn_params_3Dsurface(True, "beta", path, save=False)
-        assert "cut off, epoch 0 of 4" in heading(figure)
+        assert "interrupted, epoch 0 of 4" in heading(figure)
 
     def test_what_is_not_there(self, at: Find, tmp_path: Path) -> None:
         with pytest.raises(RunError, match=r"0,0,0.*: has no gamma: it has BatchNorm in no slot \(mask 0,0,0\)"):
@@ -335,7 +335,7 @@ class TestCompareBetas:
     def test_columns_of_different_lengths_share_the_axis(self, at: Find, tmp_path: Path) -> None:
         four = [at("0,0,0"), at("1,1,1"), at("0,0,1"), cut_off(tmp_path, position="0,0,1", ablation="fixed_gamma")]
         figure = compare_contour_betas(True, *four, slots=["dense1"], save=False)
-        assert "cut off, epoch 2 of 4" in figure.axes[3].get_title()
+        assert "interrupted, epoch 2 of 4" in figure.axes[3].get_title()
         assert {axes.get_xlim() for axes in figure.axes[:4]} == {(0, 80)}
 
     def test_runs_without_a_common_step(self, at: Find, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ class TestLandscape:
     def test_a_run_that_was_cut_off_is_drawn_so_far(self, tmp_path: Path) -> None:
         path = cut_off(tmp_path, measure="full", measured=True)
         figure = loss_landscape([path], save=False)
-        assert legend(figure) == [f"{BN} (cut off, epoch 2 of 4)"]
+        assert legend(figure) == [f"{BN} (interrupted, epoch 2 of 4)"]
         assert len(y(figure.axes[0].get_lines()[0])) == 3
 
 

@@ -57,7 +57,7 @@ def test_runs_lists_status_and_progress(shell: Shell, tmp_path: Path) -> None:
     rows = [row.split() for row in out.splitlines()]
     assert code == 0
     assert rows[1][:3] == ["finished", "4/4", "digits_2c2d_bn"]
-    assert rows[2][:3] == ["cut", "off", "2/4"] and rows[2][-1] == str(cut)
+    assert rows[2][:2] == ["interrupted", "2/4"] and rows[2][-1] == str(cut)
     assert rows[3][0] == "unreadable" and str(damaged) in out
 
 
@@ -97,7 +97,7 @@ def test_figures_are_drawn_and_their_files_named(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("performance", "nowhere"), "error: nowhere: no such run or folder"),
+        (("performance", "nowhere"), "error: nowhere: no such run or directory"),
         (("performance",), "error: the following arguments are required: PATH"),
         (("perform", "."), "error: argument COMMAND: invalid choice: 'perform'"),
         (("surface", "OUTPUT", "--mask", "none"), "has no gamma: it has BatchNorm in no slot (mask 0,0,0)"),

@@ -76,7 +76,7 @@ def test_max_steps_shortens_the_run_that_is_shown(tmp_path: Path, version: int) 
     whole = record(tmp_path, random_seed=2, **keys)
     if version == 1:
         as_version_1(cut), as_version_1(whole)
-    assert progress_mark(Run(cut)) == "cut off, epoch 1 of 2"
+    assert progress_mark(Run(cut)) == "interrupted, epoch 1 of 2"
     assert group_seeds([Run(cut), Run(whole)])[0].epochs == 2
 
 
@@ -124,8 +124,8 @@ def test_unfinished_runs_are_marked(tmp_path: Path) -> None:
     diverged = Run(record(tmp_path, random_seed=3, recorded_epochs=3, status=Status.DIVERGED))
     fresh = Run(record(tmp_path, random_seed=4, recorded_epochs=-1, status=Status.CUT_OFF))
     marks = [progress_mark(run) for run in (finished, cut, diverged, fresh)]
-    assert marks == ["", "cut off, epoch 2 of 4", "diverged, epoch 3 of 4", "cut off, no epoch yet"]
-    assert group_seeds([finished, cut, diverged])[0].mark == "3 seeds, 1 cut off, 1 diverged"
+    assert marks == ["", "interrupted, epoch 2 of 4", "diverged, epoch 3 of 4", "interrupted, no epoch yet"]
+    assert group_seeds([finished, cut, diverged])[0].mark == "3 seeds, 1 interrupted, 1 diverged"
     with FileLock(RunDirectory(cut.directory).lock):
         assert progress_mark(cut) == "running, epoch 2 of 4"
 
@@ -180,7 +180,7 @@ def test_folders_without_runs_are_named_where_others_have_some(tmp_path: Path, c
 
 def test_a_relative_path_that_leads_nowhere_is_told_from_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=f"^output: no such run or folder in {tmp_path}$"):
+    with pytest.raises(RunError, match=f"^output: no such run or directory in {tmp_path}$"):
         find_runs("output")
 
 

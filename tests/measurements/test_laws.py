@@ -186,7 +186,7 @@ def test_a_whole_record_adds_up() -> None:
     ("change", "says"),
     [
         ({"snapshot_steps": np.array([0, 5, 5, 15, 18])}, "snapshots: step 5 does not rise"),
-        ({"snapshot_steps": np.array([0, 5, 10, 15])}, "the last snapshot does not stand after the last update, 18"),
+        ({"snapshot_steps": np.array([0, 5, 10, 15])}, "the last snapshot is not after the last update, 18"),
         ({"snapshot_steps": np.array([0, 5, 10, 18, 19])}, "the last snapshot"),
         ({"batch_steps": np.array([0, 10, 5, 15])}, "batches: step 5"),
         ({"epoch_steps": np.array([0, 11, 18])}, "epoch 1 has another number of steps"),

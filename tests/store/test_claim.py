@@ -68,7 +68,7 @@ def test_where_flock_is_missing_a_claim_keeps_others_out(code: int, tmp_path: Pa
     assert RunDirectory(tmp_path).is_claimed() is True  # though flock works here, and is free
     printed, error = run(HOLD, tmp_path, variables)
     assert printed == ""
-    assert f"another process is at this run (process {holder.pid} on {socket.gethostname()}); if" in error
+    assert f"another process is running it (process {holder.pid} on {socket.gethostname()}); if" in error
     with pytest.raises(RunClaimedError, match=f"process {holder.pid} on"), RunDirectory(tmp_path).claim():
         pass
     assert ended(holder) == 0
@@ -128,7 +128,7 @@ def test_who_died_while_signing_is_named_by_the_file_that_is_left(tmp_path: Path
     turn.write_text("")
     printed, error = run(HOLD, tmp_path, failing(FAIL_FLOCK=errno.ENOLCK))
     assert printed == ""
-    assert error.endswith(f"another process is at this run; if that process has ended, remove {turn}")
+    assert error.endswith(f"another process is running it; if that process has ended, remove {turn}")
     turn.write_text(f"{2**22 + 1}\n{socket.gethostname()}\n1\ncontent\n")
     assert run(HOLD, tmp_path, failing(FAIL_FLOCK=errno.ENOLCK)) == ("held", "")
 
@@ -162,6 +162,6 @@ def test_another_users_run_is_looked_at_and_unknown_where_that_is_forbidden() ->
         directory = RunDirectory(config.directory)
         with directory.claim():
             assert as_stranger(STATUS, directory.path) == "running"
-        assert as_stranger(STATUS, directory.path) == "cut off"
+        assert as_stranger(STATUS, directory.path) == "interrupted"
         directory.lock.chmod(0o600)
         assert as_stranger(STATUS, directory.path) == "unknown"

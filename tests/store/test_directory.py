@@ -13,7 +13,7 @@ def test_a_claimed_directory_lets_nobody_else_in(tmp_path: Path) -> None:
     assert not directory.is_claimed()
     with directory.claim():
         assert directory.is_claimed()
-        with pytest.raises(RunError, match="another process is at this run"), directory.claim():
+        with pytest.raises(RunError, match="another process is running it"), directory.claim():
             pass
     assert not directory.is_claimed()
     with directory.claim():

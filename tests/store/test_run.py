@@ -49,7 +49,7 @@ def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no run: it holds no run.h5"):
         Run(tmp_path)
     (tmp_path / "run.h5").write_bytes(b"not HDF5")
-    with pytest.raises(RunError, match=r"run.h5: is damaged .*; OVERWRITE=true starts the run afresh"):
+    with pytest.raises(RunError, match=r"run.h5: is damaged .*; OVERWRITE=true starts the run again from the beginning"):
         Run(tmp_path)
 
 

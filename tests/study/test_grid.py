@@ -177,7 +177,7 @@ def test_a_problem_from_a_users_own_file(write: Write, tmp_path: Path) -> None:
         ("RANDOM_SEED: 1", "PROBLEM is required"),
         ("PROBLEM: digits_2c2d_bn", "RANDOM_SEED is required"),
         ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: []", "an empty list"),
-        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nrandom_seed: 2", "random_seed stands twice"),
+        ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nrandom_seed: 2", "random_seed is given twice"),
         ("PROBLEM: digits_2c2d\nRANDOM_SEED: 1", "did you mean digits_2c2d_bn"),
         ("PROBLEM: [digits_2c2d]\nRANDOM_SEED: 1\nPOSITION: prefixes", "did you mean digits_2c2d_bn"),
         ("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nABLATON: fixed_bn", "ABLATON: unknown key; did you mean ABLATION"),

@@ -72,11 +72,11 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(write: Write, tmp
     os.kill(command.process.pid, signal.SIGINT)
     assert command.process.wait() == ExitCode.INTERRUPTED, command.text
     assert all(gone(worker) for worker in workers)
-    assert "stopped; the same command goes on" in command.text
+    assert "stopped; the same command continues" in command.text
     assert Status.RUNNING not in statuses(study)
     assert statuses(study)[2] == Status.MISSING
     before = run("status", path)
-    assert "cut off" in before.stdout
+    assert "interrupted" in before.stdout
     done = run("run", path, "--workers=2")
     assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
     assert statuses(study) == [Status.FINISHED] * 3
@@ -93,7 +93,7 @@ def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path
     victims = [_worker_at(study, index, command.workers()) for index in (0, 1)]
     os.kill(victims[0], signal.SIGKILL)  # this run goes on once more, and ends
     os.kill(victims[1], signal.SIGKILL)  # this one is killed twice
-    command.wait_until(lambda: command.text.count("it goes on from its checkpoint") == 2)
+    command.wait_until(lambda: command.text.count("it continues from its checkpoint") == 2)
     command.wait_until(lambda: _worker_at(study, 1, command.workers()) not in (0, victims[1]))
     os.kill(_worker_at(study, 1, command.workers()), signal.SIGKILL)
     assert command.process.wait() == ExitCode.FAILED, command.text
@@ -148,7 +148,7 @@ def test_overwrite_starts_afresh_once_and_the_command_that_goes_on_is_named(writ
     command.wait_until(lambda: "\nstarted 1:" in command.text and has_checkpoint(study, 1))
     os.kill(command.process.pid, signal.SIGTERM)
     assert command.process.wait() == ExitCode.INTERRUPTED, command.text
-    assert command.text.endswith("stopped; the same command without OVERWRITE=true goes on\n")
+    assert command.text.endswith("stopped; the same command without OVERWRITE=true continues\n")
     assert record_of(study, 0) != before
     assert statuses(study)[:2] == [Status.FINISHED, Status.CUT_OFF]
     kept, epochs = record_of(study, 0), standings(study)[1].progress.epochs_done
@@ -157,7 +157,7 @@ def test_overwrite_starts_afresh_once_and_the_command_that_goes_on_is_named(writ
     command.wait_until(lambda: "resumed at step" in log.read_text() and standings(study)[1].progress.epochs_done > epochs)
     os.kill(command.process.pid, signal.SIGTERM)
     assert command.process.wait() == ExitCode.INTERRUPTED, command.text
-    assert command.text.endswith("stopped; the same command goes on\n")
+    assert command.text.endswith("stopped; the same command continues\n")
     assert record_of(study, 0) == kept
 
 
@@ -172,7 +172,7 @@ def test_overwrite_in_the_file_is_undone_by_a_key(write: Write, tmp_path: Path) 
     command.wait_until(lambda: has_checkpoint(study, 0))
     os.kill(command.process.pid, signal.SIGINT)
     assert command.process.wait() == ExitCode.INTERRUPTED
-    assert command.text.endswith("stopped; the same command with OVERWRITE=false goes on\n")
+    assert command.text.endswith("stopped; the same command with OVERWRITE=false continues\n")
 
 
 def test_a_worker_that_dies_before_it_begins_overwrites_still(write: Write, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_run_that_is_stopped_alone_is_told_by_the_exit_code(write: Write, tmp_
     os.kill(worker, signal.SIGTERM)
     assert command.process.wait() == ExitCode.INTERRUPTED, command.text
     assert statuses(study) == [Status.CUT_OFF, Status.FINISHED]
-    assert command.text.endswith("stopped; the same command goes on\n")
+    assert command.text.endswith("stopped; the same command continues\n")
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
@@ -272,7 +272,7 @@ def test_what_goes_wrong_in_one_run_is_told_at_the_end(write: Write) -> None:
         "missing",
         "diverged",
     ]
-    assert f"skipped 4: another process is at it: {held.path}" in done.stdout
+    assert f"skipped 4: another process is running it: {held.path}" in done.stdout
     told = done.stdout[done.stdout.index("\nfailed 2:") :]
     assert "run.h5: is damaged" in told
     assert done.stdout.splitlines()[-1] == "small: 1 finished, 3 diverged, 1 failed; 4/6 runs have ended"

@@ -59,7 +59,7 @@ def test_commands_answer_by_what_is_recorded(tmp_path: Path, capsys: pytest.Capt
     assert main(["missing", QUICKSTART, output]) == ExitCode.FINISHED
     assert capsys.readouterr().out == "2-4\n"
     assert main(["status", QUICKSTART, output]) == ExitCode.FINISHED
-    assert "cut off      1  2" in capsys.readouterr().out
+    assert "interrupted     1  2" in capsys.readouterr().out
     assert main(["submit", "--dry-run", QUICKSTART, "--at-once=7", output, "--", "--time=1"]) == ExitCode.FINISHED
     assert "--array=2-4%7 --time=1 sbatch/study.sbatch" in capsys.readouterr().out
     assert main(["list", QUICKSTART, output]) == ExitCode.FINISHED
@@ -128,11 +128,11 @@ def test_what_is_left_out_is_told_by_the_exit_code(tmp_path: Path, capsys: pytes
             assert main([command, QUICKSTART, output]) == ExitCode.FAILED
             shown = capsys.readouterr()
             assert shown.out == told
-            assert shown.err == f"skipped 4: another process is at it: {run.config.directory}\n"
+            assert shown.err == f"skipped 4: another process is running it: {run.config.directory}\n"
         assert main(["run", QUICKSTART, output]) == ExitCode.FAILED
         assert capsys.readouterr().out.splitlines() == [
-            f"skipped 4: another process is at it: {run.config.directory}",
-            "quickstart_digits: nothing done here, another process is at 1 of 5 runs",
+            f"skipped 4: another process is running it: {run.config.directory}",
+            "quickstart_digits: nothing done here, another process is running 1 of 5 runs",
         ]
     record = RunDirectory(run.config.directory).record
     record.write_bytes(record.read_bytes()[:100])

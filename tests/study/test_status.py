@@ -72,12 +72,12 @@ def test_every_status_is_told_from_the_directory(study: Study) -> None:
         "seeds: 7 runs",
         "finished 1 0",
         "running 1 3",
-        "cut off 1 2",
+        "interrupted 1 2",
         "diverged 1 1",
         "missing 1 6",
         "unusable 2 4-5",
     ]
-    assert "2 cut off: 1,1,1 trained_bn RANDOM_SEED=2 epoch 1/4" in lines
+    assert "2 interrupted: 1,1,1 trained_bn RANDOM_SEED=2 epoch 1/4" in lines
     # an epoch takes 10 s; run 2 has 3 of them left, run 3 one, run 6 all four; the unusable ones need their user
     assert seconds_left(found) == 80
     assert lines[-1] == "42.9% done; time left: about 0:01:20 for one process, 0:01:20 for the 1 now at work"

@@ -208,7 +208,7 @@ def test_several_keys_and_other_varying_ones(tmp_path: Path, capsys: pytest.Capt
         ([THEN, "--over=RANDOM_SEED"], "RANDOM_SEED is not for tuning to choose"),
         ([THEN, "--over=LR,ABLATION"], "ABLATION is not for tuning to choose"),
         ([THEN, "--over=BATCH_SIZE"], "--over BATCH_SIZE: grid has one value of it for each variant; give a list of values"),
-        ([THEN, "OVERWRITE=true"], "OVERWRITE=true: tune goes on with what is there"),
+        ([THEN, "OVERWRITE=true"], "OVERWRITE=true: tune continues what is there"),
         ([THEN, "--workers=0"], "--workers"),
     ],
 )

@@ -114,7 +114,7 @@ def test_a_frozen_study_holds_the_values(tmp_path: Path) -> None:
         ("RANDOM_SEED=1,,2", "must be an integer"),
         (f"RANDOM_SEED={'9' * 5000}", "RANDOM_SEED="),
         ("NUM_EPOCHS=1-3", "NUM_EPOCHS=1-3: must be an integer"),
-        ("LR={log_uniform: [1e-3, 1], n: 3}", "LR: log_uniform lacks seed"),
+        ("LR={log_uniform: [1e-3, 1], n: 3}", "LR: log_uniform needs seed"),
         ("LR={log_uniform: [1e-3, 1], n: 3, sed: 0}", "LR: log_uniform takes no sed; did you mean seed?"),
         ("LR={log_uniform: [1, 1e-3], n: 3, seed: 0}", "log_uniform=[1, 1e-3]: must be two numbers, 0 < lowest < highest"),
         ("LR={log_uniform: [0, 1], n: 3, seed: 0}", "0 < lowest < highest"),
@@ -139,5 +139,5 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, argument: str, message: str) 
 
 
 def test_what_is_wrong_in_a_file_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^STUDY=.*study.yaml: LR: log_uniform lacks n"):
+    with pytest.raises(ConfigError, match=r"^STUDY=.*study.yaml: LR: log_uniform needs n"):
         read(tmp_path, f"{START}LR: {{log_uniform: [1, 2], seed: 0}}\n")

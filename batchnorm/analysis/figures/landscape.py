@@ -1,4 +1,4 @@
-"""How smooth the loss is along the gradient, over epochs: Santurkar's three quantities, vanilla beside one mask's modes."""
+"""How smooth the loss is along the gradient, over epochs: Santurkar's three quantities, vanilla and one mask's modes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def loss_landscape(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
 
 COMMAND = Command(
     "landscape",
-    "loss variation, gradient predictiveness, effective smoothness: vanilla beside one mask's modes",
+    "loss variation, gradient predictiveness, effective smoothness: vanilla and one mask's modes",
     "output --mask none all --seed 1",
     lambda given: loss_landscape(chosen_paths(given), **look(given)),
 )

@@ -98,7 +98,7 @@ def _finish_column(column: Sequence[Axes]) -> None:
 
 COMMAND = Command(
     "norms",
-    "weights, gradients, angle and effective rate per slot, vanilla beside one mask's modes",
+    "weights, gradients, angle and effective rate per slot, vanilla and one mask's modes",
     "output --mask none all --seed 1",
     lambda given: norms_per_slot(chosen_paths(given), **look(given)),
     SLOTS,

@@ -72,7 +72,7 @@ def _draw_limits(axes: Axes, groups: Sequence[Group]) -> dict[str, Artist]:
 
 COMMAND = Command(
     "sharpness",
-    "batch sharpness and the largest eigenvalue, with 2 / learning rate: vanilla beside one mask's modes",
+    "batch sharpness and the largest eigenvalue, with 2 / learning rate: vanilla and one mask's modes",
     "output --mask none all --seed 1",
     lambda given: sharpness(chosen_paths(given), **look(given)),
 )

@@ -95,7 +95,7 @@ def test_one_that_diverged_counts_and_one_that_goes_on_is_named(tmp_path: Path, 
         table = table_of(tmp_path)
     assert len(table) == 4 and table["diverged"].sum() == 1
     assert list(table[table["diverged"]]["value"]) == [0.1]
-    assert [entry.message for entry in caplog.records] == [f"{cut}: cut off, epoch 2 of 4"]
+    assert [entry.message for entry in caplog.records] == [f"{cut}: interrupted, epoch 2 of 4"]
     found = effects(table)
     assert by_name(found, "slot 3")["diverged"] == 1
 
