@@ -1,9 +1,9 @@
-# make quickstart: five small runs, their table and figures · make test · make check · make bench
+# make quickstart: five small runs, their table and figures · make test · make test-oldest · make check · make bench
 # PYTHON=python3.12 make ... takes another Python; .venv is made once and kept.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check bench install
+.PHONY: quickstart test test-oldest check bench install
 .DEFAULT_GOAL := quickstart
 
 .venv/installed: pyproject.toml
@@ -26,6 +26,21 @@ quickstart: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# An environment of its own with the oldest versions that pyproject.toml names. It shares .venv's torch and torchvision, which
+# are gigabytes, and whatever else is not installed in it; --check sees that nothing newer stands in for what is named.
+OLDEST := .venv-oldest
+$(OLDEST)/installed: pyproject.toml tests/oldest.py .venv/installed
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(BIN)/python -m tests.oldest > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --progress-bar on -r $(OLDEST)/oldest.txt
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(OLDEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth"
+	touch $@
+
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m tests.oldest --check
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/python -m benchmarks

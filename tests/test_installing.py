@@ -70,7 +70,7 @@ def pip(*arguments: object, cwd: Path, python: Path = Path(sys.executable)) -> N
 
 
 def environment(folder: Path, *what: object) -> Path:
-    """Make an environment, install something into it, let it use the packages of the tests' own, and return its programs' folder."""
+    """Make an environment that has something installed and shares the packages of this one; return its programs' folder."""
     venv.create(folder, symlinks=True)
     programs = folder / "bin"
     pip("install", "--no-deps", "--no-build-isolation", *what, cwd=folder, python=programs / "python")

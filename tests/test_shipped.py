@@ -16,6 +16,7 @@ from tests.recorded import record_run
 
 ROOT = Path(__file__).parent.parent
 QUICKSTART = ROOT / "configs" / "studies" / "quickstart_digits.yaml"
+NAME = "quickstart_digits"
 DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
 
 
@@ -30,8 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     "text",
-    ["configs/studies/quickstart_digits.yaml", "./configs/studies/quickstart_digits.yaml", "quickstart_digits.yaml"]
-    + ["quickstart_digits"],
+    ["configs/studies/quickstart_digits.yaml", "./configs/studies/quickstart_digits.yaml", "quickstart_digits.yaml", NAME],
 )
 def test_a_shipped_file_is_found_by_its_path_or_name(text: str, elsewhere: Path) -> None:
     assert shipped.find(Path(text), among=shipped.STUDIES) == QUICKSTART

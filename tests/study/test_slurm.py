@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchnorm.errors import StudyError
 from batchnorm import shipped
+from batchnorm.errors import StudyError
 from batchnorm.study.grid import read_study
 from batchnorm.study.slurm import Array, arrays, frozen_study, max_array_size, sbatch_call, submit
 
