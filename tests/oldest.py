@@ -1,7 +1,8 @@
 """The oldest versions that pyproject.toml names, for `make test-oldest`; run it from the repository's root.
 
 `python -m tests.oldest` prints them as pip takes them, `python -m tests.oldest --check` says whether this Python has them.
-torch and torchvision are left out: they are gigabytes, so the environment shares those of .venv.
+torch and torchvision are left out: they are gigabytes, so the environment shares those of .venv. So are the programs that check
+the code and run none of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-SHARED = ("torch", "torchvision")
+SHARED = ("torch", "torchvision", "mypy", "ruff")
 
 
 def oldest() -> dict[str, str]:

@@ -101,17 +101,21 @@ def test_the_source_distribution_runs_its_own_tests(built: Built) -> None:
     assert " passed" in call(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, cwd=built.unpacked)
 
 
-def test_quickstart_from_the_wheel_in_an_empty_folder(built: Built, tmp_path: Path) -> None:
-    """The folder lies in a repository of another project, whose commit is not ours."""
-    programs = environment(tmp_path / ".venv", built.wheel)
-    who = ("-c", "user.name=nobody", "-c", "user.email=nobody")
-    call("git", "init", cwd=tmp_path)
-    call("git", *who, "commit", "--allow-empty", "-m", "other", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def programs(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the programs of an environment with the wheel; it lies in a repository of another project."""
+    folder = tmp_path_factory.mktemp("project")
+    call("git", "init", cwd=folder)
+    call("git", "-c", "user.name=nobody", "-c", "user.email=nobody", "commit", "--allow-empty", "-m", "other", cwd=folder)
+    return environment(folder / ".venv", built.wheel)
+
+
+def test_quickstart_from_the_wheel_in_an_empty_folder(programs: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     code = "import batchnorm, sys; print(batchnorm.__file__, [path for path in sys.path if 'batchnorm' in path.lower()])"
     where, others = call(programs / "python", "-c", code, cwd=empty).split(" ", 1)
-    assert Path(where).is_relative_to(tmp_path / ".venv")
+    assert Path(where).is_relative_to(programs.parent)
     assert others == "[]\n"
 
     def command(arguments: str) -> str:
@@ -130,6 +134,38 @@ def test_quickstart_from_the_wheel_in_an_empty_folder(built: Built, tmp_path: Pa
     assert "configs/basic_config.yaml: the shipped file " in (record.parent / "run.log").read_text()
     for script in ("study.sbatch", "until_finished.sh"):
         assert Path(command(f"shipped {script}").strip()).is_file()
+
+
+USER_SCRIPT = """\
+from pathlib import Path
+
+import numpy as np
+
+from batchnorm.analysis.bn_plot_functions import performance_across_ablations
+from batchnorm.analysis.runs import find_runs
+from batchnorm.analysis.summary import summary
+from batchnorm.analysis.tables import export
+from batchnorm.config import RunConfig, read_command_line
+from batchnorm.problems import register_problem
+from batchnorm.store import Run, Status
+
+config: RunConfig = read_command_line(["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"])
+run = Run(config.directory)
+if run.status is Status.FINISHED:
+    last: float = run.epochs["test_acc"][-1].item()
+    gamma: np.ndarray = run.gamma(run.layers[0])
+    print(last, gamma.shape, run.config.lr + 1, register_problem)
+performance_across_ablations([Path(path) for path in find_runs(["output"])], save=False).savefig("figure.png")
+export(summary("output"), "table.tex")
+run.gamm("conv1")  # type: ignore[attr-defined]
+"""
+"""The last line is wrong, so that mypy would call its comment unused where it knew nothing of the package."""
+
+
+def test_mypy_knows_the_installed_package(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(USER_SCRIPT)
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", programs / "python", "--cache-dir", tmp_path)
+    assert call(*mypy, "script.py", cwd=tmp_path).startswith("Success: ")
 
 
 def test_an_editable_installation_uses_the_files_of_its_checkout(built: Built, tmp_path: Path) -> None:
