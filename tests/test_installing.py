@@ -155,7 +155,7 @@ if run.status is Status.FINISHED:
     last: float = run.epochs["test_acc"][-1].item()
     gamma: np.ndarray = run.gamma(run.layers[0])
     print(last, gamma.shape, run.config.lr + 1, register_problem)
-performance_across_ablations([Path(path) for path in find_runs(["output"])], save=False).savefig("figure.png")
+performance_across_ablations(find_runs("output"), save=False).savefig("figure.png")
 export(summary("output"), "table.tex")
 run.gamm("conv1")  # type: ignore[attr-defined]
 """
