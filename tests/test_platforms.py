@@ -25,10 +25,10 @@ for name in ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "syslog
 """
 
 
-def python(code: str, cwd: Path) -> str:
+def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([sys.executable, "-c", TAKE_AWAY + code], cwd=cwd, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done
 
 
 def test_runs_are_read_and_drawn(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_runs_are_read_and_drawn(tmp_path: Path) -> None:
     code += "assert main(['study', 'status', 'quickstart_digits']) == 0\n"
     code += "from batchnorm.store import Run\nfrom pathlib import Path\n"
     code += "print([Run(file.parent).status.name for file in sorted(Path('output').rglob('run.h5'))])\n"
-    shown = python(code, tmp_path)
+    shown = python(code, tmp_path).stdout
     assert "fixed_bn" in shown
     assert shown.splitlines()[-1] == "['FINISHED', 'FINISHED']"
     assert len(list((tmp_path / "output" / "plots").glob("*.png"))) == 2
@@ -51,7 +51,7 @@ def test_a_run_that_was_interrupted_elsewhere_is_read(tmp_path: Path) -> None:
     config = record_run(tmp_path / "output", problem="digits_2c2d_bn")
     (config.directory / ".lock").write_text("7\nanother host\n123\nflock\n")
     code = f"from batchnorm.store import Run\nprint(Run({str(config.directory)!r}).epochs['test_acc'].shape)\n"
-    assert python(code, tmp_path) == "(5,)\n"
+    assert python(code, tmp_path).stdout == "(5,)\n"
 
 
 def test_training_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -65,9 +65,10 @@ try:
         pass
 except UserError as error:
     print(error)
-sys.stderr = sys.stdout
 print(main(["study", "run", "quickstart_digits"]))
 """
-    lines = python(code, tmp_path).splitlines()
-    assert lines[0] == "OUTPUT_DIR: run cannot be written: this system has no file locks (flock); train on Linux or macOS"
-    assert lines[-2:] == ["error: runs are trained on Linux and macOS; this system can read and analyse them", "2"]
+    done = python(code, tmp_path)
+    refused = "OUTPUT_DIR: run cannot be written: this system has no file locks (flock); train on Linux or macOS"
+    assert done.stdout.splitlines() == [refused, "2"]
+    last = "error: runs are trained on Linux and macOS; this system can read and analyse them"
+    assert done.stderr.splitlines()[-1] == last
