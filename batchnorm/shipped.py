@@ -61,4 +61,8 @@ def is_missing(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    return not is_missing(path) and not path.is_dir()
+    """Say whether there is something to read: no folder; what cannot be looked at is for the reader to complain of."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return True

@@ -37,5 +37,5 @@ def differing() -> list[str]:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
-        sys.exit("\n".join(differing()))
+        sys.exit("\n".join(differing()) or 0)
     print("\n".join(f"{name}=={version}" for name, version in oldest().items()))
