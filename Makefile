@@ -1,9 +1,10 @@
-# make quickstart: five small runs, their table and figures · make test · make test-fast · make check · make docs · make bench
+# make quickstart: five small runs, their table and figures · make test · make test-fast · make test-oldest · make check ·
+# make docs · make bench
 # PYTHON=python3.12 make ... takes another Python; .venv is made once and kept.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast check docs bench install
+.PHONY: quickstart test test-fast test-oldest check docs bench install
 .DEFAULT_GOAL := quickstart
 
 .venv/installed: pyproject.toml
@@ -35,6 +36,21 @@ PUBLIC := batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantiti
 	batchnorm.analysis.bn_plot_functions batchnorm.analysis.summary batchnorm.analysis.tables batchnorm.analysis.effects
 docs: install
 	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error -m pdoc --docformat google -o build/api $(PUBLIC) '!batchnorm.analysis.effects.plan'
+
+# An environment of its own with the oldest versions that pyproject.toml names. It shares .venv's torch and torchvision, which
+# are gigabytes, and whatever else is not installed in it; --check sees that nothing newer stands in for what is named.
+OLDEST := .venv-oldest
+$(OLDEST)/installed: pyproject.toml tests/oldest.py .venv/installed
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(BIN)/python -m tests.oldest > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --progress-bar on -r $(OLDEST)/oldest.txt
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(OLDEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth"
+	touch $@
+
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m tests.oldest --check
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -14,12 +14,14 @@ from batchnorm.problems import problems
 from batchnorm.store import Status, stand
 from batchnorm.streams import lasting_output
 
+PROGRAM = "python run_trainingLoop.py"
 
-def main(arguments: Sequence[str]) -> int:
-    """Train the run that the arguments name, and return the exit code."""
+
+def main(arguments: Sequence[str], *, program: str = PROGRAM) -> int:
+    """Train the run that the arguments name, and return the exit code; `program` is what was typed in front of them."""
     with lasting_output():
         if any(argument in ("-h", "--help") for argument in arguments):
-            print(help_text())
+            print(help_text(program))
             return ExitCode.FINISHED
         try:
             return train_or_skip(read_command_line(arguments)).exit_code
@@ -58,10 +60,10 @@ def train_or_skip(config: RunConfig) -> Status:
         raise RunError(f"{config.directory}: {out_of_memory(error)}") from None
 
 
-def help_text() -> str:
+def help_text(program: str = PROGRAM) -> str:
     """Return every key with its default and meaning, every problem with its slots, every mode, optimizer and schedule."""
     lines = [
-        "usage: python run_trainingLoop.py KEY=value ...",
+        f"usage: {program} KEY=value ...",
         "",
         "Trains one run: a DeepOBS problem with BatchNorm where the mask puts it, in one mode. The same command again",
         "continues where the run stopped; a finished run is left as it is.",
@@ -91,3 +93,7 @@ def help_text() -> str:
     stopped = f"75 stopped by a signal ({command_that_goes_on(overwrite=False)}, without OVERWRITE=true)"
     lines += ["", f"exit codes: 0 finished, 2 bad input, 3 diverged, {stopped}"]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], program="python -m batchnorm.command"))

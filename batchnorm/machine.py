@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from batchnorm import __version__
 from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.logs import logger
@@ -96,7 +97,8 @@ def describe_versions(config: RunConfig, device: torch.device, memory_format: to
         "log_every_steps": config.log_every_steps,
         "deterministic": config.deterministic,
         "host": platform.node(),
-        "git_commit": _git_commit(),
+        "dissect_batchnorm": __version__,
+        **describe_commit(Path(__file__).parent),
     }
 
 
@@ -127,9 +129,20 @@ def keep_freed_memory() -> bool:
     return all(mallopt(parameter, value) == 1 for parameter, value in settings.items())
 
 
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+def describe_commit(package: Path) -> dict[str, Any]:
+    """Return the commit that a package's folder stands at, and whether files in it differ from that commit.
+
+    Both are None where git does not track its files: an environment inside another project's repository is no part of it.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(package, "rev-parse", "HEAD").strip()
+        changed = bool(_git(package, "status", "--porcelain", "--", "."))
     except (OSError, subprocess.SubprocessError):
-        return None
+        return {"git_commit": None, "git_dirty": None}
+    return {"git_commit": commit, "git_dirty": changed}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=5).stdout

@@ -11,7 +11,8 @@ from types import FrameType
 
 from batchnorm.errors import ExitCode
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Those of them that the system has; Windows lacks the last two."""
 
 
 def leave_on_interrupt() -> None:
@@ -25,6 +26,12 @@ def leave_on_interrupt() -> None:
 
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, leave)
+
+
+def end_on_interrupt() -> None:
+    """Let SIGINT end the process at once as a signal does, and say nothing, where Python would raise KeyboardInterrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Interrupted(Exception):

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from batchnorm import shipped
 from batchnorm.assembly import Training, assemble
 from batchnorm.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from batchnorm.config import RunConfig
@@ -27,6 +29,7 @@ from batchnorm.seeding import seed_default_generators
 from batchnorm.slots import Slot
 from batchnorm.stop import Interrupted, StopRequest, stop_on_signals
 from batchnorm.store import RunDirectory, RunWriter, SlotParts, Standing, Status, stand
+from batchnorm.tuning import tuning_file
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,9 @@ def open_record(training: Training, directory: RunDirectory, standing: Standing)
         config.save(directory.config)
         writer = RunWriter.create(directory.record, config, versions=versions, **facts)
         logger.info("started: %s", directory.path)
+    tuning = Path(config.tuning_conf)
+    if line := shipped.told("TUNING_CONF", tuning, tuning_file(tuning)):
+        logger.info("%s", line)
     return Recorder(
         writer,
         training.slots,

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from batchnorm import shipped
 from batchnorm.errors import ConfigError, nearest_first, one_line, reason_of
 from batchnorm.optim import OPTIMIZERS, check_hyperparameters, named_schedule
 
@@ -41,14 +42,15 @@ def read_tuning(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing or malformed.
     """
-    try:
-        is_elsewhere = not path.is_absolute() and not path.exists()
-    except OSError:  # a name that is too long, a folder that cannot be looked into: reading says so
-        is_elsewhere = False
-    if is_elsewhere:
-        advice = "run it from the repository's root, or give TUNING_CONF=path/to/basic_config.yaml"
-        raise ConfigError(f"TUNING_CONF={path}: no such file below {Path.cwd()}; {advice}")
-    return read_yaml(path, key="TUNING_CONF")
+    found = tuning_file(path)
+    if shipped.is_missing(found):
+        raise ConfigError(f"TUNING_CONF={path}: {shipped.not_there(path, among=shipped.CONFIGS)}")
+    return read_yaml(found, key="TUNING_CONF")
+
+
+def tuning_file(path: Path) -> Path:
+    """Return the file that TUNING_CONF means: one below this folder, else a shipped one."""
+    return shipped.find(path, among=shipped.CONFIGS)
 
 
 def read_yaml(path: Path, *, key: str) -> dict[str, Any]:

@@ -343,11 +343,11 @@ def test_paths_that_cannot_be_are_one_line(argument: str, message: str) -> None:
     assert str(error.value).startswith(message)
 
 
-def test_from_another_directory_it_is_told_what_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tuning_file_that_is_nowhere_is_told_with_the_shipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    would_do = f"no such file below {tmp_path}; run it from the repository's root, or give TUNING_CONF="
-    with pytest.raises(ConfigError, match=f"^TUNING_CONF=configs/basic_config.yaml: {would_do}"):
-        read_command_line(DIGITS)
+    told = f"no such file below {tmp_path}, nor among the shipped ones; did you mean basic_config\\? Valid: basic_config$"
+    with pytest.raises(ConfigError, match=f"^TUNING_CONF=configs/basic_confg.yaml: {told}"):
+        read_command_line([*DIGITS, "TUNING_CONF=configs/basic_confg.yaml"])
 
 
 @pytest.mark.parametrize(

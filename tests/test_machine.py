@@ -3,8 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from batchnorm.config import RunConfig
+from batchnorm.machine import describe_commit
 from tests.conftest import arguments_of
 from tests.test_training import assert_same_run
 
@@ -34,3 +36,30 @@ def test_keeping_freed_memory_changes_no_bit(configure: Callable[..., RunConfig]
         assert done.returncode == 0, done.stderr
         configs.append(config)
     assert_same_run(configs[0].directory, configs[1].directory)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=nobody", "-c", "user.email=nobody"]
+    return subprocess.run(["git", "-C", folder, *who, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_commit_is_recorded_only_where_the_package_is_tracked(tmp_path: Path) -> None:
+    """As in an environment that lies inside another project's repository."""
+    package = tmp_path / ".venv" / "batchnorm"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    nothing = {"git_commit": None, "git_dirty": None}
+    assert describe_commit(package) == nothing
+    git(tmp_path, "init")
+    (tmp_path / "other.py").write_text("")
+    git(tmp_path, "add", "other.py")
+    git(tmp_path, "commit", "-m", "other")
+    assert describe_commit(package) == nothing
+    git(tmp_path, "add", ".venv")
+    git(tmp_path, "commit", "-m", "package")
+    clean = {"git_commit": git(tmp_path, "rev-parse", "HEAD"), "git_dirty": False}
+    assert describe_commit(package) == clean
+    (tmp_path / "other.py").write_text("x = 1\n")
+    assert describe_commit(package) == clean
+    (package / "__init__.py").write_text("x = 1\n")
+    assert describe_commit(package) == {**clean, "git_dirty": True}

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import batchnorm
 from batchnorm import assembly, machine, training
 from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
@@ -73,7 +74,8 @@ def test_a_finished_run_leaves_what_is_documented(configure: Configure) -> None:
     assert run.epochs["test_acc"][-1] > 0.8
     assert run.epochs["train_loss"][-1] < run.epochs["train_loss"][0]
     assert RunConfig.load(config.directory / "config.yaml") == config
-    assert {"python", "torch", "deepobs", "cuda", "device", "threads", "host", "git_commit"} <= set(run.versions)
+    assert {"python", "torch", "deepobs", "cuda", "device", "threads", "host", "git_commit", "git_dirty"} <= set(run.versions)
+    assert run.versions["dissect_batchnorm"] == batchnorm.__version__
     weights = torch.load(config.directory / "final_model.pth", weights_only=True)
     assert np.array_equal(weights["conv2.batchnorm.weight"].numpy(), run.gamma("conv2")[-1])
     assert np.array_equal(weights["conv1.bias"].numpy(), run.bias("conv1")[-1])

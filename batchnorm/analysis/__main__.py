@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
+from batchnorm.stop import end_on_interrupt
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code."""
+PROGRAM = "python -m batchnorm.analysis"
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
+    """Run one command and return the exit code; `program` is what was typed in front of the arguments."""
     from batchnorm.analysis.commands import run_command  # what takes time to import
 
-    return run_command(arguments)
+    return run_command(arguments, program)
+
+
+def as_program(arguments: Sequence[str], *, program: str = PROGRAM) -> int:
+    """Run `main` as a process of its own does: Ctrl-C ends it quietly, and figures are drawn without a window."""
+    end_on_interrupt()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's is no backend elsewhere, and nothing here is shown in a window
+    return main(arguments, program=program)
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends quietly, while libraries are imported too
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's is no backend elsewhere, and nothing here is shown in a window
-    sys.exit(main())
+    sys.exit(as_program(sys.argv[1:]))

@@ -21,8 +21,8 @@ from batchnorm.errors import ExitCode, UserError
 from batchnorm.store import Run
 
 
-def run_command(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code.
+def run_command(arguments: Sequence[str] | None, program: str) -> int:
+    """Run one command and return the exit code; `program` is what was typed in front of the arguments.
 
     Output that goes away or is full takes no work with it: figures are drawn all the same.
     """
@@ -31,7 +31,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     left_out = _Lines(streams.tell)
     code = ExitCode.FINISHED
     try:
-        given = _parser().parse_args(arguments)
+        given = _parser(program).parse_args(arguments)
         with _logging(output, left_out):
             found = given.run(given)
         code = found.code if isinstance(found, Answer) else code
@@ -209,9 +209,9 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(ExitCode.BAD_INPUT)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m batchnorm.analysis",
+        prog=program,
         description="Figures and tables from runs. PATH is a directory, a run or a glob pattern; figures go to plots/ there.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -45,7 +45,7 @@ class Command:
     def add_to(self, commands: Any) -> None:
         """Declare it to argparse, as one of the sub-commands."""
         parser = commands.add_parser(self.name, help=self.about, description=self.about[0].upper() + self.about[1:] + ".")
-        parser.epilog = f"example:\n  python -m batchnorm.analysis {self.name} {self.example}"
+        parser.epilog = f"example:\n  {parser.prog} {self.example}"
         parser.set_defaults(run=self.run)
         parser.add_argument("paths", nargs="+", metavar="PATH", help="a directory with runs below it, a run, or a glob pattern")
         if self.draws:

@@ -56,8 +56,11 @@ def prepare() -> None:
 
 def plus_minus() -> str:
     """Return the sign that standard output can show."""
-    try:  # in the locale C Python writes UTF-8, which nobody may read there
-        for encoding in (sys.stdout.encoding or "ascii", locale.nl_langinfo(locale.CODESET)):
+    encodings = [sys.stdout.encoding or "ascii"]
+    if hasattr(locale, "nl_langinfo"):  # in the locale C Python writes UTF-8, which nobody may read there
+        encodings.append(locale.nl_langinfo(locale.CODESET))
+    try:
+        for encoding in encodings:
             PLUS_MINUS.encode(encoding)
     except (LookupError, UnicodeEncodeError):
         return "+/-"

@@ -2,14 +2,13 @@
 
 The system's flock decides where the file system has it: it ends with its process. Where it is missing (some network file
 systems), the lock file's content decides: the host and the process that hold it. The content is there in both cases, so
-that a message can name them.
+that a message can name them. Windows has no flock: runs are read there, and not trained.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import time
@@ -20,6 +19,12 @@ from pathlib import Path
 
 from batchnorm.errors import MISSING_HERE
 
+try:
+    import fcntl
+
+    _HAS_FLOCK = True
+except ImportError:  # Windows
+    _HAS_FLOCK = False
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _TRY_FOR_SECONDS, _TRY_EVERY_SECONDS = 0.5, 0.05
 
@@ -43,7 +48,7 @@ class Holder:
     @property
     def is_dead(self) -> bool:
         """Whether it is certain that the process has ended: of another host's that is never certain."""
-        if self.host != socket.gethostname():
+        if self.host != socket.gethostname() or not _HAS_FLOCK:  # where os.kill(process, 0) is no question
             return False
         try:
             os.kill(self.process, 0)
@@ -80,8 +85,10 @@ def hold(path: Path) -> Iterator[None]:
 
     Raises:
         Held: another process does.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or the system has no locks.
     """
+    if not _HAS_FLOCK:
+        raise OSError(errno.ENOSYS, "this system has no file locks (flock); train on Linux or macOS")
     descriptor = _within_time(path)
     try:
         yield
@@ -99,6 +106,8 @@ def is_held(path: Path) -> bool | None:
         return None
     signed_by = {"content"}
     try:
+        if not _HAS_FLOCK:
+            raise OSError(errno.ENOSYS, "no flock")
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: that needs no right to write on NFS either
     except OSError as error:
         if error.errno in _HELD:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded, Ctrl-C ends this process at once and says nothing
+from batchnorm.stop import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()  # while all is loaded
 
 import argparse
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from batchnorm.study.commands import COMMANDS, Call, Command
 from batchnorm.study.output import open_streams, tell
 
 USAGE = """\
-usage: python -m batchnorm.study COMMAND STUDY.yaml [KEY=value ...]
+usage: {program} COMMAND STUDY.yaml [KEY=value ...]
 
 A study file holds keys of a run; a list of values is a grid, POSITION also takes prefixes, suffixes, singles and
 all_masks. RANDOM_SEED: 1-5,9 and LR: {{log_uniform: [1e-3, 1], n: 12, seed: 0}} are lists too: these seeds, and 12 rates
@@ -31,17 +33,18 @@ commands:
 exit codes: 0 all done (a run that diverged is a result), 1 some run failed, is unusable, or was left out because another
   process is running it, 2 bad input, 75 stopped by a signal (the same command continues, without OVERWRITE=true),
   130 Ctrl-C before anything began; run --index N: those of run_trainingLoop.py"""
+PROGRAM = "python -m batchnorm.study"
 
 
-def main(arguments: Sequence[str]) -> ExitCode:
-    """Do what the arguments say, and return the exit code."""
+def main(arguments: Sequence[str], *, program: str = PROGRAM) -> ExitCode:
+    """Do what the arguments say, and return the exit code; `program` is what was typed in front of them."""
     given, passed_on = list(arguments), []
     if "--" in given:
         place = given.index("--")
         given, passed_on = given[:place], given[place + 1 :]
     try:
         if not given or "-h" in given or "--help" in given:
-            tell(usage())
+            tell(usage(program))
             return ExitCode.FINISHED
         command, call = read_arguments(given, passed_on)
         return command.do(call)
@@ -53,13 +56,13 @@ def main(arguments: Sequence[str]) -> ExitCode:
         return ExitCode.INTERRUPTED
 
 
-def usage() -> str:
+def usage(program: str) -> str:
     """Return what `--help` prints."""
     lines = []
     for command in COMMANDS.values():
         lines.append(f"  {command.name:<9} {command.about}")
         lines += [f"{'':<14}{option.usage:<22} {option.about}" for option in command.options]
-    return USAGE.format(commands="\n".join(lines))
+    return USAGE.format(program=program, commands="\n".join(lines))
 
 
 def read_arguments(given: Sequence[str], passed_on: Sequence[str]) -> tuple[Command, Call]:
@@ -95,17 +98,17 @@ class _OneLineParser(argparse.ArgumentParser):
         raise ConfigError(f"{' '.join(message.split())}; --help tells the commands and options")
 
 
-def _as_a_program() -> ExitCode:
+def as_program(arguments: Sequence[str], *, program: str = PROGRAM) -> ExitCode:
     """Run `main` as a process of its own does: whatever its streams are, and with Ctrl-C as Python has it while it works."""
     open_streams()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return main(sys.argv[1:])
+        return main(arguments, program=program)
     finally:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
-    sys.exit(_as_a_program())
+    sys.exit(as_program(sys.argv[1:]))

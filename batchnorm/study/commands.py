@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchnorm import shipped
 from batchnorm.config import is_device
 from batchnorm.errors import ExitCode
 from batchnorm.store import Status
-from batchnorm.study.grid import Study, read_study
+from batchnorm.study.grid import Study, read_study, study_file
 from batchnorm.study.output import outlast_output, tell
 from batchnorm.study.status import (
     RunStanding,
@@ -23,6 +24,7 @@ from batchnorm.study.status import (
     standings,
     to_do,
 )
+from batchnorm.tuning import tuning_file
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,16 @@ class Call:
     passed_on: Sequence[str] = ()
 
     def study(self, **defaults: str) -> Study:
-        """Read the study; `defaults` are values of fields that neither its file nor the call gives."""
-        return read_study(self.path, self.overrides, defaults=defaults)
+        """Read the study; `defaults` are values of fields that neither its file nor the call gives.
+
+        Standard error says which shipped files were taken.
+        """
+        study = read_study(self.path, self.overrides, defaults=defaults)
+        told = [shipped.told("STUDY", self.path, study_file(self.path))]
+        for text in dict.fromkeys(run.config.tuning_conf for run in study.runs):
+            told.append(shipped.told("TUNING_CONF", Path(text), tuning_file(Path(text))))
+        print("".join(f"{line}\n" for line in told if line), end="", file=sys.stderr, flush=True)
+        return study
 
 
 def list_runs(call: Call) -> ExitCode:

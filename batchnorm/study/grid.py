@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from batchnorm import shipped
 from batchnorm.config import RunConfig, differing_keys, override_name, resolve
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.modes import MASK_SETS, format_mask, variant_name
@@ -86,7 +87,7 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     """Read a study file and resolve all of its runs.
 
     Args:
-        path: the file.
+        path: the file; a relative path, or a name, may mean a shipped one.
         overrides: field names to text, as `split_arguments` returns them; they replace the file's values in every run.
         defaults: values of fields that neither file nor overrides give.
 
@@ -94,7 +95,7 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
         ConfigError: the file, a key, a value or the tuning file is wrong, or two different runs would share a directory.
     """
     where = f"STUDY={path}"
-    blocks = [_block(content, where=where) for content in _mappings(_load(path, where=where), where=where)]
+    blocks = [_block(content, where=where) for content in _mappings(_load(study_file(path), where=where), where=where)]
     read_once = cache(read_tuning)
     configs: dict[Path, RunConfig] = {}
     threads_given: set[Path] = set()
@@ -123,6 +124,11 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     return Study(path.stem, tuple(runs))
 
 
+def study_file(path: Path) -> Path:
+    """Return the file that the path or the name of a study means: one below this folder, else a shipped one."""
+    return shipped.find(path, among=shipped.STUDIES)
+
+
 class _TextLoader(yaml.BaseLoader):
     """Loads every scalar as the text it is, and refuses a key that is given twice."""
 
@@ -141,7 +147,7 @@ def _load(path: Path, *, where: str) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _TextLoader)
     except FileNotFoundError:
-        raise ConfigError(f"{where}: no such file") from None
+        raise ConfigError(f"{where}: {shipped.not_there(path, among=shipped.STUDIES)}") from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: cannot be read: {one_line(error)}") from None
     except yaml.YAMLError as error:

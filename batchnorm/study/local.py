@@ -82,6 +82,8 @@ def run_study(study: Study, *, workers: int | None, devices: Sequence[str], goes
         told = f"nothing done here, another process is running {len(left_out)} of {len(found)} runs" if left_out else done
         print(f"{study.name}: {told}", flush=True)
         return ExitCode.FAILED if left_out else ExitCode.FINISHED
+    if not hasattr(os, "fork"):
+        raise StudyError("runs are trained on Linux and macOS; this system can read and analyse them")
     lanes = plan_lanes([run.config for run in waiting], workers=workers, devices=devices)
     display = open_display(workers=len(lanes), runs=len(found))
     display.say(f"{study.name}: {len(waiting)} of {len(found)} runs to do, {len(lanes)} workers")

@@ -8,11 +8,13 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from batchnorm import shipped
 from batchnorm.errors import StudyError, one_line
 from batchnorm.study.grid import Study
 from batchnorm.study.status import format_array
@@ -20,6 +22,8 @@ from batchnorm.study.status import format_array
 SCRIPT = Path("sbatch/study.sbatch")
 FOLDER = Path("output/slurm")
 """Where the sbatch scripts put their logs, and `submit` the runs that it submitted."""
+_PYTHON = "BATCHNORM_PYTHON"
+"""The variable that tells the sbatch scripts which Python to use; without it they take `python`."""
 _MAX_ARRAY_SIZE = 1001
 _SECONDS_TO_ANSWER = 30
 
@@ -101,7 +105,7 @@ def sbatch_call(
         at_once: how many may run at one time.
         options: what sbatch is told besides; it overrides the script's `#SBATCH` lines, and ours.
         after: the job that must have ended before, so that `at_once` holds for all arrays of a study together.
-        script: what each task runs.
+        script: what each task runs; SLURM copies it.
     """
     limits = [f"--array={format_array(array.tasks)}%{at_once}", *([f"--dependency=afterany:{after}"] if after else [])]
     return ["sbatch", "--parsable", f"--job-name={name}", *limits, *options, str(script), str(frozen), *array.arguments]
@@ -110,25 +114,26 @@ def sbatch_call(
 def submit(study: Study, indices: Sequence[int], *, at_once: int, options: Sequence[str], dry_run: bool) -> str:
     """Submit some runs of a study and return a line for each array; `dry_run` submits and writes nothing.
 
+    The jobs use the Python that this one is, also where no environment is activated.
+
     Raises:
         StudyError: sbatch is not there, or does not take the job.
     """
     frozen, text = frozen_study(study)
     dealt = arrays(indices, max_array_size())
+    script = shipped.find(SCRIPT, among=shipped.SCRIPTS).absolute()
     if dry_run:
         afters = [None] + ["JOB_BEFORE"] * (len(dealt) - 1)
         calls = zip(dealt, afters, strict=True)
         return "\n".join(
-            shlex.join(sbatch_call(study.name, frozen, array, at_once=at_once, options=options, after=after))
+            shlex.join(sbatch_call(study.name, frozen, array, at_once=at_once, options=options, after=after, script=script))
             for array, after in calls
         )
-    if not SCRIPT.exists():
-        raise StudyError(f"{SCRIPT}: no such file; submit from the repository's root")
     _write(frozen, text)
     told: list[str] = []
     job: str | None = None
     for array in dealt:
-        call = sbatch_call(study.name, frozen, array, at_once=at_once, options=options, after=job)
+        call = sbatch_call(study.name, frozen, array, at_once=at_once, options=options, after=job, script=script)
         try:
             job = _submitted(call)
         except StudyError as error:
@@ -160,8 +165,9 @@ def _submitted(call: Sequence[str]) -> str:
     Raises:
         StudyError: sbatch is not there, or does not take the job.
     """
+    environment = {**os.environ, _PYTHON: sys.executable}
     try:
-        answer = subprocess.run(call, capture_output=True, text=True, errors="replace", check=True)
+        answer = subprocess.run(call, capture_output=True, text=True, errors="replace", check=True, env=environment)
     except FileNotFoundError:
         raise StudyError("sbatch: not found; submit on a machine of the cluster, or use: run") from None
     except OSError as error:

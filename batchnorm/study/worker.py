@@ -34,6 +34,11 @@ from batchnorm.study.output import open_streams, outlast_output
 _LAST_LINES = 8
 _BINDINGS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables by which OpenMP binds threads to cores: the same cores in each process, where several train side by side."""
+_START = """\
+import sys; sys.path[:] = {path!r}
+from batchnorm.study.worker import main
+sys.exit(main(*map(int, sys.argv[1:])))"""
+"""A worker's program: it finds the same package as we do, also where the current folder holds another."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Worker:
             ends = their_jobs.fileno(), their_replies.fileno()
             with _on_cores(cores):
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "batchnorm.study.worker", *map(str, ends)],
+                    [sys.executable, "-c", _START.format(path=sys.path), *map(str, ends)],
                     stdin=subprocess.DEVNULL,
                     stdout=printed,
                     stderr=printed,
@@ -151,7 +156,7 @@ class Worker:
         """Wait for its end and return how it ended, with the last lines that it printed."""
         code = self.process.wait()
         how = f"its process died by {signal.Signals(-code).name}" if code < 0 else f"its process ended with exit code {code}"
-        hint = "; out of memory?" if code == -signal.SIGKILL else ""
+        hint = "; out of memory?" if code == -9 else ""  # SIGKILL
         self.printed.seek(0)
         printed = self.printed.read().decode(errors="replace").splitlines()
         for stream in (self.jobs, self.replies, self.printed):
@@ -245,7 +250,3 @@ def _listen(jobs_end: int, jobs: SimpleQueue[str], at_work: threading.Event) -> 
     jobs.put("")
     if at_work.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))

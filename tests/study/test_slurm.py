@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchnorm import shipped
 from batchnorm.errors import StudyError
 from batchnorm.study.grid import read_study
 from batchnorm.study.slurm import Array, arrays, frozen_study, max_array_size, sbatch_call, submit
@@ -119,10 +121,8 @@ def test_a_dry_run_prints_the_call_and_writes_nothing(tmp_path: Path, monkeypatc
     study = read_study(path, {})
     monkeypatch.chdir(tmp_path)
     text = submit(study, [1], at_once=20, options=["--comment=two words"], dry_run=True)
-    name = frozen_study(study)[0].name
-    assert text == (
-        "sbatch --parsable --job-name=two --array=1%20 '--comment=two words' sbatch/study.sbatch output/slurm/" + name
-    )
+    script, frozen = shipped.ROOT / "sbatch" / "study.sbatch", frozen_study(study)[0]
+    assert text == f"sbatch --parsable --job-name=two --array=1%20 '--comment=two words' {script} {frozen}"
     assert [file.name for file in tmp_path.iterdir()] == ["two.yaml"]
 
 
@@ -154,10 +154,38 @@ def test_without_slurm_it_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_text(STUDY)
     study = read_study(path, {})
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StudyError, match="submit from the repository's root"):
-        submit(study, [0], at_once=1, options=[], dry_run=False)
-    (tmp_path / "sbatch").mkdir()
-    (tmp_path / "sbatch" / "study.sbatch").touch()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(StudyError, match="sbatch: not found"):
         submit(study, [0], at_once=1, options=[], dry_run=False)
+
+
+SBATCH = """\
+#!/bin/sh
+for last; do :; done
+printf '%s\\n' "$@" "$BATCHNORM_PYTHON" > call.txt
+cp "$last" read.txt
+echo "7;cluster"
+"""
+
+
+def test_from_any_folder_slurm_gets_the_shipped_script_and_this_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text(SBATCH)
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    study = read_study(Path("quickstart_digits"), {})
+    assert submit(study, [0, 3], at_once=2, options=[], dry_run=False).startswith("submitted 2 runs as job 7: sbatch ")
+    *_, script, frozen, python = (tmp_path / "call.txt").read_text().splitlines()
+    assert Path(script) == shipped.ROOT / "sbatch" / "study.sbatch"
+    assert python == sys.executable
+    assert (tmp_path / "read.txt").read_text() == (tmp_path / frozen).read_text() == frozen_study(study)[1]
+
+
+def test_a_script_in_this_folder_is_taken_before_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sbatch").mkdir()
+    (tmp_path / "sbatch" / "study.sbatch").touch()
+    study = read_study(Path("quickstart_digits"), {})
+    assert f" {tmp_path / 'sbatch' / 'study.sbatch'} " in submit(study, [0], at_once=1, options=[], dry_run=True)
