@@ -11,9 +11,9 @@ from pathlib import Path
 
 from batchnorm.analysis import streams
 from batchnorm.analysis.columns import aligned, fitted
-from batchnorm.analysis.runs import LEFT_OUT, find_runs, read_each
-from batchnorm.analysis.shell import Answer, Command, is_chosen
-from batchnorm.analysis.usage import Room, in_bytes, table
+from batchnorm.analysis.runs import LEFT_OUT, read_each
+from batchnorm.analysis.shell import Answer, Command
+from batchnorm.analysis.usage import Room, found_or_chosen, in_bytes, table
 from batchnorm.errors import ExitCode, RunError, UserError, nearest_first, reason_of
 from batchnorm.store import Run, RunDirectory
 from batchnorm.store.files import CHECKPOINT, FINAL, KEPT, LEFT_OVER, PARTS, File, may_go
@@ -27,12 +27,9 @@ def _run(given: argparse.Namespace) -> Answer:
         raise RunError(f"--what {unknown[0]}: cannot be pruned; {nearest_first(unknown[0], WHAT)}")
     parts = {WHAT[name] for name in given.what}
 
-    def to_delete(run: Run) -> list[File]:
-        return _to_delete(run, parts, given.paths) if is_chosen(run, given) else []
-
     rooms: dict[tuple[str, ...], Room] = {}
     deleted, failed = 0, 0
-    for run, files in read_each(find_runs(given.paths), to_delete):
+    for run, files in read_each(found_or_chosen(given), lambda run: _to_delete(run, parts, given.paths)):
         if files and given.yes:
             files, failures = _delete(run, parts)
             failed += failures

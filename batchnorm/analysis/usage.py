@@ -12,10 +12,9 @@ from pathlib import Path
 from batchnorm.analysis import streams
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.runs import find_runs, problem_of, read_each
-from batchnorm.analysis.shell import Command, asked_for, is_chosen
-from batchnorm.errors import RunError
+from batchnorm.analysis.shell import Command, asked_for, chosen_paths
 from batchnorm.store import Run, RunDirectory
-from batchnorm.store.files import PARTS, File, files_below, files_of, inside
+from batchnorm.store.files import OTHER, PARTS, File, files_below, files_of, inside
 
 UNREADABLE, BESIDE = "unreadable", "beside the runs"
 
@@ -69,36 +68,37 @@ def table(labels: tuple[str, ...], rooms: Mapping[tuple[str, ...], Room], order:
 
 
 def _run(given: argparse.Namespace) -> str:
-    paths = find_runs(given.paths)
+    paths = found_or_chosen(given)
     seen: set[tuple[int, int]] = set()
 
-    def by_part(path: Path) -> dict[str, int]:
-        return _sum(files_of(RunDirectory(path)), seen)
-
-    def of_run(run: Run) -> tuple[tuple[str, ...], dict[str, int]] | None:
-        if not is_chosen(run, given):
-            return None
+    def of_run(run: Run) -> tuple[tuple[str, ...], dict[str, int]]:
         names = (str(run.directory),) if given.each else (problem_of(run), run.config.position, run.mode)
-        return names, inside(run.path) if given.inside else by_part(run.directory)
+        return names, inside(run.path) if given.inside else _sum(files_of(RunDirectory(run.directory)), seen)
 
     read = {run.directory: found for run, found in read_each(paths, of_run)}
+    known = [read[path] for path in paths if path in read]
     rooms: dict[tuple[str, ...], Room] = {}
-    blank = () if given.each else ("", "")
-    for path in paths:
-        if path not in read and not given.inside and not asked_for(given):  # its files have sizes all the same
-            rooms.setdefault((str(path) if given.each else UNREADABLE, *blank), Room()).add(by_part(path))
-    known = [found for path in paths if (found := read.get(path))]
-    ordered = known if given.each else sorted(known, key=lambda found: found[0])
-    rooms = {**{names: Room() for names, _ in ordered}, **rooms}
-    for names, sizes in ordered:
-        rooms[names].add(sizes)
-    if not rooms:
-        raise RunError(f"{given.paths[0]}: no run there is chosen")
-    if not given.inside and not asked_for(given) and (beside := _beside(given.paths, paths, seen)):
-        rooms[(BESIDE, *blank)] = Room(0, Counter({"other": beside}))
+    for names, sizes in known if given.each else sorted(known, key=lambda found: found[0]):
+        rooms.setdefault(names, Room()).add(sizes)
+    if not given.inside:
+        blank = () if given.each else ("", "")
+        for path in (path for path in paths if path not in read):  # its files have sizes all the same
+            sizes = _sum(files_of(RunDirectory(path)), seen)
+            rooms.setdefault((str(path) if given.each else UNREADABLE, *blank), Room()).add(sizes)
+        if not asked_for(given) and (beside := _beside(given.paths, paths, seen)):
+            rooms[(BESIDE, *blank)] = Room(0, Counter({OTHER: beside}))
     rows = table(("run",) if given.each else ("problem", "mask", "mode"), rooms, () if given.inside else PARTS)
     width = None if given.wide else streams.terminal_width()
     return aligned(rows) if width is None else fitted(rows, width, counts=("runs", "total"), whole="--wide shows all columns")
+
+
+def found_or_chosen(given: argparse.Namespace) -> list[Path]:
+    """Return the runs that were found, or those among them that were asked for.
+
+    Raises:
+        RunError: there is none.
+    """
+    return [Path(path) for path in chosen_paths(given)] if asked_for(given) else find_runs(given.paths)
 
 
 def _sum(files: Iterable[File], seen: set[tuple[int, int]]) -> dict[str, int]:
