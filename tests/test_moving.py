@@ -32,12 +32,16 @@ def make(configure: Configure, tmp_path: Path) -> Configure:
     return run
 
 
+def needs_rsync() -> None:
+    """Skip where there is none; on CI it must be there."""
+    if shutil.which("rsync") is None:
+        assert not os.environ.get("CI"), "needs rsync"
+        pytest.skip("needs rsync")
+
+
 def rsync(source: Path, target: Path, *options: str) -> None:
     """Merge one root into another."""
-    if shutil.which("rsync") is None:
-        reason = "needs rsync"
-        assert not os.environ.get("CI"), reason
-        pytest.skip(reason)
+    needs_rsync()
     subprocess.run(["rsync", "-a", *options, f"{source}/", f"{target}/"], check=True)
 
 
