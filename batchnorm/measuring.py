@@ -31,8 +31,7 @@ def measure(run: Run, measurements: Sequence[str], epochs: Iterable[int] | None 
     kept = run.kept_epochs()
     wanted = sorted(kept if epochs is None else set(epochs))
     if missing := [epoch for epoch in wanted if epoch not in kept] or ([] if wanted else [run.length.epochs]):
-        there = ", ".join(map(str, sorted(kept))) or "none"
-        raise RunError(f"{run.directory}: kept no weights of epoch {missing[0]}; kept: {there} (SAVE_EPOCHS)")
+        raise run.lacks_weights(missing[0])
     training = assemble(replace(run.config, compile=False))
     if training.batches.digest != run.fingerprint.get("images", training.batches.digest):
         raise RunError(f"{run.directory}: was trained on other images than those in OBS_DATASETS={run.config.obs_datasets}")

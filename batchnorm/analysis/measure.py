@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from batchnorm.analysis.runs import read_each
 from batchnorm.analysis.shell import Command, chosen_paths
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.quantities import RECORDED
-from batchnorm.store import Run
 
 PROBES = tuple(dict.fromkeys(quantity.measurement for quantity in RECORDED if quantity.axis == "probes"))
 """What can be measured afterwards."""
@@ -19,7 +19,8 @@ def _run(given: argparse.Namespace) -> str:
             raise RunError(f"--what {name}: no such measurement; {nearest_first(name, PROBES)}")
     from batchnorm.measuring import measure
 
-    return "".join(f"{measure(Run(path), given.what, given.epoch)}\n" for path in chosen_paths(given))
+    done = read_each(chosen_paths(given), lambda run: measure(run, given.what, given.epoch))
+    return "".join(f"{file}\n" for _, file in done)
 
 
 COMMAND = Command(

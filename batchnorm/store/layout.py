@@ -16,6 +16,8 @@ from batchnorm.quantities import AXES, RECORDED, Quantity
 FORMAT_VERSION = 2
 """Version 1 has no `length`, and nothing about what feeds what."""
 STATUS = "status"
+_CHUNK_ROWS = 64
+"""Of a dataset of a running record, at most: as many as the recorder brings at a time."""
 MARKS = "marks"
 """Group of one small dataset for each that grows: its rows and the CRC-32 of their bytes at the last flush."""
 
@@ -75,6 +77,19 @@ def columns(slots: Sequence[SlotParts], quantities: Iterable[Quantity] = RECORDE
                 shape = (slot.channels,) if quantity.per == "channel" else ()
                 on_axis[quantity.key(slot.name)] = Column(quantity.dataset_of(slot.name), quantity.dtype, shape)
     return found
+
+
+def chunk_rows(axis: str, config: RunConfig, length: RunLength) -> int:
+    """Return the rows of an axis that a running record has room for at a time: no more than the run will record."""
+    recorded = -(-length.steps // config.log_every_steps) if config.log_every_steps else 0
+    rows = {
+        "epochs": length.epochs + 1,
+        "batches": recorded,
+        "snapshots": recorded + 1,
+        "updates": -(-length.steps // config.measure_steps),
+        "probes": length.epochs // config.measure_every + 2,  # epoch 0, and the last one
+    }
+    return min(max(rows.get(axis, _CHUNK_ROWS), 1), _CHUNK_ROWS)
 
 
 def index_datasets(axis: str) -> list[str]:

@@ -282,11 +282,19 @@ class Run:
         from batchnorm.assembly import load_network
 
         kept = self.kept_epochs()
-        chosen = max(kept, default=-1) if epoch is None else epoch
+        last = self.length.epochs if self.ended == Status.FINISHED else max(kept, default=self.length.epochs)
+        chosen = last if epoch is None else epoch
         if chosen not in kept:
-            there = ", ".join(map(str, kept)) or "none"
-            raise RunError(f"{self.directory}: kept no weights of epoch {epoch}; kept: {there} (SAVE_EPOCHS)")
+            raise self.lacks_weights(chosen)
         return load_network(self.config, kept[chosen])
+
+    def lacks_weights(self, epoch: int) -> RunError:
+        """Say that no weights of an epoch are there, and which are."""
+        kept = ", ".join(map(str, sorted(self.kept_epochs()))) or "none"
+        final = RunDirectory(self.directory).final_model.name
+        gone = epoch == self.length.epochs and self.ended == Status.FINISHED
+        why = f"{final} is not there, it was deleted" if gone else f"kept no weights of epoch {epoch}"
+        return RunError(f"{self.directory}: {why}; kept: {kept} (SAVE_EPOCHS)")
 
     def slots_with(self, name: str) -> tuple[str, ...]:
         """Return the slots that have a quantity in this run, as `gamma` or `bias`, in the network's order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,13 @@ import numpy as np
 from batchnorm.config import RunConfig, RunLength
 from batchnorm.errors import RunError
 from batchnorm.quantities import Quantity, chosen
+from batchnorm.store.compressed import compress
 from batchnorm.store.hdf5 import bad_or_unreadable, damaged, new_file, open_for_reading, sync, writing
-from batchnorm.store.layout import MARKS, STATUS, Column, SlotParts, attributes, columns
+from batchnorm.store.layout import MARKS, STATUS, Column, SlotParts, attributes, chunk_rows, columns
 from batchnorm.store.status import Status
 
 Mark = dict[str, list[int]]
 """How far a record goes: for each dataset the number of rows and the CRC-32 of their bytes."""
-_CHUNK_ROWS = 64
 _COPY_ROWS = 1024
 
 
@@ -68,7 +69,7 @@ class RunWriter:
         temporary = path.with_suffix(".h5.new")
         with new_file(temporary) as file:
             facts = attributes(config, fingerprint=fingerprint, slots=slots, length=length, versions=versions)
-            _make_datasets(file, axes, facts)
+            _make_datasets(file, axes, facts, {axis: chunk_rows(axis, config, length) for axis in axes})
         temporary.replace(path)
         return cls._open(path, {name: [0, 0] for name in _datasets(axes)}, quantities=quantities, slots=slots)
 
@@ -100,7 +101,7 @@ class RunWriter:
         temporary = path.with_suffix(".h5.new")
         try:
             with open_for_reading(path) as old, new_file(temporary) as new:
-                _make_datasets(new, axes, facts)
+                _make_datasets(new, axes, facts, {axis: chunk_rows(axis, config, length) for axis in axes})
                 for name, (rows, crc) in mark.items():
                     if _copy_rows(path, old[name], new[name], rows) != crc:
                         raise damaged(path, name)
@@ -162,11 +163,13 @@ class RunWriter:
         return {name: list(state) for name, state in self._mark.items()}
 
     def finish(self, status: Status) -> None:
-        """Write how the run ended, and close."""
+        """Write how the run ended, close, and compress the record; without room for a copy it stays as it is."""
         with writing(self._file):
             self._write_marks()
             self._file[STATUS][()] = status.stored
         self.close()
+        with contextlib.suppress(OSError, RunError):
+            compress(self._path)
 
     def _write_marks(self) -> None:
         for name, state in self._mark.items():
@@ -190,17 +193,17 @@ def _is_marked(quantity: Quantity, slots: Sequence[SlotParts], mark: Mark) -> bo
     return bool(datasets & mark.keys())
 
 
-def _make_datasets(file: h5py.File, axes: Mapping[str, Mapping[str, Column]], facts: Mapping[str, Any]) -> None:
+def _make_datasets(
+    file: h5py.File, axes: Mapping[str, Mapping[str, Column]], facts: Mapping[str, Any], rows: Mapping[str, int]
+) -> None:
     for name, value in facts.items():
         file.attrs[name] = value
     file.create_dataset(STATUS, data=np.int8(Status.RUNNING.stored))
-    for axis in axes.values():
-        for column in axis.values():
+    for axis, datasets in axes.items():
+        for column in datasets.values():
             shape = column.row_shape
             file.create_dataset(f"{MARKS}/{column.dataset}", data=np.zeros(2, np.int64))
-            file.create_dataset(
-                column.dataset, (0, *shape), column.dtype, chunks=(_CHUNK_ROWS, *shape), maxshape=(None, *shape)
-            )
+            file.create_dataset(column.dataset, (0, *shape), column.dtype, chunks=(rows[axis], *shape), maxshape=(None, *shape))
 
 
 def _copy_rows(path: Path, source: h5py.Dataset, target: h5py.Dataset, rows: int) -> int | None:
