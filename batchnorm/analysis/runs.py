@@ -160,8 +160,8 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read]) -> list[tuple[Run, R
     done, failed = [], []
     for path in as_list(paths):
         try:
-            run = Run(path)
-            done.append((run, read(run)))
+            with Run.opened(path) as run:
+                done.append((run, read(run)))
         except UserError as error:
             failed.append(str(error))
         except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text

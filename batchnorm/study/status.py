@@ -66,7 +66,7 @@ def progress_of(run: Run) -> Progress:
     Raises:
         RunError: the record is damaged.
     """
-    rows = run.epochs
+    rows = run.of_epochs("train_seconds", "eval_seconds")
     seconds = (rows["train_seconds"] + rows["eval_seconds"])[1:]
     return Progress(len(seconds), run.length.epochs, float(seconds.mean()) if len(seconds) else None)
 
