@@ -250,6 +250,15 @@ class Run:
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
             return read_rows(file[dataset].id, common_rows(file[quantity.axis]))
 
+    def has(self, name: str, slot: str | None = None) -> bool:
+        """Say whether the run has a quantity, of a slot where it has slots: recorded, measured afterwards, or derived."""
+        quantity = _find_quantity(name)
+        if quantity.derive is not None:
+            return self._has(quantity, slot)
+        dataset = quantity.dataset_of(slot)
+        with self._open() as file:
+            return dataset in file or self._measured_afterwards(quantity, dataset) is not None
+
     def _measured_afterwards(self, quantity: Quantity, dataset: str) -> NDArray[Any] | None:
         """Return what was measured afterwards; None where nothing was, or where the run itself recorded it."""
         measured = RunDirectory(self.directory).measured
@@ -345,7 +354,7 @@ class Run:
         there = {slot: self._measured_afterwards(quantity, quantity.dataset_of(slot)) for slot in self.layers}
         return tuple(slot for slot, values in there.items() if values is not None)
 
-    def _has(self, quantity: Quantity, slot: str) -> bool:
+    def _has(self, quantity: Quantity, slot: str | None) -> bool:
         try:
             self._derived(quantity, slot)
         except RunError:
