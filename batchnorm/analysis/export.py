@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.runs import RunPaths, distinct, find_runs, problem_of, read_each
+from batchnorm.config import RunConfig
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.modes import format_mask
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
@@ -184,9 +185,10 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def _table_of(facts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a row for each run; settings stand behind their key, and digests where runs differ in them."""
-    names = list(dict.fromkeys(name for each in facts for name in each))
-    order = [name.partition(".")[0] for name in names]
-    names = sorted(names, key=lambda name: (name in _DIGESTS, name == "status", order.index(name.partition(".")[0]), name))
+    order = ["run", "problem", "mask", "mode", "seed", *(each.name for each in fields(RunConfig)), *_DIGESTS, "status"]
+    found = {name for each in facts for name in each}
+    places = {name: place for place, name in enumerate(order)}
+    names = sorted(found, key=lambda name: (places.get(name.partition(".")[0], len(places)), name))
     table = pd.DataFrame(list(facts), columns=names)
     return table.drop(columns=[name for name in _DIGESTS if name in table and table[name].nunique(dropna=False) == 1])
 
