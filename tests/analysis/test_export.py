@@ -151,7 +151,7 @@ def test_a_run_without_an_epoch_gives_a_table_without_rows(tmp_path: Path) -> No
     assert len(table) == 0 and list(table)[:5] == ["run", "problem", "mask", "mode", "seed"]
     for name in ("a.csv", "a.json"):
         export(tmp_path, tmp_path / name)
-    assert (tmp_path / "a.csv").read_text() == ",".join(table) + "\n"
+    assert (tmp_path / "a.csv").read_text() == ",".join(map(str, table)) + "\n"
     assert json.loads((tmp_path / "a.json").read_text()) == []
 
 
@@ -171,11 +171,11 @@ def test_files_hold_all_digits(output: Path, tmp_path: Path, quantity: str | Non
     assert list(rows[0]) == list(table) and len(rows) == len(table)
     loaded = json.loads((tmp_path / "a.json").read_text())
     assert [list(row) for row in loaded[:1]] == [list(table)] and len(loaded) == len(table)
-    for name in table:
-        values = table[name]
+    for name in map(str, table):
+        values = table[name].to_numpy()
         if values.dtype.kind == "f":
-            in_csv = np.array([float(row[name] or "nan") for row in rows], dtype=values.dtype)
-            in_json = np.array([np.nan if row[name] is None else row[name] for row in loaded], dtype=values.dtype)
+            in_csv = np.array([float(row[name] or "nan") for row in rows]).astype(values.dtype)
+            in_json = np.array([np.nan if row[name] is None else row[name] for row in loaded]).astype(values.dtype)
             np.testing.assert_array_equal(in_csv, values)
             np.testing.assert_array_equal(in_json, values)
         else:

@@ -89,9 +89,9 @@ def test_a_place_that_is_a_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(RunError, match=r"a\.csv: cannot be written: Is a directory"), whole_file(tmp_path / "a.csv"):
         pass
-    with pytest.raises(RunError, match="the table cannot be written: Not a directory"):
-        with whole_file(Path("/dev/null/a.csv"), what="the table"):
-            pass
+    nowhere = Path("/dev/null/a.csv")
+    with pytest.raises(RunError, match="the table cannot be written: Not a dir"), whole_file(nowhere, what="the table"):
+        pass
 
 
 def test_ctrl_c_ends_a_command_that_writes_and_leaves_nothing(output: Path, tmp_path: Path) -> None:
