@@ -144,20 +144,35 @@ def attributes_of(file: h5py.File) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place in range(h5py.h5a.get_num_attrs(file.id)):
         attribute = h5py.h5a.open(file.id, index=place)
-        value = np.empty(attribute.shape, attribute.dtype)
-        attribute.read(value)
+        stored = attribute.get_type()
+        plain = isinstance(stored, h5py.h5t.TypeStringID) and not stored.is_variable_str()
+        value = np.empty(attribute.shape, f"S{stored.get_size()}" if plain else attribute.dtype)
+        attribute.read(value, stored if plain else None)
         found[attribute.name.decode()] = value[()]
     return found
 
 
-def open_dataset(group: h5py.Group, name: str) -> h5py.h5d.DatasetID | None:
+def read_number(file: h5py.File, name: str) -> Any:
+    """Read a dataset that is one number."""
+    dataset = h5py.h5d.open(file.id, name.encode())
+    value = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
+    return value[()]
+
+
+def open_group(file: h5py.File, name: str) -> h5py.h5g.GroupID:
+    """Return a group of a file."""
+    return h5py.h5g.open(file.id, name.encode())
+
+
+def open_dataset(group: h5py.h5g.GroupID, name: str) -> h5py.h5d.DatasetID | None:
     """Return a group's dataset; None where it has none of that name."""
-    return h5py.h5d.open(group.id, name.encode()) if name.encode() in group.id else None
+    return h5py.h5d.open(group, name.encode()) if name.encode() in group else None
 
 
-def common_rows(group: h5py.Group) -> int:
+def common_rows(group: h5py.h5g.GroupID) -> int:
     """Return the rows that all datasets of a time axis have: while a block is written, some are ahead of others."""
-    return min(_lengths(group.id))
+    return min(_lengths(group))
 
 
 def _lengths(group: h5py.h5g.GroupID) -> Iterator[int]:

@@ -27,6 +27,8 @@ from batchnorm.store.hdf5 import (
     damaged,
     open_dataset,
     open_for_reading,
+    open_group,
+    read_number,
     read_rows,
 )
 from batchnorm.store.layout import FORMAT_VERSION, MARKS, STATUS, SlotParts, index_datasets
@@ -248,7 +250,7 @@ class Run:
                 there = ", ".join(other for other in self.layers if quantity.dataset_of(other) in file) or "no slot"
                 whose = f" of {slot}; {there} has one" if slot is not None else ""
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
-            return read_rows(file[dataset].id, common_rows(file[quantity.axis]))
+            return read_rows(file[dataset].id, common_rows(open_group(file, quantity.axis)))
 
     def has(self, name: str, slot: str | None = None) -> bool:
         """Say whether the run has a quantity, of a slot where it has slots: recorded, measured afterwards, or derived."""
@@ -374,12 +376,12 @@ def _mark(dataset: h5py.Dataset) -> list[int]:
 
 
 def _ended(file: h5py.File) -> Status | None:
-    return Status.recorded(int(file[STATUS][()]))
+    return Status.recorded(int(read_number(file, STATUS)))
 
 
 def _columns(file: h5py.File, axis: str, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """Read those of an axis's own columns that there are, as far as all of the axis's datasets go."""
-    group = file[axis]
+    group = open_group(file, axis)
     there = {name: dataset for name in names if (dataset := open_dataset(group, name))}
     lengths = [dataset.shape[0] for dataset in there.values()] if _ended(file) else [common_rows(group)]
     return {name: read_rows(dataset, min(lengths)) for name, dataset in there.items()}
