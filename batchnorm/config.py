@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from typing import Any, Union, cast
 
@@ -342,31 +343,30 @@ def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[
     Raises:
         ConfigError: a value or the tuning file is wrong.
     """
-    typed: DictConfig = OmegaConf.structured(RunConfig)
-    OmegaConf.set_readonly(typed, False)  # as a frozen dataclass is to OmegaConf
-    for key, value in overrides.items():
-        if "." not in key and key not in ("lr_schedule", "opt_hpars"):
-            _set(typed, key, value, shown=f"{key.upper()}={value}")
-    if not OmegaConf.is_missing(typed, "problem"):
-        find_problem(typed.problem)
+    given = {
+        key: _typed(key, value, shown=f"{key.upper()}={value}")
+        for key, value in overrides.items()
+        if "." not in key and key not in ("lr_schedule", "opt_hpars") and value != MISSING
+    }
+    if "problem" in given:
+        find_problem(given["problem"])
     for required in ("problem", "random_seed"):
-        if OmegaConf.is_missing(typed, required):
+        if required not in given:
             raise ConfigError(f"{required.upper()} is required; give {required.upper()}=..., --help lists the keys")
-    if typed.optimizer not in OPTIMIZERS:
-        raise ConfigError(f"OPTIMIZER={typed.optimizer}: no such optimizer; {nearest_first(typed.optimizer, OPTIMIZERS)}")
-    path = Path(typed.tuning_conf)
-    tuned = tuned_values(read_tuning(path), path=path, problem=problem_name(typed.problem), optimizer=typed.optimizer)
-    _fill_(typed, tuned, overrides)
-    if "measure" not in overrides:
-        typed.measure = "basic"
-    config = _checked(cast(RunConfig, OmegaConf.to_object(typed)))
+    given = {"measure": "basic", "optimizer": _FIELDS["optimizer"].default, **given}
+    problem, optimizer = given["problem"], given["optimizer"]
+    if optimizer not in OPTIMIZERS:
+        raise ConfigError(f"OPTIMIZER={optimizer}: no such optimizer; {nearest_first(optimizer, OPTIMIZERS)}")
+    path = Path(given.get("tuning_conf", _FIELDS["tuning_conf"].default))
+    tuned = tuned_values(read_tuning(path), path=path, problem=problem_name(problem), optimizer=optimizer)
+    config = _checked(RunConfig(**_completed(given, tuned, overrides)))
     named = str(overrides.get("named_keys", "auto"))
     return replace(config, named_keys=",".join(_unusual(config, tuned) if named == "auto" else _deciding_names(named)))
 
 
 def canonical_fingerprint(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the keys that stand at `RunConfig`'s default; records of format version 1 hold them."""
-    return {key: value for key, value in values.items() if value != _default_of(key)}
+    return {key: value for key, value in values.items() if value != _DEFAULTS.get(key)}
 
 
 def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
@@ -375,7 +375,7 @@ def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any]) -> lis
     The images' digest is compared where both have it.
     """
     keys = [key for key in {**stored, **current} if key != "images" or (key in stored and key in current)]
-    pairs = {key: (stored.get(key, _default_of(key)), current.get(key, _default_of(key))) for key in sorted(keys)}
+    pairs = {key: (stored.get(key, _DEFAULTS.get(key)), current.get(key, _DEFAULTS.get(key))) for key in sorted(keys)}
     return [f"{key} ({_short(there)} there, {_short(here)} here)" for key, (there, here) in pairs.items() if there != here]
 
 
@@ -433,10 +433,9 @@ def _field(key: str) -> Field[Any]:
     Raises:
         ConfigError: there is no such key.
     """
-    known = {entry.name: entry for entry in fields(RunConfig)}
-    if key.lower() not in known:
-        raise ConfigError(f"{key}: unknown key; {nearest_first(key.upper(), [name.upper() for name in known])}")
-    return known[key.lower()]
+    if key.lower() not in _FIELDS:
+        raise ConfigError(f"{key}: unknown key; {nearest_first(key.upper(), [name.upper() for name in _FIELDS])}")
+    return _FIELDS[key.lower()]
 
 
 def _deciding_fields() -> list[Field[Any]]:
@@ -451,18 +450,29 @@ def _default(entry: Field[Any]) -> Any:
     return entry.default if entry.default_factory is NO_DEFAULT else entry.default_factory()
 
 
-def _default_of(key: str) -> Any:
-    """Return the default of a fingerprint's key; None where it is none of `RunConfig`'s."""
-    return next((_default(entry) for entry in fields(RunConfig) if entry.name.upper() == key), None)
+_FIELDS: Mapping[str, Field[Any]] = {entry.name: entry for entry in fields(RunConfig)}
+_DEFAULTS: Mapping[str, Any] = {entry.name.upper(): _default(entry) for entry in fields(RunConfig)}
+"""By the keys of a fingerprint; what stands there beside `RunConfig`'s keys has none."""
+
+
+_STORED_AS: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),  # a JSON file holds 1.0 as 1 where a program wrote it so
+    "str": (str,),
+    "bool": (bool,),
+    "int | None": (int, type(None)),
+    "dict[str, float]": (dict,),
+    "dict[str, Any] | None": (dict, type(None)),
+    "Union[float, str]": (int, float, str),
+}
+"""What values of a field's type are in a stored configuration."""
 
 
 def _is_plain(value: Any, entry: Field[Any]) -> bool:
-    """Say whether a stored value has its field's type; a JSON file holds 1.0 as 1 where a program wrote it so."""
+    """Say whether a stored value has its field's type."""
     if isinstance(value, bool):
         return entry.type == "bool"
-    types = {"int": int, "float": (int, float), "str": str, "bool": bool, "int | None": (int, type(None))}
-    more = {"dict[str, float]": dict, "dict[str, Any] | None": (dict, type(None)), "Union[float, str]": (int, float, str)}
-    return isinstance(value, cast(Any, {**types, **more}[cast(str, entry.type)]))
+    return isinstance(value, _STORED_AS[cast(str, entry.type)])
 
 
 def _as_spelt(name: str) -> str:
@@ -471,8 +481,8 @@ def _as_spelt(name: str) -> str:
     return next((spelling for spelling in spellings if spelling.lower() == name.lower()), name.lower())
 
 
-def _set(typed: DictConfig, name: str, value: Any, *, shown: str) -> None:
-    """Assign one key, turning text into the field's type; OmegaConf's own messages take several lines."""
+def _typed(name: str, value: Any, *, shown: str) -> Any:
+    """Return a key's value in its field's type; OmegaConf's own messages take several lines."""
     entry = _field(name)
     needs = _valid(entry).words
     if isinstance(value, str):
@@ -491,9 +501,28 @@ def _set(typed: DictConfig, name: str, value: Any, *, shown: str) -> None:
     if isinstance(value, bool) and entry.type != "bool":
         raise ConfigError(f"{shown}: must be {needs}")
     try:
-        OmegaConf.update(typed, name, value, merge=False)
+        return (_plain_as_field if isinstance(value, (str, int, float)) else _as_field)(name, value)
     except OmegaConfBaseException:
         raise ConfigError(f"{shown}: must be {needs}") from None
+
+
+def _as_field(name: str, value: Any) -> Any:
+    """Turn a value into the type of a field, as OmegaConf does."""
+    typed = _any_configuration()
+    OmegaConf.update(typed, name, value, merge=False)
+    return typed[name]
+
+
+_plain_as_field = lru_cache(maxsize=10_000, typed=True)(_as_field)
+"""The same for text and numbers: a study gives few of them to many runs."""
+
+
+@cache
+def _any_configuration() -> DictConfig:
+    """Return a configuration to assign to: making one takes OmegaConf 9 ms."""
+    typed: DictConfig = OmegaConf.structured(RunConfig)
+    OmegaConf.set_readonly(typed, False)  # as a frozen dataclass is to OmegaConf
+    return typed
 
 
 _PATHS = ("problem", "tuning_conf", "obs_datasets", "output_dir")
@@ -516,15 +545,16 @@ def _expanded(path: str, *, shown: str) -> str:
     return whole
 
 
-def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> None:
-    """Fill what the tuning file gives and the overrides do not, and lay the nested overrides over it."""
+def _completed(given: Mapping[str, Any], tuned: Tuned, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the given values what the tuning file says where they do not, and lay the nested overrides over it."""
+    values = dict(given)
     for name in ("batch_size", "num_epochs"):
-        if not OmegaConf.is_missing(typed, name):
+        if name in values:
             continue
         value = getattr(tuned, name)
         if value is None:
             raise ConfigError(f"{tuned.where}: has no {name}; give {name.upper()}=... or add it")
-        _set(typed, name, value, shown=f"{tuned.where}.{name}={value}")
+        values[name] = _typed(name, value, shown=f"{tuned.where}.{name}={value}")
     hyperparameters, schedule = {**tuned.opt_hpars, "lr": tuned.lr}, tuned.lr_schedule
     for key, value in sorted(overrides.items(), key=lambda item: "." in item[0]):  # a schedule's name before its settings
         group, _, name = key.partition(".")
@@ -540,14 +570,13 @@ def _fill_(typed: DictConfig, tuned: Tuned, overrides: Mapping[str, Any]) -> Non
         elif name:
             raise ConfigError(f"{shown}: {group.upper()} takes a plain value")
     lr = hyperparameters.pop("lr")
-    if OmegaConf.is_missing(typed, "lr"):
+    if "lr" not in values:
         if lr is None:
-            raise ConfigError(f"{tuned.where}.{typed.optimizer}.opt_hpars: has no lr; give LR=... or add it")
-        typed.lr = lr
-    if OmegaConf.is_missing(typed, "threads"):
-        typed.threads = available_cores()
-    typed.opt_hpars = hyperparameters
-    typed.lr_schedule = named_schedule(schedule, where="LR_SCHEDULE")
+            raise ConfigError(f"{tuned.where}.{values['optimizer']}.opt_hpars: has no lr; give LR=... or add it")
+        values["lr"] = lr
+    if "threads" not in values:
+        values["threads"] = available_cores()
+    return {**values, "opt_hpars": hyperparameters, "lr_schedule": named_schedule(schedule, where="LR_SCHEDULE")}
 
 
 def _override_schedule(schedule: dict[str, Any] | None, setting: str, value: Any, *, shown: str) -> dict[str, Any] | None:

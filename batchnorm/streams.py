@@ -8,13 +8,14 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeVar, cast
 
 from batchnorm.errors import reason_of
 
+T = TypeVar("T")
 _GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ESTALE)
 """Nobody will read it any more; what else fails, as a full disk, may pass."""
 
@@ -71,6 +72,17 @@ class LastingStream:
         if not self._told:
             self._told = True
             self._tell(f"{self._name} cannot be written ({reason_of(error)}); the run continues without it")
+
+
+def shown_while_it_lasts(items: Collection[T], what: str) -> Generator[T]:
+    """Go through items. On a terminal a bar of standard error shows how far that is, once it takes longer than a second."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield from items
+        return
+    from tqdm import tqdm
+
+    terminal = LastingStream(sys.stderr, "standard error", lambda _: None)
+    yield from tqdm(items, desc=what, unit="run", file=cast(TextIO, terminal), delay=1, leave=False, dynamic_ncols=True)
 
 
 def tell_log(line: str) -> None:

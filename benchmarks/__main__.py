@@ -16,6 +16,7 @@ from benchmarks.analyses import analysis
 from benchmarks.costs import memory, recording, resume
 from benchmarks.cuda import cuda
 from benchmarks.growth import growth
+from benchmarks.many import many
 from benchmarks.measurements import measurements
 from benchmarks.measuring import machine
 from benchmarks.studies import study
@@ -36,6 +37,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         growth,
         study,
         analysis,
+        many,
         cuda,
     )
 }

@@ -243,6 +243,20 @@ def test_any_text_as_a_value_is_taken_or_refused_in_one_line(overrides: list[tup
         assert RunConfig.from_dict(config.to_dict()) == config
 
 
+@pytest.mark.parametrize("key", ["OUTPUT_DIR", "NUM_EPOCHS", "MEASURE", "THREADS", "BIAS_INIT"])
+def test_question_marks_stand_for_a_key_that_is_not_given(key: str) -> None:
+    assert read_command_line([*DIGITS, f"{key}=???"]) == read_command_line(DIGITS)
+
+
+def test_equal_values_of_other_types_do_not_stand_in_for_each_other() -> None:
+    plain = {"problem": "digits_2c2d_bn", "random_seed": 1}
+    assert resolve({**plain, "compile": 1}).compile is True
+    assert resolve({**plain, "max_steps": 1}).max_steps == 1
+    for value in (True, 1.0):
+        with pytest.raises(ConfigError, match=f"MAX_STEPS={value}: must be an integer >= 1"):
+            resolve({**plain, "max_steps": value})
+
+
 def test_reading_a_configuration_loads_no_torch() -> None:
     code = "import sys; from batchnorm import command, store; command.help_text(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -159,6 +159,14 @@ def _effects(given: argparse.Namespace) -> str:
     return printed(given.format)
 
 
+def _export(given: argparse.Namespace) -> str:
+    from batchnorm.analysis.export import export
+
+    paths = chosen_paths(given) if asked_for(given) else given.paths
+    export(paths, given.out, given.quantity, slots=given.slots, every=given.every, columns=given.columns)
+    return f"{given.out}\n"
+
+
 _WIDE = {"--wide": {"action": "store_true", "help": "all columns on a terminal too, however wide"}}
 _PRINTED: dict[str, dict[str, Any]] = {
     "--format": {"default": "text", "choices": ("text", "csv", "markdown", "latex"), "help": "on the screen"},
@@ -180,12 +188,21 @@ _EFFECTS: dict[str, Mapping[str, Any]] = {
     "--power": {"type": float, "metavar": "P", "help": "of --plan: chance to find what is there (default: 0.8)"},
     **_PRINTED,
 }
+_EXPORT: dict[str, Mapping[str, Any]] = {
+    "--out": {"type": Path, "metavar": "FILE", "required": True, "help": "as its suffix says: .csv .csv.gz .json"},
+    "--quantity": {"metavar": "NAME", "help": "instead of metrics: trajectories of gamma, beta, weight_norm, ..."},
+    "--slots": {"nargs": "+", "metavar": "SLOT", "help": "of --quantity: these slots only: conv1 dense1 ..."},
+    "--every": {"type": int, "default": 1, "metavar": "N", "help": "only each N-th recorded moment of a run"},
+    "--columns": {"nargs": "+", "metavar": "NAME", "help": "these columns only, in this order"},
+}
+_ABOUT_EXPORT = "write all runs as one long table: metrics by epoch, or a quantity's trajectories"
 _ABOUT_SUMMARY = "table of what each variant reached over its seeds"
 _ABOUT_EFFECTS = "table of what slots, modes, gamma and beta do, with intervals over seeds"
 _TEXTS = (
     Command("runs", "list the runs with status and progress", "output", _list_runs, _WIDE, draws=False),
     Command("summary", _ABOUT_SUMMARY, "output --out table.tex", _summary, _SUMMARY, draws=False),
     Command("effects", _ABOUT_EFFECTS, "output --problem fmnist_2c2d_bn --out effects.csv", _effects, _EFFECTS, draws=False),
+    Command("export", _ABOUT_EXPORT, "output --problem fmnist_2c2d_bn --out runs.csv.gz", _export, _EXPORT, draws=False),
     laws.COMMAND,
     measure.COMMAND,
     usage.COMMAND,

@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from tueplots import bundles
 
+from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.runs import RunPath, problem_of
-from batchnorm.errors import RunError, nearest_first, one_line
+from batchnorm.errors import RunError, nearest_first
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
 
@@ -174,15 +175,13 @@ class Page:
                 figure.draw_without_rendering()
                 figure.set_layout_engine(None)
             folder = Path(self.save_dir) if self.save_dir is not None else output_folder(runs[0]) / "plots"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                for path, metadata in ((folder / f"{name}.png", {}), (folder / f"{name}.pdf", {"CreationDate": None})):
-                    figure.savefig(path, dpi=DPI, metadata=metadata)
-                    _log.info("%s", path)
-                if layout is not None:
-                    figure.set_layout_engine(layout)
-            except OSError as error:
-                raise RunError(f"{folder}: the figure cannot be written there: {error.strerror or one_line(error)}") from None
+            for form, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+                path = folder / f"{name}.{form}"
+                with whole_file(path, what=f"{folder}: the figure") as file:
+                    figure.savefig(file, format=form, dpi=DPI, metadata=metadata)
+                _log.info("%s", path)
+            if layout is not None:
+                figure.set_layout_engine(layout)
         return figure
 
 

@@ -23,6 +23,7 @@ from batchnorm.errors import RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, Mask, Mode, format_mask
 from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
+from batchnorm.streams import shown_while_it_lasts
 
 RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 too)
 RunPaths = Union[RunPath, Iterable[RunPath]]  # noqa: UP007
@@ -139,7 +140,7 @@ def open_runs(paths: RunPaths) -> list[Run]:
     Raises:
         RunError: there are none, one cannot be read, or one is of another problem.
     """
-    runs = distinct([Run(path) for path in as_list(paths)])
+    runs = distinct([Run(path) for path in shown_while_it_lasts(as_list(paths), "reading")])
     if not runs:
         raise RunError("no runs given: the list of paths is empty")
     for run in runs[1:]:
@@ -158,10 +159,10 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read]) -> list[tuple[Run, R
         RunError: none can be read.
     """
     done, failed = [], []
-    for path in as_list(paths):
+    for path in shown_while_it_lasts(as_list(paths), "reading"):
         try:
-            run = Run(path)
-            done.append((run, read(run)))
+            with Run.opened(path) as run:
+                done.append((run, read(run)))
         except UserError as error:
             failed.append(str(error))
         except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text

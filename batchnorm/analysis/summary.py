@@ -118,7 +118,8 @@ def paired_difference(root: RunPaths, reference: str = DEFAULT_MODE, *, measure:
 
 def measures(run: Run) -> dict[str, float]:
     """Return what a run reached, by the names of `MEASURES`; NaN where it has no epoch."""
-    epochs, evaluated = run.epochs, run.evaluations
+    epochs = run.of_epochs("epoch", "test_acc", "valid_acc", "train_loss", "train_seconds", "eval_seconds")
+    evaluated = {name: values[~np.isnan(epochs["test_acc"])] for name, values in epochs.items()}
     accuracy, validation = (evaluated[name][evaluated["epoch"] > 0] for name in ("test_acc", "valid_acc"))
     if not len(accuracy):
         return dict.fromkeys(MEASURES, np.nan)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from batchnorm.analysis.columns import aligned, fitted
+from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.streams import PLUS_MINUS
 from batchnorm.analysis.summary import LAST_EPOCHS
 from batchnorm.analysis.variants import ROWS
@@ -58,11 +59,8 @@ def write(path: Path | str, rendered: Callable[[str], str]) -> None:
     if target.suffix not in _FORMATS:
         raise RunError(f"{target}: a table is written as {', '.join(_FORMATS)}, by its suffix")
     text = rendered(_FORMATS[target.suffix])
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{target}: cannot be written: {error.strerror}") from None
+    with whole_file(target) as file:
+        file.write(text.encode(errors="surrogateescape"))
 
 
 def render(table: pd.DataFrame, form: str, *, plus_minus: str = PLUS_MINUS, width: int | None = None) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -126,25 +127,83 @@ def _reading_properties(*, locking: bool = False, ignore_when_disabled: bool = T
     """
     properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     properties.set_file_locking(locking, ignore_when_disabled)
-    set_read_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
-    set_read_attempts.argtypes = [ctypes.c_int64, ctypes.c_uint]
-    set_read_attempts(properties.id, 25)
+    _hdf5().H5Pset_metadata_read_attempts(ctypes.c_int64(properties.id), ctypes.c_uint(25))
     return properties
 
 
-def read_rows(dataset: h5py.Dataset, rows: int) -> NDArray[Any]:
+@cache
+def _hdf5() -> ctypes.CDLL:
+    return ctypes.CDLL(h5py.h5p.__file__)
+
+
+def attributes_of(file: h5py.File) -> dict[str, Any]:
+    """Return the attributes of a whole file, texts as bytes.
+
+    Here and below h5py's lower level is called: its upper one takes several times as long, and there are many records.
+    """
+    found: dict[str, Any] = {}
+    for place in range(h5py.h5a.get_num_attrs(file.id)):
+        attribute = h5py.h5a.open(file.id, index=place)
+        stored = attribute.get_type()
+        plain = isinstance(stored, h5py.h5t.TypeStringID) and not stored.is_variable_str()
+        value = np.empty(attribute.shape, f"S{stored.get_size()}" if plain else attribute.dtype)
+        attribute.read(value, stored if plain else None)
+        found[attribute.name.decode()] = value[()]
+    return found
+
+
+def read_number(file: h5py.File, name: str) -> Any:
+    """Read a dataset that is one number."""
+    dataset = h5py.h5d.open(file.id, name.encode())
+    value = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
+    return value[()]
+
+
+def open_group(file: h5py.File, name: str) -> h5py.h5g.GroupID:
+    """Return a group of a file."""
+    return h5py.h5g.open(file.id, name.encode())
+
+
+def open_dataset(group: h5py.h5g.GroupID, name: str) -> h5py.h5d.DatasetID | None:
+    """Return a group's dataset; None where it has none of that name."""
+    return h5py.h5d.open(group, name.encode()) if name.encode() in group else None
+
+
+def common_rows(group: h5py.h5g.GroupID) -> int:
+    """Return the rows that all datasets of a time axis have: while a block is written, some are ahead of others."""
+    return min(_lengths(group))
+
+
+def _lengths(group: h5py.h5g.GroupID) -> Iterator[int]:
+    for name in group:
+        item = h5py.h5o.open(group, name)
+        if isinstance(item, h5py.h5d.DatasetID):
+            yield int(item.shape[0])
+        elif isinstance(item, h5py.h5g.GroupID):
+            yield from _lengths(item)
+
+
+def read_rows(dataset: h5py.h5d.DatasetID, rows: int) -> NDArray[Any]:
     """Read the first rows of a growing dataset.
 
     Raises:
         OSError: they cannot be read, or the file ends before them; HDF5 itself would read zeros there.
     """
-    size = os.fstat(dataset.file.id.get_vfd_handle()).st_size
     ends: list[int] = []
-    if dataset.chunks:
-        dataset.id.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
-    if max(ends, default=0) > size:
-        raise OSError(f"{dataset.name}: the file ends at byte {size}, before rows that it should hold")
-    return np.asarray(dataset[:rows])
+    if dataset.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
+        dataset.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
+    file = h5py.h5i.get_file_id(dataset)
+    if ends and max(ends) > (size := os.fstat(file.get_vfd_handle()).st_size):
+        name = h5py.h5i.get_name(dataset).decode()
+        raise OSError(f"{name}: the file ends at byte {size}, before rows that it should hold")
+    shape = (min(rows, dataset.shape[0]), *dataset.shape[1:])
+    values = np.empty(shape, dataset.dtype)
+    if values.size:
+        there = dataset.get_space()
+        there.select_hyperslab((0,) * len(shape), shape)
+        dataset.read(h5py.h5s.create_simple(shape), there, values)
+    return values
 
 
 @contextmanager

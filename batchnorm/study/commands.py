@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any
 
 from batchnorm import shipped
 from batchnorm.config import is_device
-from batchnorm.errors import ExitCode
+from batchnorm.errors import ExitCode, StudyError
 from batchnorm.store import Status
 from batchnorm.study.grid import Study, read_study, study_file
 from batchnorm.study.output import outlast_output, tell
 from batchnorm.study.status import (
     RunStanding,
+    as_data,
     check_no_other_runs,
     format_list,
     format_status,
@@ -56,9 +58,18 @@ def list_runs(call: Call) -> ExitCode:
 
 
 def status(call: Call) -> ExitCode:
-    """Print how the study stands."""
+    """Print how the study stands; nothing is changed, and no run is disturbed."""
     study = call.study()
-    tell(format_status(study, standings(study)))
+    if call.options["watch"]:
+        if call.options["json"]:
+            raise StudyError("--json: goes without --watch; call it again for what is new")
+        from batchnorm.study.watch import watch
+
+        watch(study)
+    elif call.options["json"]:
+        tell(json.dumps(as_data(study, standings(study)), indent=1))
+    else:
+        tell(format_status(study, standings(study)))
     return ExitCode.FINISHED
 
 
@@ -219,7 +230,13 @@ COMMANDS = {
     for row in (
         Command("list", "index, variant and directory of each run", list_runs),
         Command(
-            "status", "finished, running, interrupted, diverged and missing runs, how far they are, and the time left", status
+            "status",
+            "finished, running, interrupted, diverged and missing runs, how far they are, and the time left",
+            status,
+            (
+                Option("--watch", "show it again and again, in place on a terminal, until all runs have ended or Ctrl-C"),
+                Option("--json", "as JSON, for other programs"),
+            ),
         ),
         Command("missing", "the indices of the runs to do as SLURM's --array takes them, a line an array", missing),
         Command(

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from batchnorm import shipped
-from batchnorm.config import RunConfig, differing_keys, override_name, resolve
+from batchnorm.config import RunConfig, available_cores, differing_keys, override_name, resolve
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.modes import MASK_SETS, format_mask, variant_name
 from batchnorm.problems import find_problem
@@ -97,6 +97,7 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     where = f"STUDY={path}"
     blocks = [_block(content, where=where) for content in _mappings(_load(study_file(path), where=where), where=where)]
     read_once = cache(read_tuning)
+    usual = {"threads": str(available_cores()), **(defaults or {})}
     configs: dict[Path, RunConfig] = {}
     threads_given: set[Path] = set()
     replacing = {name: spelled_out(name, text, shown=name.upper()) for name, text in overrides.items()}
@@ -106,7 +107,7 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
         raise ConfigError(f"{where}: {size} runs; a study has at most {MAX_RUNS}")
     for point in itertools.chain.from_iterable(_points(grid) for grid in grids):
         try:
-            config = resolve({**dict(defaults or {}), **point}, read_tuning=read_once)
+            config = resolve({**usual, **point}, read_tuning=read_once)
         except ConfigError as error:
             raise ConfigError(f"{error}{_which(len(configs), point, grids)}") from None
         same_place = configs.setdefault(config.directory, config)

@@ -43,8 +43,8 @@ def outlast_output() -> None:
         sys.stdout = _lasting(1, sys.stdout)
 
 
-def tell(text: str) -> None:
-    """Print text that was asked for; a reader that has seen enough, as in `list ... | head`, is no error.
+def tell(text: str) -> bool:
+    """Print text that was asked for, and say whether it is read: one who has seen enough, as in `list ... | head`, is no error.
 
     Raises:
         StudyError: it cannot be written, as on a full disk.
@@ -55,6 +55,8 @@ def tell(text: str) -> None:
         send_to_nowhere(sys.stdout)  # or the interpreter tries once more at its end
         if not isinstance(error, BrokenPipeError):
             raise StudyError(f"standard output: cannot be written: {error.strerror or one_line(error)}") from None
+        return False
+    return True
 
 
 def _lasting(number: int, before: TextIO | None = None) -> io.TextIOWrapper:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from batchnorm.errors import RunError
 from batchnorm.store import Run, Status, stand
+from batchnorm.streams import shown_while_it_lasts
 from batchnorm.study.grid import Study, StudyRun
 
 _ALWAYS_SHOWN = (Status.FINISHED, Status.RUNNING, Status.CUT_OFF, Status.DIVERGED, Status.MISSING)
@@ -45,7 +48,8 @@ class RunStanding:
 
 def standings(study: Study) -> list[RunStanding]:
     """Look at every run's directory."""
-    return [standing(run) for run in study.runs]
+    with closing(shown_while_it_lasts(study.runs, "looking")) as runs:
+        return [standing(run) for run in runs]
 
 
 def standing(run: StudyRun) -> RunStanding:
@@ -66,7 +70,7 @@ def progress_of(run: Run) -> Progress:
     Raises:
         RunError: the record is damaged.
     """
-    rows = run.epochs
+    rows = run.of_epochs("train_seconds", "eval_seconds")
     seconds = (rows["train_seconds"] + rows["eval_seconds"])[1:]
     return Progress(len(seconds), run.length.epochs, float(seconds.mean()) if len(seconds) else None)
 
@@ -125,6 +129,35 @@ def seconds_left(found: Sequence[RunStanding]) -> float | None:
     return sum(left(each) for each in found if not each.status.has_ended and each.status != Status.UNUSABLE)
 
 
+def as_data(study: Study, found: Sequence[RunStanding]) -> dict[str, Any]:
+    """Return how a study stands, for other programs.
+
+    Returns:
+        `study`: its name. `counts`: how many runs have each status, all statuses by name. `share_done`: of the epochs, from 0
+        to 1; runs that have ended count as done. `seconds_left`: the work that is left, for one process; None where no epoch
+        is recorded. `runs`: one mapping each, in the study's order: `index`, `variant`, `directory`, `status`, `epochs_done`,
+        `epochs`, `seconds_per_epoch` (None where no epoch is recorded), `reason` (why it is unusable, or empty).
+    """
+    counts = Counter(each.status for each in found)
+    return {
+        "study": study.name,
+        "counts": {status.value: counts[status] for status in Status},
+        "share_done": _share_done(found),
+        "seconds_left": seconds_left(found),
+        "runs": [
+            {
+                "index": each.run.index,
+                "variant": each.run.variant,
+                "directory": str(each.run.config.directory),
+                "status": each.status.value,
+                **asdict(each.progress),
+                "reason": each.reason,
+            }
+            for each in found
+        ],
+    }
+
+
 def format_array(indices: Collection[int]) -> str:
     """Write indices as SLURM's `--array` takes them.
 
@@ -158,10 +191,13 @@ def format_status(study: Study, found: Sequence[RunStanding]) -> str:
         if each.status not in (Status.FINISHED, Status.MISSING):
             detail = each.reason or f"epoch {each.progress.epochs_done}/{each.progress.epochs}"
             lines.append(f"  {each.run.index:>5} {each.status.value}: {each.run.variant}  {detail}")
-    shares = [1.0 if each.status.has_ended else each.progress.epochs_done / each.progress.epochs for each in found]
-    share = 1.0 if all(each.status.has_ended for each in found) else min(fmean(shares), 0.999)  # not 100.0% by rounding
+    share = 1.0 if all(each.status.has_ended for each in found) else min(_share_done(found), 0.999)  # not 100.0% by rounding
     lines.append(f"  {share:.1%} done; {_format_left(found, at_work=counts[Status.RUNNING])}")
     return "\n".join(lines)
+
+
+def _share_done(found: Sequence[RunStanding]) -> float:
+    return fmean(1.0 if each.status.has_ended else each.progress.epochs_done / each.progress.epochs for each in found)
 
 
 def _format_left(found: Sequence[RunStanding], *, at_work: int) -> str:

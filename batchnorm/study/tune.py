@@ -330,8 +330,9 @@ def write(second: Study, picks: Picks, plan: Plan, out: Path) -> None:
         unfinished.write_text(first + when + body, encoding="utf-8")
         unfinished.replace(out)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise StudyError(f"{out}: cannot be written: {reason_of(error)}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def format_plan(study: Study, plan: Plan, out: Path) -> str:

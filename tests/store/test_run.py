@@ -60,6 +60,52 @@ def test_a_file_without_our_attributes_is_one_line(tmp_path: Path) -> None:
         Run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config", b"[1, 2]"),
+        ("config", b'{"PROBLEM": "digits_2c2d_bn"}'),
+        ("fingerprint", b"3"),
+        ("length", b'{"hours": 3}'),
+        ("slots", b'{"slots": [{"depth": 3}]}'),
+        ("slots", b"[]"),
+        ("mask", 3),
+        ("layers", 3),
+        ("format_version", b"two"),
+    ],
+)
+def test_a_file_whose_attributes_are_of_another_kind_is_one_line(tmp_path: Path, name: str, content: object) -> None:
+    config = record_run(tmp_path, problem="digits_2c2d_bn")
+    with h5py.File(config.directory / "run.h5", "r+") as file:
+        file.attrs[name] = np.bytes_(content) if isinstance(content, bytes) else content
+    with pytest.raises(RunError) as refused:
+        Run(config.directory)
+    assert str(refused.value).startswith(str(config.directory / "run.h5"))
+    assert "\n" not in str(refused.value)
+
+
+def test_attributes_that_another_program_has_copied_as_plain_text_are_read(tmp_path: Path) -> None:
+    config = record_run(tmp_path, problem="digits_2c2d_bn")
+    with h5py.File(config.directory / "run.h5", "r+") as file:
+        for name in ("config", "fingerprint", "mask", "length", "slots", "versions"):
+            file.attrs[name] = file.attrs[name].decode()
+    run = Run(config.directory)
+    assert (run.config, run.mask, run.status) == (config, (1, 1, 1), Status.FINISHED)
+
+
+def test_one_opening_serves_all_readings_of_a_block(tmp_path: Path) -> None:
+    config = record_run(tmp_path, problem="digits_2c2d_bn", epochs=3)
+    with Run.opened(config.directory) as run:
+        (config.directory / "run.h5").rename(tmp_path / "moved.h5")
+        assert run.status == Status.FINISHED
+        assert run.last_epoch == 3
+        assert run.gamma("conv2").shape == (13, 64)
+    (tmp_path / "moved.h5").rename(config.directory / "run.h5")
+    assert run.of_epochs("step", "test_acc")["step"].tolist() == run.epochs["step"].tolist()
+    with pytest.raises(RunError, match="is no run"), Run.opened(tmp_path):
+        pass
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     config = record_run(tmp_path, problem="digits_2c2d_bn")
     with h5py.File(config.directory / "run.h5", "r+") as file:

@@ -1,0 +1,56 @@
+"""How long commands over 1,000 runs take, from their start to their end: listing, tables, and how a study stands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.measuring import spread, table
+from benchmarks.studies import seconds_of
+
+STUDY = """\
+PROBLEM: digits_2c2d_bn
+RANDOM_SEED: 1-250
+POSITION: all
+ABLATION: [trained_bn, fixed_bn, fixed_gamma, fixed_beta]
+NUM_EPOCHS: 10
+"""
+REPEATS = 5
+
+
+def many(folder: Path) -> str:
+    """Time commands over 1,000 finished runs of 10 epochs, each a process of its own, imports and all."""
+    output, study = folder / "output", folder / "thousand.yaml"
+    study.write_text(f"{STUDY}OUTPUT_DIR: {output}\n")
+    record_all(study)
+    analysis, of_study = ([sys.executable, "-m", f"batchnorm.{name}"] for name in ("analysis", "study"))
+    ways = {
+        "analysis runs": (2, [*analysis, "runs", str(output)]),
+        "analysis summary": (4, [*analysis, "summary", str(output)]),
+        "analysis export, 11,000 rows": (None, [*analysis, "export", str(output), "--out", str(folder / "runs.csv.gz")]),
+        "study status": (3, [*of_study, "status", str(study)]),
+    }
+    rows = []
+    for name, (limit, command) in ways.items():
+        seconds = [seconds_of(*command) for _ in range(REPEATS)]
+        rows.append((name, spread(seconds), str(limit or "")))
+    return table(("1,000 runs", "s", "to stay below"), rows)
+
+
+def record_all(study: Path) -> None:
+    """Invent the records of a study's runs."""
+    from batchnorm.study.grid import read_study
+    from tests.recorded import record_run
+
+    for run in read_study(study, {}).runs:
+        config = run.config
+        record_run(
+            Path(config.output_dir),
+            epochs=config.num_epochs,
+            steps_per_epoch=22,
+            measured=True,
+            problem=config.problem,
+            random_seed=config.random_seed,
+            position=config.position,
+            ablation=config.ablation,
+        )
