@@ -22,12 +22,12 @@ from batchnorm.data.sources import IMAGE_SETS, ImageArrays, ImageSet, load_image
 from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
-from batchnorm.modes import treatments
+from batchnorm.modes import trained_weights, treatments
 from batchnorm.optim import build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
 from batchnorm.seeding import seed_default_generators
-from batchnorm.slots import Slot, fill_biases_, find_slots, read_slots, treat_
+from batchnorm.slots import Slot, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
 
 
 @dataclass
@@ -185,6 +185,7 @@ def build_network(config: RunConfig) -> nn.Module:
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
     treat_(net, treatments(config.mask, config.ablation))
+    freeze_weights_(net, problem.slots, trained_weights(config.ablation))
     return net
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from batchnorm.config import RunConfig, read_command_line
 from batchnorm.errors import ExitCode, RunError, UserError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
-from batchnorm.modes import MODES
+from batchnorm.modes import MODES, Trains
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
 from batchnorm.store import Status, stand
@@ -83,7 +83,9 @@ def help_text(program: str = PROGRAM) -> str:
     lines += ["", "modes, what becomes of a slot under the mask:"]
     for mode in MODES.values():
         treatment = mode.treatment
-        lines.append(f"  {mode.name:<12} {treatment.norm} norm, gamma {treatment.gamma}, beta {treatment.beta}")
+        parts = [f"{treatment.norm or 'no'} norm", f"gamma {treatment.gamma}", f"beta {treatment.beta}"]
+        trains = [] if mode.trains is Trains.ALL else [f"trains {mode.trains.value}"]
+        lines.append(f"  {mode.name:<12} {', '.join([*parts, *trains])}")
     lines += ["", "optimizers and their hyperparameters:"]
     lines += [f"  {name:<9} {', '.join(['lr', *spec.hyperparameters])}" for name, spec in OPTIMIZERS.items()]
     lines += ["", "schedules (LR_SCHEDULE=...) and their settings, in epochs:"]

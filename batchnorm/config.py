@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from batchnorm.errors import ConfigError, nearest_first
-from batchnorm.modes import DEFAULT_MODE, Mask, Mode, canonical_mode, find_mode, format_mask, parse_mask
+from batchnorm.modes import DEFAULT_MODE, Mask, canonical_mode, format_mask, parse_mask
 from batchnorm.optim import (
     FINITE,
     NOT_NEGATIVE,
@@ -110,7 +110,12 @@ class RunConfig:
         default="all",
         decides=True,
     )
-    ablation: str = _key("mode, what of BatchNorm is trained", anything("a mode"), default=DEFAULT_MODE, decides=True)
+    ablation: str = _key(
+        "mode, what of BatchNorm is trained; with commas one for each 1 of the mask",
+        anything("a mode, or modes with commas"),
+        default=DEFAULT_MODE,
+        decides=True,
+    )
     tuning_conf: str = _key("file of hyperparameters", anything("a file"), default="configs/basic_config.yaml")
     optimizer: str = _key(
         "an optimizer that the problem's entry in TUNING_CONF has", anything("an optimizer's name"), default="SGD", decides=True
@@ -197,11 +202,6 @@ class RunConfig:
     def mask(self) -> Mask:
         """One 0 or 1 per slot; `position` holds it in comma form."""
         return tuple(int(digit) for digit in self.position.split(","))
-
-    @property
-    def mode(self) -> Mode:
-        """What of BatchNorm is trained: a row of the table of modes."""
-        return find_mode(self.ablation)
 
     @property
     def directory(self) -> Path:
@@ -596,7 +596,7 @@ def _checked(config: RunConfig) -> RunConfig:
     """Check each key and what keys ask of each other, and put values into their one canonical form."""
     problem = find_problem(config.problem)
     mask = parse_mask(config.position, problem.slots)
-    mode = canonical_mode(mask, find_mode(config.ablation).name)
+    mode = canonical_mode(mask, config.ablation)
     for entry in fields(config):
         value, valid = getattr(config, entry.name), _valid(entry)
         if not valid.allows(value):

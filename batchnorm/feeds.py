@@ -18,6 +18,7 @@ from batchnorm.slots import (
     PADDINGS,
     PASSED_THROUGH,
     WEIGHT_LAYERS,
+    ChannelAffine,
     ChannelBias,
     trace,
 )  # fmt: skip
@@ -57,7 +58,7 @@ class SlotModules:
 
     Attributes:
         output: its output is what the slot gives: the norm, the `ChannelBias`, or the weight layer of a bare slot.
-        norm: the slot's BatchNorm; None in a bare slot.
+        norm: what holds the slot's gamma and beta; None in a bare slot.
         layer: the weight layer that alone feeds the slot.
         consumer: the weight layer that alone takes what the slot gives.
     """
@@ -101,7 +102,7 @@ def slot_modules(net: nn.Module, slots: Sequence[str]) -> dict[str, SlotModules]
     found = {}
     for slot in slots:
         output = net.get_submodule(str(flow.output_of(slot).target))
-        norm = output if isinstance(output, BATCHNORM) else None
+        norm = output if isinstance(output, (*BATCHNORM, ChannelAffine)) else None
         found[slot] = SlotModules(output, norm, layer_of(slot), layer_of(feeds[slot].consumer))
     return found
 
@@ -122,7 +123,7 @@ class _Flow:
             for node in self._nodes
             if node.op == "call_module"
             and (str(node.target) == slot or str(node.target).startswith(f"{slot}."))
-            and isinstance(self._modules[str(node.target)], (*WEIGHT_LAYERS, *BATCHNORM, ChannelBias))
+            and isinstance(self._modules[str(node.target)], (*WEIGHT_LAYERS, *BATCHNORM, ChannelAffine, ChannelBias))
         ]
         if not inside:
             raise ValueError(f"the network has no slot {slot}")
@@ -135,7 +136,7 @@ class _Flow:
             module = self._modules[str(node.target)]
             if isinstance(module, WEIGHT_LAYERS):
                 return str(node.target)
-            if not isinstance(module, (*BATCHNORM, ChannelBias, nn.Identity)) or len(node.all_input_nodes) != 1:
+            if not isinstance(module, (*BATCHNORM, ChannelAffine, ChannelBias, nn.Identity)) or len(node.all_input_nodes) != 1:
                 return None
             node = node.all_input_nodes[0]
             if len(node.users) != 1:

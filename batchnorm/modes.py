@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from batchnorm.errors import ConfigError, nearest_first
 
@@ -31,9 +32,11 @@ class Treatment:
     """What is done to one slot.
 
     Attributes:
-        norm: what normalises it; None leaves the slot as the network has it, or puts a bias in its own norm's place.
+        norm: what normalises it; None: nothing does.
         gamma: the scale; None where there is none.
         beta: the shift; None where there is none.
+
+    With none of the three the slot stays as the network has it, or a bias stands in its own norm's place.
     """
 
     norm: str | None = None
@@ -47,6 +50,14 @@ _TRAINED_GAMMA, _FIXED_GAMMA = Affine(1.0, trained=True), Affine(1.0, trained=Fa
 _TRAINED_BETA, _FIXED_BETA = Affine(0.0, trained=True), Affine(0.0, trained=False)
 
 
+class Trains(Enum):
+    """What of the network a mode trains; which of gamma and beta is trained its treatment says. The value is for people."""
+
+    ALL = "all weights"
+    NORMS_AND_HEAD = "of the weights the last layer's"
+    NORMS = "no weights"
+
+
 @dataclass(frozen=True)
 class Mode:
     """One row of the table of modes.
@@ -54,9 +65,11 @@ class Mode:
     Attributes:
         name: what `ABLATION=` takes.
         treatment: what is done to each slot under the mask.
+        trains: which weights and biases are trained; the others stay at their initial values.
         title: what tables call it.
         label: the same with Greek letters (mathtext), as legends show it.
-        colour: from the palette of Okabe and Ito ("Color Universal Design", 2008), made for colour-blind readers.
+        colour: the first four from the palette of Okabe and Ito ("Color Universal Design", 2008); colour-blind readers can tell
+            all of them apart.
         dashes: its line style.
     """
 
@@ -66,6 +79,7 @@ class Mode:
     label: str
     colour: str
     dashes: Dashes | str
+    trains: Trains = Trains.ALL
 
 
 MODES: Mapping[str, Mode] = {
@@ -79,6 +93,12 @@ MODES: Mapping[str, Mode] = {
              r"BN beta", r"BN $\beta$", "#009E73", (0, (1.5, 1))),
         Mode("fixed_beta", Treatment("batch", _TRAINED_GAMMA, _FIXED_BETA),
              "BN gamma", r"BN $\gamma$", "#D55E00", (0, (5, 1, 1, 1))),
+        Mode("affine_only", Treatment(None, _TRAINED_GAMMA, _TRAINED_BETA),
+             "gamma beta", r"$\gamma\beta$", "#88CCEE", (0, (4, 1.5))),
+        Mode("bn_only", Treatment("batch", _TRAINED_GAMMA, _TRAINED_BETA),
+             "BN gamma beta alone", r"BN $\gamma\beta$ alone", "#7711DD", (0, (3, 1, 1, 1)), Trains.NORMS),
+        Mode("bn_and_head", Treatment("batch", _TRAINED_GAMMA, _TRAINED_BETA),
+             "BN gamma beta and head", r"BN $\gamma\beta$ and head", "#663311", (0, (3, 1, 1, 1, 1, 1)), Trains.NORMS_AND_HEAD),
     )
 }  # fmt: skip
 """What `ABLATION=` takes. `--help`, README's table, the choices of the shell, labels and colours follow from it."""
@@ -98,24 +118,58 @@ def find_mode(name: str) -> Mode:
     return MODES[name]
 
 
-def canonical_mode(mask: Mask, name: str) -> str:
-    """Return the one name under which a mask and a mode are kept: without a norm, all modes are one run."""
-    return find_mode(name).name if any(mask) else DEFAULT_MODE
+def modes_of(text: str) -> list[Mode]:
+    """Read `ABLATION`: one mode for all slots under the mask, or one for each of them, with commas.
+
+    Raises:
+        ConfigError: no such mode, or one in a list that speaks of the whole network.
+    """
+    modes = [find_mode(name.strip()) for name in text.split(",")]
+    for mode in modes:
+        if len(modes) > 1 and mode.trains is not Trains.ALL:
+            raise ConfigError(f"ABLATION={text}: {mode.name} speaks of the whole network, and cannot stand in a list of slots")
+    return modes
+
+
+def trained_weights(mode: str) -> Trains:
+    """Return which weights a mode trains; all, if it is one that this package does not know."""
+    return MODES[mode].trains if mode in MODES else Trains.ALL
+
+
+def canonical_mode(mask: Mask, text: str) -> str:
+    """Return the one name under which a mask and what `ABLATION` says are kept.
+
+    Equal modes in a list are that mode. Without a slot under the mask, all modes that train all weights are one run.
+
+    Raises:
+        ConfigError: no such mode, a list with another number of modes than the mask has ones, or nothing would be trained.
+    """
+    modes = modes_of(text)
+    if not any(mask):
+        if modes[0].trains is Trains.NORMS:
+            raise ConfigError(f"ABLATION={text}: trains nothing where no slot has a norm; POSITION must have a 1")
+        return DEFAULT_MODE if modes[0].trains is Trains.ALL else modes[0].name
+    if len(modes) not in (1, sum(mask)):
+        wanted = f"give one for all, or one for each 1 of the mask {format_mask(mask)}, {sum(mask)}"
+        raise ConfigError(f"ABLATION={text}: has {len(modes)} modes; {wanted}")
+    names = [mode.name for mode in modes]
+    return names[0] if len(set(names)) == 1 else ",".join(names)
 
 
 def variant_name(mask: Mask, mode: str) -> str:
-    """Return a mode's name as tables and listings show it: `vanilla` where the mask is all zero."""
-    return mode if any(mask) else VANILLA
+    """Return a mode's name as tables and listings show it: `vanilla` for a network that is as the problem has it."""
+    return mode if any(mask) or trained_weights(mode) is not Trains.ALL else VANILLA
 
 
 def treatments(mask: Mask, mode: str) -> tuple[Treatment, ...]:
     """Return what is done to each slot.
 
     Raises:
-        ConfigError: no such mode.
+        ConfigError: no such mode, or a list of another length than the mask has ones.
     """
-    treatment = find_mode(mode).treatment
-    return tuple(treatment if normalised else UNTREATED for normalised in mask)
+    names = canonical_mode(mask, mode).split(",")
+    each = iter(names * sum(mask) if len(names) == 1 else names)
+    return tuple(find_mode(next(each)).treatment if digit else UNTREATED for digit in mask)
 
 
 def parse_mask(text: str, slots: Sequence[str]) -> Mask:

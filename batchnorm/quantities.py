@@ -159,13 +159,13 @@ _DERIVED = [
         neutral=neutral,
     )
     for name, per, needs, function, arguments, meaning, unit, symbol, neutral in (
-        ("threshold", "channel", ("gamma", "beta"), "thresholds.derived_threshold", (),
+        ("threshold", "channel", ("norm", "gamma", "beta"), "thresholds.derived_threshold", (),
          "beta over the size of gamma: a ReLU after it is off below its negative", "sigma", r"$\beta / |\gamma|$", 0.0),
-        ("probability_off", "channel", ("gamma", "beta"), "thresholds.derived_probability", (),
+        ("probability_off", "channel", ("norm", "gamma", "beta"), "thresholds.derived_probability", (),
          "how often a ReLU should be off, for a normal input", "", "P(off)", 0.5),
-        ("share_always_off", "slot", ("gamma", "beta"), "thresholds.derived_share", ("above", 0.99),
+        ("share_always_off", "slot", ("norm", "gamma", "beta"), "thresholds.derived_share", ("above", 0.99),
          "share of channels with P(off) > 0.99", "", "share with P(off) > 0.99", None),
-        ("share_always_on", "slot", ("gamma", "beta"), "thresholds.derived_share", ("below", 0.01),
+        ("share_always_on", "slot", ("norm", "gamma", "beta"), "thresholds.derived_share", ("below", 0.01),
          "share of channels with P(off) < 0.01", "", "share with P(off) < 0.01", None),
         ("affine_norm", "slot", ("gamma", "beta"), "norms.derived", (),
          "norm of all gamma and beta of a slot", "", r"$\Vert(\gamma, \beta)\Vert$", None),

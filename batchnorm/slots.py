@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.modes import Affine, Treatment
+from batchnorm.modes import UNTREATED, Affine, Trains, Treatment
 
 BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -44,7 +44,26 @@ class ChannelBias(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Add the bias along dimension 1."""
-        return features + self.bias.view(-1, *(1,) * (features.ndim - 2))
+        return features + _per_channel(self.bias, features)
+
+
+class ChannelAffine(nn.Module):
+    """What a treatment without a norm puts in a slot: gamma and beta per channel, under the names that norms have for them."""
+
+    def __init__(self, channels: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Scale and shift along dimension 1."""
+        scaled = features * _per_channel(self.weight, features) + _per_channel(self.bias, features)
+        return scaled.to(features.dtype)  # as norms do under autocast: computed in float32, given back in what came
+
+
+def _per_channel(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Shape values so that they stand along dimension 1 of features."""
+    return values.view(-1, *(1,) * (features.ndim - 2))
 
 
 def find_slots(net: nn.Module) -> tuple[str, ...]:
@@ -70,8 +89,9 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
 def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
     """Put a norm after the weight layers whose treatment has one, take their biases away, and freeze what is not trained.
 
-    A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name. In a network that brings
-    BatchNorm of its own, the layers without a treatment become a `ChannelBias`. No random number is drawn.
+    A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name; `affine` stands there where gamma and
+    beta come without a norm. In a network that brings BatchNorm of its own, the layers without a treatment become a
+    `ChannelBias`. No random number is drawn.
 
     What is frozen requires no gradient and is not handed to an optimizer, so that neither momentum nor weight decay can
     move it. What is trained starts at the treatment's value, in a norm that the network brings where it stands there.
@@ -91,15 +111,35 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
     for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
         if isinstance(place, BATCHNORM):
-            if treatment.norm is None:
+            if treatment == UNTREATED:
                 net.set_submodule(slot, ChannelBias(place.num_features))
-        elif treatment.norm is not None:
+            elif treatment.norm is None:
+                net.set_submodule(slot, _affine_of(place))
+        elif treatment != UNTREATED:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
-            net.set_submodule(slot, _with_batchnorm(place, layer))
-        if (norm := _norm(net.get_submodule(slot))) is not None:
-            _start_(norm, "weight", treatment.gamma, keep=isinstance(place, BATCHNORM))
-            _start_(norm, "bias", treatment.beta, keep=isinstance(place, BATCHNORM))
+            net.set_submodule(slot, _chained(place, layer, treatment.norm))
+        if (affine := _affine(net.get_submodule(slot))) is not None:
+            _start_(affine, "weight", treatment.gamma, keep=isinstance(place, BATCHNORM))
+            _start_(affine, "bias", treatment.beta, keep=isinstance(place, BATCHNORM))
+
+
+def freeze_weights_(net: nn.Module, slots: Sequence[str], trains: Trains) -> None:
+    """Freeze what a mode does not train of weights and biases, after `treat_`; gamma and beta stay as they are.
+
+    The head is the weight layer that is called last, in a slot or not.
+    """
+    if trains is Trains.ALL:
+        return
+    kept = {id(value) for slot in slots if (affine := _affine(net.get_submodule(slot))) for value in affine.parameters()}
+    if trains is Trains.NORMS_AND_HEAD:
+        modules = dict(net.named_modules())
+        called = [modules[str(node.target)] for node in trace(net).nodes if node.op == "call_module"]
+        head = next(module for module in reversed(called) if isinstance(module, WEIGHT_LAYERS))
+        kept |= {id(value) for value in head.parameters()}
+    for value in net.parameters():
+        if id(value) not in kept:
+            value.requires_grad_(False)
 
 
 def fill_biases_(net: nn.Module, value: float) -> None:
@@ -120,8 +160,9 @@ class Slot:
         norm: what normalises, if anything does.
         consumer: the weight layer that alone takes what the slot gives; None where there is none, or nobody has looked.
         positions: at how many places of an image (height times width) it gives a value; None where nobody has looked.
-        gamma, beta, running_mean, running_var: of the norm, each of shape (channels,).
-        bias: of a slot without a norm, shape (channels,).
+        gamma, beta: of the norm, or without one, each of shape (channels,).
+        running_mean, running_var: of the norm, each of shape (channels,).
+        bias: of a slot without any of these, shape (channels,).
     """
 
     name: str
@@ -158,6 +199,8 @@ def _read_slot(name: str, place: nn.Module) -> Slot:
     if norm is not None:
         mean, var = norm.running_mean, norm.running_var
         return Slot(name, norm.num_features, layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var)
+    if isinstance(affine := _affine(place), ChannelAffine):
+        return Slot(name, len(affine.weight), layer, norm, gamma=affine.weight, beta=affine.bias)
     if isinstance(place, ChannelBias):
         return Slot(name, len(place.bias), layer, norm, bias=place.bias)
     layer = _weight_layer(place)
@@ -218,14 +261,30 @@ def _norm(place: nn.Module) -> nn.BatchNorm2d | None:
     return next((module for module in place.modules() if isinstance(module, BATCHNORM)), None)  # type: ignore[return-value]
 
 
-def _with_batchnorm(place: nn.Module, layer: nn.Module) -> nn.Sequential:
-    """Chain a slot's layer with a new BatchNorm of the same channels, device and type: gamma 1, beta 0."""
+def _affine(place: nn.Module) -> nn.Module | None:
+    """Return what holds gamma and beta in a slot, if anything does."""
+    return next((module for module in place.modules() if isinstance(module, (*BATCHNORM, ChannelAffine))), None)
+
+
+def _affine_of(norm: nn.Module) -> ChannelAffine:
+    """Return gamma and beta of a network's own norm, without the norm."""
+    affine = ChannelAffine(norm.num_features)  # type: ignore[arg-type]
+    if norm.weight is not None:
+        affine.weight, affine.bias = norm.weight, norm.bias  # type: ignore[assignment]
+    return affine
+
+
+def _chained(place: nn.Module, layer: nn.Module, norm: str | None) -> nn.Sequential:
+    """Chain a slot's layer with a new norm of the same channels, device and type, gamma 1, beta 0; or with these alone."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    kinds = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
-    kind = next(batchnorm for weight_layer, batchnorm in kinds.items() if isinstance(layer, weight_layer))
     chained = nn.Sequential()
     chained.add_module("layer", place)
+    if norm is None:
+        chained.add_module("affine", ChannelAffine(weight.shape[0], device=weight.device, dtype=weight.dtype))
+        return chained
+    kinds = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+    kind = next(batchnorm for weight_layer, batchnorm in kinds.items() if isinstance(layer, weight_layer))
     chained.add_module("batchnorm", kind(weight.shape[0], device=weight.device, dtype=weight.dtype))
     return chained
 

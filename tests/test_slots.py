@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.modes import MODES, Affine, Mode, Treatment, all_masks, treatments
-from batchnorm.slots import ChannelBias, fill_biases_, find_slots, read_slots, treat_
+from batchnorm.modes import MODES, Affine, Mode, Trains, Treatment, all_masks, treatments
+from batchnorm.slots import ChannelAffine, ChannelBias, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
 
 
 class Functional(nn.Module):
@@ -148,6 +148,48 @@ def test_modes_freeze_what_they_do_not_train(mode: Mode) -> None:
                 assert affine is not None
                 assert parameter.requires_grad == affine.trained
                 assert (parameter == (start if affine.trained else affine.value)).all()
+
+
+def test_gamma_and_beta_without_a_norm_scale_and_shift() -> None:
+    net, plain, images = small(), small(), torch.rand(4, 3, 8, 8)
+    fill_biases_(plain, 0.0)
+    treat_(net, treatments((1, 1), "affine_only"))
+    fill_biases_(net, 0.0)
+    assert torch.equal(net(images), plain(images))
+    conv1, dense1 = read_slots(net, find_slots(plain))
+    assert (conv1.norm, conv1.running_mean, conv1.bias) == (None, None, None)
+    assert conv1.parts - {"name", "channels"} == {"layer", "trained_layer", "gamma", "trained_gamma", "beta"}
+    nn.init.constant_(dense1.gamma, 2.0)  # type: ignore[arg-type]
+    nn.init.constant_(dense1.beta, 0.5)  # type: ignore[arg-type]
+    dense2 = net[-1]
+    hidden = plain[:4](images) * 2 + 0.5
+    assert torch.allclose(net(images), dense2(hidden.relu()), atol=1e-6)
+
+
+def test_an_affine_slot_gives_back_the_type_that_comes() -> None:
+    affine, features = ChannelAffine(4), torch.rand(2, 4, 3, 3).bfloat16()
+    assert affine(features).dtype == torch.bfloat16
+    assert torch.equal(affine(features), features)
+
+
+@pytest.mark.parametrize(("trains", "layers"), [(Trains.ALL, 6), (Trains.NORMS, 0), (Trains.NORMS_AND_HEAD, 2)])
+def test_weights_that_a_mode_does_not_train_are_frozen(trains: Trains, layers: int) -> None:
+    net, mask = small(), (1, 0)
+    treat_(net, treatments(mask, "trained_bn"))
+    freeze_weights_(net, find_slots(small()), trains)
+    trained = {name for name, value in net.named_parameters() if value.requires_grad}
+    norm = {"conv1.batchnorm.weight", "conv1.batchnorm.bias"}
+    head = {"dense2.weight", "dense2.bias"}
+    every = {name for name, _ in net.named_parameters()}
+    assert trained == {0: norm, 2: norm | head, 6: every}[layers]
+
+
+def test_the_head_is_the_weight_layer_that_is_called_last() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
+    treat_(net, treatments((1, 1), "bn_and_head"))
+    freeze_weights_(net, ("0", "2"), Trains.NORMS_AND_HEAD)
+    trained = {name for name, value in net.named_parameters() if value.requires_grad}
+    assert trained == {"0.batchnorm.weight", "0.batchnorm.bias", "2.layer.weight", "2.batchnorm.weight", "2.batchnorm.bias"}
 
 
 def test_what_a_treatment_does_not_name_is_absent() -> None:

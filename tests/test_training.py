@@ -101,6 +101,59 @@ def test_frozen_is_frozen(configure: Configure, optimizer: str, mode: str) -> No
         assert bool((beta == 0).all()) != (mode == "fixed_gamma")
 
 
+@pytest.mark.parametrize(
+    ("mode", "position", "trained"),
+    [
+        ("bn_only", "011", {"conv2.batchnorm", "dense1.batchnorm"}),
+        ("bn_and_head", "010", {"conv2.batchnorm", "dense2"}),
+        ("bn_and_head", "none", {"dense2"}),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_weights_that_a_mode_does_not_train_stay_as_they_were(
+    configure: Configure, mode: str, position: str, trained: set[str], optimizer: str
+) -> None:
+    decay = {"l2_reg": 0.1} if optimizer == "SGD" else {"opt_hpars.weight_decay": 0.5}
+    config = configure(
+        problem="mnist_2c2d_bn", optimizer=optimizer, ablation=mode, position=position, max_steps=4, **decay,
+    )  # fmt: skip
+    training.train(config)
+    before, after = build_network(config).state_dict(), torch.load(RunDirectory(config.directory).final_model)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    moved = {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert {name.rpartition(".")[0] for name in before if not name.endswith(statistics)} > moved
+    assert moved == trained
+    assert Run(config.directory).mode == mode
+
+
+def test_gamma_and_beta_without_a_norm_change_nothing_before_training(configure: Configure) -> None:
+    runs = {}
+    for position, mode in (("none", "trained_bn"), ("all", "affine_only")):
+        config = configure(
+            problem="mnist_2c2d_bn", position=position, ablation=mode, bias_init=0.0, max_steps=1, log_every_steps=1
+        )
+        training.train(config)
+        runs[mode] = Run(config.directory)
+    vanilla, affine = runs["trained_bn"], runs["affine_only"]
+    for name in ("train_loss", "train_acc", "test_loss", "test_acc"):
+        assert vanilla.epochs[name][0] == affine.epochs[name][0]
+    assert vanilla.batches["loss"][0] == affine.batches["loss"][0]
+    assert (affine.gamma("conv1")[0] == 1).all() and not (affine.gamma("conv1")[-1] == 1).all()
+    with pytest.raises(RunError, match="has no threshold of conv1"):
+        affine.read("threshold", "conv1")
+
+
+def test_a_slot_may_have_a_mode_of_its_own(configure: Configure) -> None:
+    config = configure(ablation="fixed_gamma,trained_bn,fixed_bn", max_steps=4, log_every_steps=1)
+    assert config.directory.name.startswith("fixed_gamma,trained_bn,fixed_bn__")
+    training.train(config)
+    run = Run(config.directory)
+    still = [[bool((values == values[0]).all()) for values in (run.gamma(slot), run.beta(slot))] for slot in run.layers]
+    assert still == [[True, False], [False, False], [True, True]]
+    same = configure(ablation="fixed_gamma,fixed_gamma,fixed_gamma", max_steps=4)
+    assert same == configure(ablation="fixed_gamma", max_steps=4)
+
+
 def first_steps(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """Train, and return all batches and dropout masks that the network saw, and its initial weights."""
     seen: list[torch.Tensor] = []
@@ -341,12 +394,15 @@ def interrupted_at(config: RunConfig, number: signal.Signals, step: int, monkeyp
             training.train(config)
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "NAG", "AdamW"])
+@pytest.mark.parametrize(
+    ("optimizer", "mode"), [("SGD", "trained_bn"), ("NAG", "affine_only,fixed_gamma"), ("AdamW", "bn_and_head")]
+)
 def test_a_run_that_is_stopped_by_signals_and_resumed_has_the_same_bits(
-    configure: Configure, optimizer: str, monkeypatch: pytest.MonkeyPatch
+    configure: Configure, optimizer: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {
         "optimizer": optimizer,
+        "ablation": mode,
         "position": "011",
         "log_every_steps": 3,
         "lr_schedule": {"name": "cosine", "warmup_epochs": 1},

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import RunConfig, differing_keys
-from batchnorm.errors import RunError, UserError, one_line
-from batchnorm.modes import DEFAULT_MODE, Mask, Mode, format_mask
+from batchnorm.errors import ConfigError, RunError, UserError, one_line
+from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask, treatments
 from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.streams import shown_while_it_lasts
@@ -196,7 +196,15 @@ def _what(run: Run) -> list[Any]:
 
 def is_vanilla(run: Run) -> bool:
     """Say whether no slot has a norm."""
-    return not any(run.mask)
+    return run.mode == VANILLA
+
+
+def treatment_in(run: Run, slot: str) -> Treatment:
+    """Return what was done to one of a run's slots; nothing, as far as is known, in a mode that this package does not know."""
+    try:
+        return treatments(run.mask, run.config.ablation)[run.layers.index(slot)]
+    except ConfigError:
+        return UNTREATED
 
 
 def is_full(run: Run) -> bool:
@@ -323,7 +331,7 @@ def sort_ablations(runs: Iterable[Run], *, instead: str = "") -> Ablations:
     require_one_setting(groups, instead=instead)
     by_mask: dict[Mask, tuple[Group, ...]] = {}
     for group in groups:
-        if any(group.mask):
+        if group.mode != VANILLA:
             by_mask[group.mask] = (*by_mask.get(group.mask, ()), group)
     vanilla = next((group for group in groups if is_vanilla(group.runs[0])), None)
     full = next((group for group in groups if is_full(group.runs[0])), None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from batchnorm.modes import DEFAULT_MODE, MODES, UNTREATED, VANILLA, Affine, Mode
+import zlib
+
+from batchnorm.modes import DEFAULT_MODE, MODES, UNTREATED, VANILLA, Affine, Dashes, Mode, Trains
 
 VANILLA_ROW = Mode(VANILLA, UNTREATED, "vanilla", "vanilla", "#000000", (0, (4, 2)))
 FULL_ROW = Mode("full", MODES[DEFAULT_MODE].treatment, "full BN", "full BN", "#E69F00", (0, (7, 2)))
@@ -10,18 +12,42 @@ FULL_ROW = Mode("full", MODES[DEFAULT_MODE].treatment, "full BN", "full BN", "#E
 
 
 def row_of(mode: str) -> Mode:
-    """Return a run's row by `Run.mode`; a mode that this package does not know is drawn in grey, under its own name."""
-    unknown = Mode(mode, UNTREATED, mode, mode, "#7F7F7F", ":")
-    return VANILLA_ROW if mode == VANILLA else MODES.get(mode, unknown)
+    """Return a run's row by `Run.mode`.
+
+    A list of modes, one for each slot, has a colour and dashes of its own, the same in every figure. A mode that this package
+    does not know is drawn in grey, under its own name.
+    """
+    rows = [MODES[name] for name in mode.split(",") if name in MODES]
+    if mode == VANILLA:
+        return VANILLA_ROW
+    if len(rows) != mode.count(",") + 1:
+        return Mode(mode, UNTREATED, mode, mode, "#7F7F7F", ":")
+    if len(rows) == 1:
+        return rows[0]
+    number = zlib.crc32(mode.encode())
+    look = _LIST_COLOURS[number % len(_LIST_COLOURS)], _LIST_DASHES[number // len(_LIST_COLOURS) % len(_LIST_DASHES)]
+    return Mode(mode, UNTREATED, ", ".join(row.title for row in rows), ", ".join(row.label for row in rows), *look)
 
 
-def legend_place(row: Mode) -> tuple[bool, bool, bool, bool]:
-    """Return what legends and tables sort by: vanilla, the modes by what they train (gamma before beta), full BatchNorm."""
+_LIST_COLOURS = ("#332288", "#44AA99", "#117733", "#DDCC77", "#CC6677", "#AA4499")
+"""From Paul Tol's muted palette."""
+_LIST_DASHES: tuple[Dashes, ...] = ((0, (6, 1)), (0, (2, 2)), (0, (6, 1, 2, 1)))
+
+
+def legend_place(row: Mode) -> tuple[bool, bool, int, bool, bool, bool]:
+    """Return what legends and tables sort by.
+
+    Vanilla, the modes by what they train (all weights before few, no norm before a norm, gamma before beta), lists of modes,
+    full BatchNorm.
+    """
 
     def trains(part: Affine | None) -> bool:
         return part is not None and part.trained
 
-    return row == FULL_ROW, row != VANILLA_ROW, trains(row.treatment.beta), trains(row.treatment.gamma)
+    weights = len(Trains) if row.treatment == UNTREATED else list(Trains).index(row.trains)
+    treatment = row.treatment
+    norm = treatment.norm is not None
+    return row == FULL_ROW, row != VANILLA_ROW, weights, norm, trains(treatment.beta), trains(treatment.gamma)
 
 
 ROWS = tuple(sorted((VANILLA_ROW, *MODES.values(), FULL_ROW), key=legend_place))

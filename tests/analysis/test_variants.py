@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from batchnorm.analysis.variants import FULL_ROW, ROWS, VANILLA_ROW, row_of
-from batchnorm.modes import MODES, VANILLA, variant_name
+from batchnorm.modes import MODES, VANILLA, Trains, variant_name
 
 # Machado, Oliveira, Fernandes: "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1.
 BLINDNESS = {
@@ -20,7 +20,16 @@ BLINDNESS = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_all_zero_mask_is_vanilla_in_each_mode(mode: str) -> None:
-    assert row_of(variant_name((0, 0, 0), mode)) is VANILLA_ROW
+    row = row_of(variant_name((0, 0, 0), mode))
+    assert row is (MODES[mode] if MODES[mode].trains is not Trains.ALL else VANILLA_ROW)
+
+
+def test_a_list_of_modes_has_one_look_in_every_figure() -> None:
+    row = row_of("fixed_gamma,trained_bn")
+    assert (row.title, row.label) == ("BN beta, BN gamma beta", r"BN $\beta$, BN $\gamma\beta$")
+    assert (row.colour, row.dashes) == (row_of("fixed_gamma,trained_bn").colour, row.dashes)
+    assert row.colour not in {other.colour for other in ROWS}
+    assert row_of("fixed_gamma,tomorrow").title == "fixed_gamma,tomorrow"
 
 
 def test_papers_names() -> None:
@@ -30,11 +39,20 @@ def test_papers_names() -> None:
         "fixed_beta": "BN gamma",
         "fixed_gamma": "BN beta",
         "trained_bn": "BN gamma beta",
+        "affine_only": "gamma beta",
+        "bn_only": "BN gamma beta alone",
+        "bn_and_head": "BN gamma beta and head",
     }
 
 
 def test_legends_list_what_is_trained_less_first_and_references_at_the_ends() -> None:
-    assert [row.name for row in ROWS] == [VANILLA, "fixed_bn", "fixed_beta", "fixed_gamma", "trained_bn", "full"]
+    assert [row.name for row in ROWS] == [
+        VANILLA,
+        "affine_only",
+        *("fixed_bn", "fixed_beta", "fixed_gamma", "trained_bn"),
+        *("bn_and_head", "bn_only"),
+        "full",
+    ]
 
 
 def test_a_mode_that_the_code_does_not_know_keeps_its_name() -> None:
@@ -42,7 +60,7 @@ def test_a_mode_that_the_code_does_not_know_keeps_its_name() -> None:
 
 
 def test_one_colour_and_one_line_style_each() -> None:
-    assert len({row.colour for row in ROWS}) == len({row.dashes for row in ROWS}) == len(ROWS) == 6
+    assert len({row.colour for row in ROWS}) == len({row.dashes for row in ROWS}) == len(ROWS) == 9
     assert VANILLA_ROW.dashes != "-" and FULL_ROW.dashes != "-"
 
 

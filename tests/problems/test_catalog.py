@@ -126,6 +126,7 @@ def test_every_mask_and_mode_starts_from_the_same_weights(configure: Callable[..
         build_network(configure(problem="cifar10_3c3d_bn", position=position, ablation=mode))
         for position in ("none", "00111", "all")
         for mode in MODES
+        if (position, mode) != ("none", "bn_only")  # trains nothing, and is refused
     ]
     weights = [[parameter for parameter in net.parameters() if parameter.ndim > 1] for net in nets]
     for others in weights[1:]:

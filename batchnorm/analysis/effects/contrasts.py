@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchnorm.modes import DEFAULT_MODE, VANILLA, Mask, format_mask
+from batchnorm.modes import DEFAULT_MODE, Mask, format_mask, variant_name
 
 Cell = tuple[Mask, str]
 """A mask and a mode. Vanilla, the all-zero mask, has the mode `VANILLA`."""
@@ -48,8 +48,8 @@ class Contrast:
 
 
 def cell(mask: Mask, mode: str) -> Cell:
-    """Return the variant that a run is; with an all-zero mask the modes are one and the same."""
-    return (mask, mode if any(mask) else VANILLA)
+    """Return the variant that a run is; with an all-zero mask the modes that train all weights are one and the same."""
+    return (mask, variant_name(mask, mode))
 
 
 def contrasts(

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from batchnorm.analysis.figures._panels import chosen_slots, in_words, mark
-from batchnorm.analysis.runs import RunPath, read_each
+from batchnorm.analysis.runs import RunPath, read_each, treatment_in
 from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look
-from batchnorm.analysis.variants import row_of
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.modes import format_mask
 from batchnorm.quantities import PARAMETERS, QUANTITIES
@@ -96,7 +95,7 @@ def _where(run: Run) -> str:
 
 
 def _slot_title(run: Run, slot: str, parameter: str) -> str:
-    part = getattr(row_of(run.mode).treatment, parameter, None)
+    part = getattr(treatment_in(run, slot), parameter, None)
     fixed = " (fixed)" if part is not None and not part.trained else ""
     return f"{run.layers.index(slot) + 1}: {slot}{fixed}"
 
