@@ -71,9 +71,9 @@ def unchecked_images(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "check_integrity", lambda path, *_: Path(path).is_file())
 
 
-@pytest.fixture
-def configure(tmp_path: Path, small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunConfig]:
-    """Return a function that makes the configuration of a short run below the test's folder: 11 steps an epoch.
+@pytest.fixture(scope="session")
+def short_run(small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunConfig]:
+    """Return a function that makes the configuration of a short run: 11 steps an epoch.
 
     It knows every optimizer for every problem.
     """
@@ -89,12 +89,17 @@ def configure(tmp_path: Path, small_images: Path, tmp_path_factory: pytest.TempP
             "num_epochs": 2,
             "batch_size": 32,
             "threads": 1,
-            "output_dir": str(tmp_path / "output"),
             "obs_datasets": str(small_images),
         }
         return resolve({**defaults, **keys})
 
     return make
+
+
+@pytest.fixture
+def configure(tmp_path: Path, short_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+    """Return `short_run`, whose runs go below the test's folder."""
+    return lambda **keys: short_run(**{"output_dir": str(tmp_path / "output"), **keys})
 
 
 def arguments_of(config: RunConfig) -> list[str]:
