@@ -32,6 +32,38 @@ TUNING = {
 }
 
 
+SLOW = (
+    "slurm/test_cluster.py",
+    "test_faults.py",
+    "test_training.py",
+    "test_docs.py",
+    "study/test_local.py",
+    "test_readme.py",
+    "test_recording.py",
+    "test_fuzz.py",
+    "analysis/test_bn_plot_functions.py",
+    "analysis/test_main.py",
+    "analysis/test_figures_of_measurements.py",
+    "study/test_output.py",
+    "study/test_soak.py",
+    "analysis/test_real_runs.py",
+    "test_command.py",
+    "test_benchmarks.py",
+    "test_installing.py",
+)
+"""Files that take long, the longest first. They begin first, so that no worker waits for another at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files, and put these files first."""
+    tests = Path(__file__).parent
+    places = {tests / file: place for place, file in enumerate(SLOW)}
+    for item in items:
+        if item.path in places:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test from the repository's root, where users stand."""
