@@ -57,9 +57,8 @@ def run(arguments: list[str], output: Path) -> tuple[int, str]:
     return process.exitcode, process.text
 
 
-def run_copy(folder: Path, arguments: list[str]) -> tuple[int, str]:
-    """Run `python ARGUMENTS` in a copy of the repository, with the copy's package, and torch as it is loaded here."""
-    output = folder.with_name(f"{folder.name}-printed")
+def python(arguments: list[str], output: Path, *, folder: Path = ROOT) -> tuple[int, str]:
+    """Run `python ARGUMENTS` in the repository or in a copy of it, with that package, and with torch loaded already."""
     output.write_text("")
     _serve_this_package()
     process = Command(target=_python, args=(str(folder), arguments, str(output)))
