@@ -40,9 +40,11 @@ SLOW = (
     "study/test_local.py",
     "test_readme.py",
     "test_recording.py",
-    "test_fuzz.py",
-    "analysis/test_bn_plot_functions.py",
     "analysis/test_main.py",
+    "analysis/test_streams.py",
+    "test_fake_accelerator.py",
+    "analysis/test_laws.py",
+    "analysis/test_bn_plot_functions.py",
     "analysis/test_figures_of_measurements.py",
     "study/test_output.py",
     "study/test_soak.py",
@@ -50,6 +52,9 @@ SLOW = (
     "test_command.py",
     "test_benchmarks.py",
     "test_installing.py",
+    "test_machine.py",
+    "test_fuzz.py",
+    "test_probing.py",
 )
 """Files that take long, the longest first. They begin first, so that no worker waits for another at the end."""
 
