@@ -25,11 +25,13 @@ quickstart: install
 	@$(BIN)/python -m batchnorm.analysis performance output $(QUICKSTART) --mask none all
 	@$(BIN)/python -m batchnorm.analysis surface output $(QUICKSTART) --mask all --mode trained_bn
 
+# Three at a time on two cores: some wait for SLURM. tests/conftest.py says which files take long; these begin first.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-fast: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 # Pages about the functions and classes for scripts of users: build/api/index.html. A warning is an error.
 PUBLIC := batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid batchnorm.study.status \

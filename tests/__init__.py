@@ -1,0 +1,5 @@
+"""The tests; they mirror the package. Each process has one thread unless a test says otherwise: two test for two cores."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch and numpy read it when they are loaded

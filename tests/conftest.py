@@ -32,6 +32,43 @@ TUNING = {
 }
 
 
+SLOW = (
+    "slurm/test_cluster.py",
+    "test_faults.py",
+    "test_training.py",
+    "test_docs.py",
+    "study/test_local.py",
+    "test_readme.py",
+    "test_recording.py",
+    "analysis/test_main.py",
+    "analysis/test_streams.py",
+    "test_fake_accelerator.py",
+    "analysis/test_laws.py",
+    "analysis/test_bn_plot_functions.py",
+    "analysis/test_figures_of_measurements.py",
+    "study/test_output.py",
+    "study/test_soak.py",
+    "analysis/test_real_runs.py",
+    "test_command.py",
+    "test_benchmarks.py",
+    "test_installing.py",
+    "test_machine.py",
+    "test_fuzz.py",
+    "test_probing.py",
+)
+"""Files that take long, the longest first. They begin first, so that no worker waits for another at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files, and put these files first."""
+    tests = Path(__file__).parent
+    places = {tests / file: place for place, file in enumerate(SLOW)}
+    for item in items:
+        if item.path in places:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test from the repository's root, where users stand."""
@@ -71,9 +108,9 @@ def unchecked_images(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "check_integrity", lambda path, *_: Path(path).is_file())
 
 
-@pytest.fixture
-def configure(tmp_path: Path, small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunConfig]:
-    """Return a function that makes the configuration of a short run below the test's folder: 11 steps an epoch.
+@pytest.fixture(scope="session")
+def short_run(small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunConfig]:
+    """Return a function that makes the configuration of a short run: 11 steps an epoch.
 
     It knows every optimizer for every problem.
     """
@@ -89,12 +126,17 @@ def configure(tmp_path: Path, small_images: Path, tmp_path_factory: pytest.TempP
             "num_epochs": 2,
             "batch_size": 32,
             "threads": 1,
-            "output_dir": str(tmp_path / "output"),
             "obs_datasets": str(small_images),
         }
         return resolve({**defaults, **keys})
 
     return make
+
+
+@pytest.fixture
+def configure(tmp_path: Path, short_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+    """Return `short_run`, whose runs go below the test's folder."""
+    return lambda **keys: short_run(**{"output_dir": str(tmp_path / "output"), **keys})
 
 
 def arguments_of(config: RunConfig) -> list[str]:

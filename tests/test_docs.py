@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from batchnorm.store import Run
+from tests import command
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -110,8 +111,8 @@ for mask in itertools.product("01", repeat=2):
 
 def trains_with_each_mask(*arguments: str) -> Callable[[Path], None]:
     def check(folder: Path) -> None:
-        done = run(folder, sys.executable, "-c", ON_EACH_MASK.format(arguments=list(arguments)))
-        assert done.returncode == 0, done.stdout
+        code, printed = python(folder, "-c", ON_EACH_MASK.format(arguments=list(arguments)))
+        assert code == 0, printed
         masks = {run_of(path).mask for path in folder.glob("output/2__*/**/run.h5")}
         assert masks == set(itertools.product((0, 1), repeat=2))
 
@@ -149,7 +150,7 @@ def weight_sums_are_those_of_the_weights(folder: Path) -> None:
     import torch
 
     recorded = only_run(folder)
-    sums = json.loads(run(folder, sys.executable, "-c", READ_WEIGHT_SUMS, str(recorded.directory)).stdout)
+    sums = json.loads(python(folder, "-c", READ_WEIGHT_SUMS, str(recorded.directory))[1])
     assert tuple(sums) == recorded.layers
     weights = torch.load(recorded.directory / "final_model.pth", weights_only=True)
     for slot, over_time in sums.items():
@@ -169,6 +170,10 @@ MORE_CHECKS: dict[str, Callable[[Path], None]] = {
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def python(folder: Path, *arguments: str) -> tuple[int, str]:
+    return command.python(list(arguments), folder.with_name(f"{folder.name}-printed"), folder=folder)
 
 
 def copy_of_the_package(folder: Path) -> Path:
@@ -206,12 +211,12 @@ def test_change(section: Section, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout
 
     assert section.commands
-    for command, expected in section.commands:
-        more = ["THREADS=1"] if "run_trainingLoop.py" in command and "--help" not in command else []
-        done = run(folder, sys.executable, *shlex.split(command.removeprefix("python ")), *more)
-        assert done.returncode == 0, (command, done.stdout)
+    for line, expected in section.commands:
+        more = ["THREADS=1"] if "run_trainingLoop.py" in line and "--help" not in line else []
+        code, printed = python(folder, *shlex.split(line.removeprefix("python ")), *more)
+        assert code == 0, (line, printed)
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        assert doctest.OutputChecker().check_output(expected, done.stdout, flags), (command, done.stdout)
+        assert doctest.OutputChecker().check_output(expected, printed, flags), (line, printed)
     if more_checks := MORE_CHECKS.get(section.title):
         more_checks(folder)
     assert contents(folder).keys() - before.keys() <= touched

@@ -17,7 +17,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -40,22 +39,21 @@ RACES = 20
 Configure = Callable[..., RunConfig]
 
 
+SECOND_OR_TWO = {"problem": "mnist_mlp_bn", "position": "011", "optimizer": "SGD", "log_every_steps": 1, "num_epochs": 8}
+
+
 @pytest.fixture
-def make(configure: Configure, small_images: Path) -> Configure:
+def make(configure: Configure) -> Configure:
     """Return a function that makes runs of a second or two."""
-
-    def run(**keys: Any) -> RunConfig:
-        defaults = {"problem": "mnist_mlp_bn", "position": "011", "optimizer": "SGD", "log_every_steps": 1, "num_epochs": 8}
-        return configure(**{**defaults, "obs_datasets": str(small_images), **keys})
-
-    return run
+    return lambda **keys: configure(**{**SECOND_OR_TWO, **keys})
 
 
-@pytest.fixture
-def unbroken(make: Configure, tmp_path: Path) -> RunConfig:
-    """Return a run that nothing happened to."""
-    config = make(output_dir=str(tmp_path / "unbroken"))
-    code, text = command.run(arguments_of(config), tmp_path / "unbroken.txt")
+@pytest.fixture(scope="session")
+def unbroken(short_run: Configure, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Return a run that nothing happened to; tests only read it."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    config = short_run(**SECOND_OR_TWO, output_dir=str(folder / "output"))
+    code, text = command.run(arguments_of(config), folder / "printed.txt")
     assert code == 0, text
     return config
 

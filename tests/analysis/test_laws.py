@@ -71,11 +71,17 @@ def test_laws_apply_where_their_settings_make_them_exact(configure: Configure) -
     assert (4, "conv1") not in found
 
 
-@pytest.fixture
-def finished(configure: Configure) -> Path:
-    config = configure(**EVERY, position="111", max_steps=8)
+@pytest.fixture(scope="module")
+def recorded(short_run: Configure, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = short_run(**EVERY, position="111", max_steps=8, output_dir=str(tmp_path_factory.mktemp("recorded")))
     train(config)
     return config.directory
+
+
+@pytest.fixture
+def finished(recorded: Path, tmp_path: Path) -> Path:
+    """Return a copy of a finished run, which a test may change."""
+    return shutil.copytree(recorded, tmp_path / "finished")
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_images_that_another_user_keeps_to_himself_are_not_called_damaged() -> None:
     with open_folder() as root:
         write_mnist(root, "MNIST", train=100, test=10)
