@@ -40,7 +40,8 @@ docs: install
 	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error -m pdoc --docformat google -o build/api $(PUBLIC) '!batchnorm.analysis.effects.plan'
 
 # An environment of its own with the oldest versions that pyproject.toml names. It shares .venv's torch and torchvision, which
-# are gigabytes, and whatever else is not installed in it; --check sees that nothing newer stands in for what is named.
+# are gigabytes, and whatever else is not installed in it; --check sees that nothing newer stands in for what is named. There
+# an old package may use what a newer one that it needs calls deprecated.
 OLDEST := .venv-oldest
 $(OLDEST)/installed: pyproject.toml tests/oldest.py .venv/installed
 	$(PYTHON) -m venv --clear $(OLDEST)
@@ -52,7 +53,7 @@ $(OLDEST)/installed: pyproject.toml tests/oldest.py .venv/installed
 
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/python -m tests.oldest --check
-	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -W default::DeprecationWarning -W default::PendingDeprecationWarning
 
 bench: install
 	$(BIN)/python -m benchmarks

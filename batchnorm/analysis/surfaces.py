@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -118,7 +119,9 @@ def draw_contours(axes: Axes, item: Trajectory, scale: Normalize) -> QuadContour
     levels = np.linspace(scale.vmin, scale.vmax, _LEVELS + 1)
     inside = np.ma.masked_invalid(values)
     drawn = axes.contourf(steps, channels, inside, levels, norm=scale, cmap=_colours(), extend="both")
-    drawn.set_rasterized(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # matplotlib before 3.11 ignores it, and says so: its files are larger
+        drawn.set_rasterized(True)
     _channel_axis(axes)
     return drawn
 

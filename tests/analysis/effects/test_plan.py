@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.power import TTestPower
 
 from batchnorm.analysis.effects import effects, plan
@@ -21,6 +21,8 @@ from tests.analysis.effects.designs import runs
     "size", [0.1, 0.4, 0.8]
 )  # of larger ones SciPy's noncentral t, which statsmodels asks, is NaN at times
 def test_t_power_equals_statsmodels(seeds: int, alpha: float, size: float) -> None:
+    if seeds == 200 and special.nctdtr(199, 0.4 * np.sqrt(200), stats.t.isf(0.05, 199)) < 1e-6:
+        pytest.skip("SciPy 1.11's nctdtr, which statsmodels asks, is wrong: 8e-9 in place of 3.3e-5")
     for side, one_sided in (("two-sided", False), ("larger", True)):
         expected = TTestPower().power(size, seeds, alpha, alternative=side)
         assert t_power(2 * size, 2.0, seeds, alpha=alpha, one_sided=one_sided) == pytest.approx(expected, abs=1e-6)
