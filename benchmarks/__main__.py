@@ -18,6 +18,7 @@ from benchmarks.cuda import cuda
 from benchmarks.growth import growth
 from benchmarks.measurements import measurements
 from benchmarks.measuring import machine
+from benchmarks.records import records
 from benchmarks.studies import study
 
 Benchmark = Callable[[Path], str]
@@ -30,6 +31,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         batches,
         evaluation,
         recording,
+        records,
         measurements,
         resume,
         memory,

@@ -17,7 +17,7 @@ import numpy as np
 from batchnorm.store.hdf5 import damaged, new_file, open_for_reading, sync
 from batchnorm.store.layout import MARKS
 
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 64 * 1024
 _CHANNELS = 32
 _LEVEL = 4
 
