@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchnorm.store import Run, RunLength, RunWriter, Status
-from benchmarks.images import accept_invented_cifar, find_fashion_mnist, make_cifar
+from benchmarks.images import accept_invented_cifar, few_fashion_mnist, make_cifar
 from benchmarks.loops import Task
 from benchmarks.measuring import table
 
@@ -33,10 +33,10 @@ class Long:
 
 def records(folder: Path) -> str:
     """Measure records of whole runs: changes of gamma, beta and bias are drawn from those of a real run of a few steps."""
-    fashion, cifar = find_fashion_mnist(folder), make_cifar(folder, "cifar100", train=6400, test=1280)
+    fashion, cifar = few_fashion_mnist(folder, train=6400, test=640), make_cifar(folder, "cifar100", train=1280, test=640)
     longs = (
         Long("2c2d, 3 epochs", Task("fmnist_2c2d_bn", fashion), 100, RunLength(3 * 390, 3, 390)),
-        Long("2c2d, 100 epochs", Task("fmnist_2c2d_bn", fashion), 400, RunLength(100 * 390, 100, 390)),
+        Long("2c2d, 100 epochs", Task("fmnist_2c2d_bn", fashion), 200, RunLength(100 * 390, 100, 390)),
         Long("All-CNN-C, 350 epochs", Task("cifar100_allcnnc_bn", cifar), 60, RunLength(350 * 156, 350, 156)),
     )
     header = ("run", "MB while it grows", "MB when it has ended", "times smaller", "to reach")

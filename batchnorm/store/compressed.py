@@ -82,4 +82,5 @@ def _copy(source: h5py.Dataset, target: h5py.File, name: str) -> int:
         block = source[start : start + chunk[0]]
         dataset[start : start + len(block)] = block
         crc = zlib.crc32(np.ascontiguousarray(block).data, crc)
+    dataset.flush()  # here, where a disk that is full can be told
     return crc
