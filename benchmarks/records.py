@@ -39,8 +39,10 @@ def records(folder: Path) -> str:
         Long("2c2d, 100 epochs", Task("fmnist_2c2d_bn", fashion), 200, RunLength(100 * 390, 100, 390)),
         Long("All-CNN-C, 350 epochs", Task("cifar100_allcnnc_bn", cifar), 60, RunLength(350 * 156, 350, 156)),
     )
-    header = ("run", "MB while it grows", "MB when it has ended", "times smaller", "to reach")
-    header = (*header, "CPU ms an epoch to record", "CPU s to compress")
+    header = [
+        *("run", "MB while it grows", "MB when it has ended", "times smaller", "to reach"),
+        *("CPU ms an epoch to record", "CPU s to compress"),
+    ]
     return table(header, [_measure(long, folder / "records") for long in longs])
 
 
