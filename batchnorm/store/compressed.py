@@ -49,6 +49,16 @@ def compress(path: Path) -> None:
         raise
 
 
+def is_compressed(path: Path) -> bool:
+    """Say whether a record is compressed.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    with open_for_reading(path) as file:
+        return all(dataset.compression for _, dataset in _datasets(file) if dataset.chunks)
+
+
 def _chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Return the shape of chunks: many rows of few channels, since a channel's numbers resemble each other over time."""
     if len(shape) == 1:
