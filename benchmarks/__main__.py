@@ -19,6 +19,7 @@ from benchmarks.growth import growth
 from benchmarks.many import many
 from benchmarks.measurements import measurements
 from benchmarks.measuring import machine
+from benchmarks.records import records
 from benchmarks.studies import study
 
 Benchmark = Callable[[Path], str]
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         batches,
         evaluation,
         recording,
+        records,
         measurements,
         resume,
         memory,

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from batchnorm.analysis import figures, laws, measure, prune, streams, usage
+from batchnorm.analysis import compress, figures, laws, measure, prune, streams, usage
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, in_values, outcome_of
 from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each
@@ -207,6 +207,7 @@ _TEXTS = (
     measure.COMMAND,
     usage.COMMAND,
     prune.COMMAND,
+    compress.COMMAND,
 )
 
 

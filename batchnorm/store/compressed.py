@@ -17,7 +17,7 @@ import numpy as np
 from batchnorm.store.hdf5 import damaged, new_file, open_for_reading, sync
 from batchnorm.store.layout import MARKS
 
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 64 * 1024
 _CHANNELS = 32
 _LEVEL = 4
 
@@ -47,6 +47,16 @@ def compress(path: Path) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def is_compressed(path: Path) -> bool:
+    """Say whether a record is compressed.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    with open_for_reading(path) as file:
+        return all(dataset.compression for _, dataset in _datasets(file) if dataset.chunks)
 
 
 def _chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -82,4 +92,5 @@ def _copy(source: h5py.Dataset, target: h5py.File, name: str) -> int:
         block = source[start : start + chunk[0]]
         dataset[start : start + len(block)] = block
         crc = zlib.crc32(np.ascontiguousarray(block).data, crc)
+    dataset.flush()  # here, where a disk that is full can be told
     return crc

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from batchnorm.store.compressed import compress
 from batchnorm.store.layout import chunk_rows
 from tests.recorded import record_run
 from tests.store.records import append_steps, new_writer
+from tests.systems import PYTHON, environment
 
 
 def datasets(path: Path) -> dict[str, h5py.Dataset]:
@@ -83,6 +85,34 @@ def test_without_room_for_a_copy_a_record_ends_all_the_same(tmp_path: Path) -> N
     writer.finish(Status.FINISHED)
     run = Run(tmp_path / "run.h5")
     assert (run.status, len(run.snapshot_steps), run.changed_datasets()) == (Status.FINISHED, 100, [])
+
+
+NO_ROOM = """\
+import resource, sys
+from pathlib import Path
+from batchnorm.store.compressed import compress
+path, whole = Path(sys.argv[1]), int(sys.argv[2])
+for limit in (0, 3_000, 20_000, 90_000, whole // 2, whole - 5_000, whole - 100):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        compress(path)
+    except OSError:
+        print("no room", sorted(file.name for file in path.parent.iterdir()))
+"""
+
+
+def test_a_disk_without_room_costs_nothing_but_the_room(tmp_path: Path) -> None:
+    for name in ("record", "compressed"):
+        (tmp_path / name).mkdir()
+        grown(tmp_path / name / "run.h5", 300).close()
+    path = tmp_path / "record" / "run.h5"
+    before = path.read_bytes()
+    compress(tmp_path / "compressed" / "run.h5")
+    size = (tmp_path / "compressed" / "run.h5").stat().st_size
+    done = subprocess.run([*PYTHON, NO_ROOM, path, str(size)], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "no room ['run.h5']\n" * 7
+    assert path.read_bytes() == before
 
 
 def test_rows_that_changed_are_not_put_in_place_of_the_record(tmp_path: Path) -> None:
