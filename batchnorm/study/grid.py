@@ -81,7 +81,8 @@ class Study:
     def _repr_html_(self) -> str:
         """Show it in a notebook: its first runs, and how they stand now."""
         shown = self.runs[:_SHOWN_RUNS]
-        rows = [(run.index, run.variant, stand(run.config.directory, run.config.fingerprint()).status.value) for run in shown]
+        standing = [stand(run.config.directory, run.config.fingerprint()).status.value for run in shown]
+        rows = [(str(run.index), run.variant, status) for run, status in zip(shown, standing, strict=True)]
         if left := len(self.runs) - len(shown):
             rows.append(("...", f"and {left} more", ""))
         return rows_table(f"Study {self.name}: {len(self.runs)} runs", ("index", "variant", "status"), rows)
