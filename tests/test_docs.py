@@ -6,6 +6,7 @@ import ast
 import doctest
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,8 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from batchnorm.analysis import frame
 from batchnorm.store import Run
+from batchnorm.study.grid import read_study
+from batchnorm.study.status import as_data, standings
 from tests import command
+from tests.recorded import record_run
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -220,6 +225,50 @@ def test_change(section: Section, tmp_path: Path) -> None:
     if more_checks := MORE_CHECKS.get(section.title):
         more_checks(folder)
     assert contents(folder).keys() - before.keys() <= touched
+
+
+def blocks_of_export(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), flags=re.DOTALL)
+
+
+def test_tables_for_other_programs(tmp_path: Path) -> None:
+    modes = [("none", "trained_bn"), ("all", "trained_bn"), ("all", "fixed_bn"), ("all", "fixed_gamma"), ("all", "fixed_beta")]
+    for seed in (1, 2):
+        for position, mode in modes:
+            keys = {"problem": "digits_2c2d_bn", "random_seed": seed, "position": position, "ablation": mode}
+            record_run(tmp_path / "output", epochs=3, **keys)  # type: ignore[arg-type]
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for command in "".join(blocks_of_export("bash")).splitlines():
+        assert command.startswith("python -m batchnorm.")
+        done = run_elsewhere(tmp_path, *shlex.split(command.removeprefix("python ")))
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout, command
+    assert {path.name for path in tmp_path.glob("*.*")} == {"runs.csv", "some.json", "short.csv.gz", "gamma.csv.gz"}
+    for block in blocks_of_export("python"):
+        done = run_elsewhere(tmp_path, "-c", block)
+        assert (done.returncode, done.stderr) == (0, "") and "vanilla" in done.stdout, done.stderr
+
+
+def test_the_columns_and_fields_that_are_told_are_there(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "export.md").read_text()
+    first, second = (part.partition("\n\n")[0] for part in page.split("|---|---|\n")[1:])
+    record_run(tmp_path, problem="digits_2c2d_bn", measured=True, measure="full,sharpness")
+    columns = set(frame(tmp_path))
+    told = {name for row in first.splitlines() for name in re.findall("`([^`]+)`", row.split("|")[1])}
+    assert told <= columns
+    study = tmp_path / "one.yaml"
+    study.write_text(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nNUM_EPOCHS: 4\nOUTPUT_DIR: {tmp_path}\n")
+    read = read_study(study, {})
+    data = as_data(read, standings(read))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", second, flags=re.MULTILINE))
+    assert list(rows) == list(data)
+    assert set(re.findall("`([^`]+)`", rows["counts"])) == set(data["counts"])
+    assert set(re.findall("`([^`]+)`", rows["runs"])) - {"null"} == set(data["runs"][0])
+
+
+def run_elsewhere(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder without the package."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_each_further_check_has_its_section() -> None:

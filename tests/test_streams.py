@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from batchnorm.streams import LastingStream, lasting_output
+from batchnorm.streams import LastingStream, lasting_output, shown_while_it_lasts
 from tests.systems import PYTHON, environment
 
 
@@ -25,6 +27,28 @@ def test_a_closed_pipe_is_told_once_and_written_to_no_more() -> None:
             stream.flush()
         os.write(writing, b"a library's own words\n")
     assert told == ["standard error cannot be written (Broken pipe); the run continues without it"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("step", "is_shown"), [(0.4, True), (0.001, False)])
+def test_a_terminal_shows_how_far_it_is_once_it_takes_longer_than_a_second(
+    step: float, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(1000.0, step)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with closing(shown_while_it_lasts(range(20), "reading")) as items:
+            assert list(items) == list(range(20))
+        if is_shown and stream.isatty():
+            assert "reading" in stream.getvalue() and "/20" in stream.getvalue()
+            assert stream.getvalue().endswith("\r") and stream.getvalue().split("\r")[-2].strip() == ""  # cleared away
+        else:
+            assert stream.getvalue() == ""
 
 
 def test_a_full_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:

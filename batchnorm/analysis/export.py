@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from batchnorm.analysis.files import whole_file
-from batchnorm.analysis.runs import RunPaths, distinct, find_runs, problem_of, read_each
+from batchnorm.analysis.runs import LEFT_OUT, RunPaths, distinct, find_runs, problem_of, read_each
 from batchnorm.config import RunConfig
-from batchnorm.errors import RunError, nearest_first
+from batchnorm.errors import RunError, UserError, nearest_first
 from batchnorm.modes import format_mask
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store import Run
@@ -54,8 +54,8 @@ def frame(root: RunPaths, quantity: str | None = None, *, slots: Sequence[str] |
         With a quantity: `epoch` where it has one, `step`; `slot`, unless it is one number of the run; `channel`, counted
         from 0, where it has a value for each; and its value, in a column of its name. Runs and slots without it have no rows.
 
-    Of two records of the same run, the one that got further counts. A run that cannot be read is left out, with a warning
-    (log `batchnorm.analysis.runs.left_out`).
+    Of two records of the same run, the one that got further counts. A run that cannot be read, or what of it cannot, is left
+    out, with a warning (log `batchnorm.analysis.runs.left_out`).
 
     Raises:
         RunError: no run lies there, none can be read, or none has the quantity.
@@ -123,21 +123,27 @@ class _Chosen:
         return [*self.facts.columns, *self.values]
 
     def blocks(self) -> Generator[pd.DataFrame]:
-        """Return the table piece by piece, none of them empty."""
+        """Return the table piece by piece, none of them empty. What cannot be read of a run is left out, with a warning."""
         with closing(shown_while_it_lasts(self.runs, "reading")) as runs:
             for place, run in enumerate(runs):
-                with Run.opened(run.directory) as opened:
-                    for rows in self.rows(opened):
-                        length = min(map(len, rows.values()))  # a record may grow between two readings
-                        for start in range(0, length, _ROWS_AT_A_TIME):
-                            end = min(start + _ROWS_AT_A_TIME, length)
-                            facts = self.facts.iloc[np.full(end - start, place)].reset_index(drop=True)
-                            values = pd.DataFrame({name: each[start:end] for name, each in rows.items()})
-                            yield pd.concat([facts, values], axis=1)
+                try:
+                    with Run.opened(run.directory) as opened:
+                        for rows in self.rows(opened):
+                            yield from self._pieces(place, rows)
+                except UserError as error:
+                    LEFT_OUT.warning("%s", error)
+
+    def _pieces(self, place: int, rows: Mapping[str, NDArray[Any]]) -> Iterator[pd.DataFrame]:
+        """Return rows of one run with its facts."""
+        length = min(map(len, rows.values()))  # a record may grow between two readings
+        for start in range(0, length, _ROWS_AT_A_TIME):
+            end = min(start + _ROWS_AT_A_TIME, length)
+            facts = self.facts.iloc[np.full(end - start, place)].reset_index(drop=True)
+            yield pd.concat([facts, pd.DataFrame({name: each[start:end] for name, each in rows.items()})], axis=1)
 
 
 def _choose(root: RunPaths, quantity: str | None, slots: Sequence[str] | None, every: int) -> _Chosen:
-    """Find the runs, and what the table tells of them; damage in what it will read shows when it is read."""
+    """Find the runs, and what the table tells of them."""
     if quantity is not None and quantity not in QUANTITIES:
         raise RunError(f"quantity={quantity}: no such quantity; {nearest_first(quantity, QUANTITIES)}")
     if every < 1:
@@ -187,7 +193,7 @@ def _table_of(facts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a row for each run; settings stand behind their key, and digests where runs differ in them."""
     order = ["run", "problem", "mask", "mode", "seed", *(each.name for each in fields(RunConfig)), *_DIGESTS, "status"]
     found = {name for each in facts for name in each}
-    places = {name: place for place, name in enumerate(order)}
+    places = {name: place for place, name in enumerate(dict.fromkeys(order))}
     names = sorted(found, key=lambda name: (places.get(name.partition(".")[0], len(places)), name))
     table = pd.DataFrame(list(facts), columns=names)
     return table.drop(columns=[name for name in _DIGESTS if name in table and table[name].nunique(dropna=False) == 1])

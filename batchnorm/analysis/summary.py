@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from batchnorm.analysis.outcome import Outcome
 from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, problem_of, read_each
@@ -234,6 +233,8 @@ def _are_comparable(group: Group, reference: Group) -> bool:
 
 def _interval(differences: Sequence[float]) -> dict[str, Any]:
     """Return mean and 95 % confidence interval of paired differences."""
+    from scipy import stats  # which takes half a second to import, and most tables have no interval
+
     n = len(differences)
     mean, deviation = _mean(np.array(differences)), _deviation(np.array(differences))
     note = {0: "no seed in common", 1: "one seed: no interval"}.get(n, "")

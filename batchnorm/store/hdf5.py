@@ -197,9 +197,12 @@ def read_rows(dataset: h5py.h5d.DatasetID, rows: int) -> NDArray[Any]:
     if ends and max(ends) > (size := os.fstat(file.get_vfd_handle()).st_size):
         name = h5py.h5i.get_name(dataset).decode()
         raise OSError(f"{name}: the file ends at byte {size}, before rows that it should hold")
-    shape = (min(rows, dataset.shape[0]), *dataset.shape[1:])
+    whole = dataset.shape
+    shape = (min(rows, whole[0]), *whole[1:])
     values = np.empty(shape, dataset.dtype)
-    if values.size:
+    if shape == whole:
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    elif values.size:
         there = dataset.get_space()
         there.select_hyperslab((0,) * len(shape), shape)
         dataset.read(h5py.h5s.create_simple(shape), there, values)

@@ -32,6 +32,7 @@ from batchnorm.store.hdf5 import (
     read_rows,
 )
 from batchnorm.store.layout import FORMAT_VERSION, MARKS, STATUS, SlotParts, index_datasets
+from batchnorm.store.notebook import facts_table
 from batchnorm.store.status import Status
 
 if TYPE_CHECKING:
@@ -119,6 +120,27 @@ class Run:
     def __repr__(self) -> str:
         """Name the run by its directory."""
         return f"Run({str(self.directory)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: what it is, how it stands, and what it has reached."""
+        config = self.config
+        facts: list[tuple[str, object]] = [
+            ("problem", config.problem),
+            ("mask", config.position),
+            ("mode", self.mode),
+            ("seed", config.random_seed),
+            ("optimizer", f"{config.optimizer}, learning rate {config.lr:.6g}, batch size {config.batch_size}"),
+            ("slots", ", ".join(self.layers)),
+        ]
+        try:
+            facts.append(("status", f"{self.status.value}, epoch {max(self.last_epoch, 0)} of {self.length.epochs}"))
+            reached = self.of_epochs("valid_acc", "test_acc")
+            reached = {name: values[~np.isnan(values)] for name, values in reached.items()}
+            names = {"valid_acc": "validation accuracy", "test_acc": "test accuracy"}
+            facts += [(words, f"{100 * reached[name][-1]:.2f} %") for name, words in names.items() if len(reached[name])]
+        except RunError as error:
+            facts.append(("status", error))
+        return facts_table(f"Run {self.directory}", facts)
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:

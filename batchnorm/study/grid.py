@@ -23,10 +23,14 @@ from batchnorm.config import RunConfig, available_cores, differing_keys, overrid
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.modes import MASK_SETS, format_mask, variant_name
 from batchnorm.problems import find_problem
+from batchnorm.store import stand
+from batchnorm.store.notebook import rows_table
 from batchnorm.study.values import spelled_out
 from batchnorm.tuning import read_tuning
 
 MAX_RUNS = 100_000
+_SHOWN_RUNS = 12
+"""In a notebook."""
 _NESTED = ("opt_hpars", "lr_schedule")
 _NOT_TOLD = ("position", "ablation", "output_dir", "named_keys")
 """Fields that a variant's description leaves out: it begins with the first two, and the others are of no interest in it."""
@@ -74,6 +78,15 @@ class Study:
         if not 0 <= index < len(self.runs):
             raise ConfigError(f"--index {index}: {self.name} has the runs 0 to {len(self.runs) - 1}")
         return self.runs[index]
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: its first runs, and how they stand now."""
+        shown = self.runs[:_SHOWN_RUNS]
+        standing = [stand(run.config.directory, run.config.fingerprint()).status.value for run in shown]
+        rows = [(str(run.index), run.variant, status) for run, status in zip(shown, standing, strict=True)]
+        if left := len(self.runs) - len(shown):
+            rows.append(("...", f"and {left} more", ""))
+        return rows_table(f"Study {self.name}: {len(self.runs)} runs", ("index", "variant", "status"), rows)
 
     def to_text(self) -> str:
         """Write the runs out as a study file that gives the same runs under the same indices, whatever changes elsewhere.

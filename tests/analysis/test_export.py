@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from batchnorm.analysis import frame
 from batchnorm.analysis.__main__ import main
 from batchnorm.analysis.export import export
+from batchnorm.analysis.runs import LEFT_OUT
 from batchnorm.errors import RunError
 from batchnorm.quantities import METRICS, QUANTITIES
 from batchnorm.store import Run, Status
@@ -153,6 +155,22 @@ def test_a_run_without_an_epoch_gives_a_table_without_rows(tmp_path: Path) -> No
         export(tmp_path, tmp_path / name)
     assert (tmp_path / "a.csv").read_text() == ",".join(map(str, table)) + "\n"
     assert json.loads((tmp_path / "a.json").read_text()) == []
+
+
+def test_damage_in_a_trajectory_costs_what_it_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LEFT_OUT, "propagate", True)
+    whole, damaged = (record(tmp_path, random_seed=seed) for seed in (1, 2))
+    with h5py.File(damaged / "run.h5", "r") as file:
+        header = h5py.h5o.get_info(file["snapshots/gamma/conv2"].id).addr
+    with (damaged / "run.h5").open("r+b") as file:
+        file.seek(header + 10)
+        file.write(b"\xff" * 64)
+    table = frame(tmp_path, "gamma")
+    assert str(damaged) in caplog.text
+    assert set(table.loc[table["run"] == str(whole), "slot"]) == {"conv1", "conv2", "dense1"}
+    assert len(frame(tmp_path)) == 10
 
 
 def exact(value: object) -> object:

@@ -20,7 +20,20 @@ from batchnorm.analysis.__main__ import main
 from tests.analysis.conftest import cut_off, record
 
 COMMANDS = (
-    *("runs", "summary", "effects", "performance", "ablations", "rates", "means", "surface", "betas", "forest", "interactions"),
+    *(
+        "runs",
+        "summary",
+        "effects",
+        "export",
+        "performance",
+        "ablations",
+        "rates",
+        "means",
+        "surface",
+        "betas",
+        "forest",
+        "interactions",
+    ),
     *("thresholds", "norms", "statistics_gap", "landscape", "sharpness"),
 )
 Shell = Callable[..., tuple[int, str, str]]
@@ -185,6 +198,8 @@ def one_bad(output: Path, tmp_path: Path) -> tuple[Path, Path]:
         ("summary", "--seed", "1", "2"),
         ("summary", "--paired", "trained_bn"),
         ("effects",),
+        ("export", "--out", "OUT.csv"),
+        ("export", "--out", "OUT.json", "--quantity", "gamma", "--mask", "001"),
         ("forest",),
         ("interactions",),
         ("performance", "--mask", "none", "001"),
@@ -199,7 +214,7 @@ def test_one_bad_run_of_many_is_named_counted_and_left_out(
     shell: Shell, one_bad: tuple[Path, Path], arguments: tuple[str, ...]
 ) -> None:
     folder, bad = one_bad
-    command, *options = arguments
+    command, *options = (argument.replace("OUT", f"{folder}/table") for argument in arguments)
     code, out, err = shell(command, folder, *options)
     named, last = err.splitlines()
     assert code == 0 and out

@@ -106,6 +106,20 @@ def test_one_opening_serves_all_readings_of_a_block(tmp_path: Path) -> None:
         pass
 
 
+def test_a_notebook_shows_a_short_table(tmp_path: Path) -> None:
+    config = record_run(tmp_path / "<b>&", problem="digits_2c2d_bn", position="011", epochs=3)
+    run = Run(config.directory)
+    shown = run._repr_html_()
+    for text in ("digits_2c2d_bn", "0,1,1", "trained_bn", "conv1, conv2, dense1", "finished, epoch 3 of 3", "&lt;b&gt;&amp;"):
+        assert text in shown
+    assert f"{100 * run.epochs['test_acc'][-1]:.2f} %" in shown
+    assert "<b>" not in shown and shown.startswith("<table>") and shown.endswith("</table>")
+    (config.directory / "run.h5").unlink()
+    assert "no such file" in run._repr_html_()
+    young = record_run(tmp_path, problem="digits_2c2d_bn", recorded_epochs=-1, status=Status.CUT_OFF)
+    assert "cut off, epoch 0 of 4" in Run(young.directory)._repr_html_()
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     config = record_run(tmp_path, problem="digits_2c2d_bn")
     with h5py.File(config.directory / "run.h5", "r+") as file:

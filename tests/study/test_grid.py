@@ -10,6 +10,7 @@ from batchnorm.config import split_arguments
 from batchnorm.errors import ConfigError
 from batchnorm.modes import MODES, format_mask
 from batchnorm.study.grid import Study, read_study
+from tests.recorded import record_run
 from tests.study.own_problem import write_own_problem
 
 Write = Callable[[str], Path]
@@ -319,3 +320,14 @@ def test_a_wrong_run_of_many_is_named(write: Write) -> None:
         read(write(text))
     with pytest.raises(ConfigError, match=r"^LR=-1\.0: must be [^(]*$"):
         read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nLR: -1\n"))
+
+
+def test_a_notebook_shows_the_first_runs_and_how_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "<many>.yaml"
+    path.write_text(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1-30\nOUTPUT_DIR: {tmp_path / 'output'}\nNUM_EPOCHS: 4\n")
+    record_run(tmp_path / "output", problem="digits_2c2d_bn", random_seed=2)
+    shown = read_study(path, {})._repr_html_()
+    assert "Study &lt;many&gt;: 30 runs" in shown and "<many>" not in shown
+    assert shown.count("<tr>") == 1 + 12 + 1 and "and 18 more" in shown
+    assert "<td>1,1,1 trained_bn RANDOM_SEED=2</td><td>finished</td>" in shown
+    assert shown.count("<td>missing</td>") == 11
