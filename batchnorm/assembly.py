@@ -16,13 +16,13 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from batchnorm.config import RunConfig, RunLength, one_value_per_channel
+from batchnorm.config import RunConfig, RunLength, nothing_to_normalise, one_value_per_channel
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, ImageArrays, ImageSet, load_image_set
 from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
-from batchnorm.modes import trained_weights, treatments
+from batchnorm.modes import groups_of, norm_kind, trained_weights, treatments
 from batchnorm.optim import build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
@@ -184,7 +184,7 @@ def build_network(config: RunConfig) -> nn.Module:
     check_slots(problem, net)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
-    treat_(net, treatments(config.mask, config.ablation))
+    treat_(net, treatments(config.mask, config.ablation, config.norm))
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))
     return net
 
@@ -219,29 +219,31 @@ def check_labels(problem: Problem, arrays: ImageArrays, config: RunConfig) -> No
 
 
 def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
-    """See that a training batch gives each normalised channel more than one value: one alone has no variance.
+    """See that each mean and variance is taken over more than one value: one alone has no variance.
 
     Raises:
-        ConfigError: BATCH_SIZE is too small for a slot that the mask normalises.
+        ConfigError: BATCH_SIZE is too small for a slot that the mask normalises, or the norm has nothing to normalise there.
     """
-    if config.batch_size > 1:
+    over = norm_kind(config.norm).over
+    if "images" in over and config.batch_size > 1:
         return
     single: list[str] = []
 
     def note(name: str, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if inputs[0].numel() == inputs[0].shape[1]:
+        channels, positions = inputs[0].shape[1], inputs[0][0, 0].numel()
+        if positions * (channels // groups_of(config.norm) if "channels" in over else 1) == 1:
             single.append(name)
 
     norms = {slot.name: slot.norm for slot in read_slots(net, find_problem(config.problem).slots) if slot.norm is not None}
     hooks = [norm.register_forward_pre_hook(partial(note, name)) for name, norm in norms.items()]
     net.eval()
     with torch.no_grad():
-        net(torch.zeros(1, *arrays.train_images.shape[1:]))
+        net(torch.zeros(2, *arrays.train_images.shape[1:]))  # of one, torch itself refuses some
     net.train()
     for hook in hooks:
         hook.remove()
     if single:
-        raise one_value_per_channel(single)
+        raise one_value_per_channel(single) if "images" in over else nothing_to_normalise(config.norm, single)
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

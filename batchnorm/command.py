@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from batchnorm.config import RunConfig, read_command_line
 from batchnorm.errors import ExitCode, RunError, UserError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
-from batchnorm.modes import MODES, Trains
+from batchnorm.modes import MODES, NORMS, Trains
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
 from batchnorm.problems import problems
 from batchnorm.store import Status, stand
@@ -86,6 +86,8 @@ def help_text(program: str = PROGRAM) -> str:
         parts = [f"{treatment.norm or 'no'} norm", f"gamma {treatment.gamma}", f"beta {treatment.beta}"]
         trains = [] if mode.trains is Trains.ALL else [f"trains {mode.trains.value}"]
         lines.append(f"  {mode.name:<12} {', '.join([*parts, *trains])}")
+    lines += ["", "norms (NORM=...), what stands where a mode normalises:"]
+    lines += [f"  {norm.name + (':G' if norm.groups else ''):<12} {norm.meaning}" for norm in NORMS.values()]
     lines += ["", "optimizers and their hyperparameters:"]
     lines += [f"  {name:<9} {', '.join(['lr', *spec.hyperparameters])}" for name, spec in OPTIMIZERS.items()]
     lines += ["", "schedules (LR_SCHEDULE=...) and their settings, in epochs:"]

@@ -17,7 +17,18 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from batchnorm.errors import ConfigError, nearest_first
-from batchnorm.modes import DEFAULT_MODE, Mask, canonical_mode, format_mask, parse_mask
+from batchnorm.modes import (
+    DEFAULT_MODE,
+    DEFAULT_NORM,
+    NORMS,
+    Mask,
+    canonical_mode,
+    canonical_norm,
+    format_mask,
+    norm_kind,
+    parse_mask,
+    treatments,
+)
 from batchnorm.optim import (
     FINITE,
     NOT_NEGATIVE,
@@ -143,6 +154,12 @@ class RunConfig:
         default=None,
         decides=True,
         shown="none",
+    )
+    norm: str = _key(
+        "what normalises a slot: " + " | ".join(f"{name}:G" if row.groups else name for name, row in NORMS.items()),
+        anything("a norm"),
+        default=DEFAULT_NORM,
+        decides=True,
     )
     l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", NOT_NEGATIVE, default=0.0, decides=True)
     bias_init: Union[float, str] = _key(  # noqa: UP007  (OmegaConf reads typing.Union only)
@@ -602,9 +619,13 @@ def _checked(config: RunConfig) -> RunConfig:
         if not valid.allows(value):
             wrong = f"={value}:" if str(value).strip() else ": is empty;"
             raise ConfigError(f"{entry.name.upper()}{wrong} must be {valid.words}")
-    single = [slot for slot, normalised in zip(problem.slots, mask, strict=True) if normalised and slot in problem.dense]
-    if config.batch_size == 1 and single:
+    norm = canonical_norm(mask, mode, config.norm)
+    normed = [slot for slot, done in zip(problem.slots, treatments(mask, mode), strict=True) if done.norm]
+    single = [slot for slot in normed if slot in problem.dense]
+    if config.batch_size == 1 and single and "images" in norm_kind(norm).over:
         raise one_value_per_channel(single)
+    if single and norm_kind(norm).over == ("positions",):
+        raise nothing_to_normalise(norm, single)
     if config.optimizer == "AdamW" and config.l2_reg:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
@@ -613,6 +634,7 @@ def _checked(config: RunConfig) -> RunConfig:
         config,
         position=format_mask(mask),
         ablation=mode,
+        norm=norm,
         lr=float(config.lr),
         measure=",".join(_measurements(config.measure)) or "none",
         save_epochs=_epochs(config.save_epochs),
@@ -626,6 +648,12 @@ def one_value_per_channel(slots: Sequence[str]) -> ConfigError:
         f"BATCH_SIZE=1: gives one value per channel to BatchNorm in {', '.join(slots)}, which has no variance; "
         "must be an integer >= 2, or POSITION must leave these slots out"
     )
+
+
+def nothing_to_normalise(norm: str, slots: Sequence[str]) -> ConfigError:
+    """Say that a norm finds one value where it needs several, whatever the batch."""
+    where = ", ".join(slots)
+    return ConfigError(f"NORM={norm}: finds one value to normalise in {where}; another norm, or POSITION must leave it out")
 
 
 def _measurements(text: str) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from batchnorm.norms import NORM_LAYERS
 from batchnorm.slots import (
     ACTIVATION_FUNCTIONS,
     ACTIVATION_METHODS,
     ACTIVATIONS,
-    BATCHNORM,
     PADDINGS,
     PASSED_THROUGH,
     WEIGHT_LAYERS,
@@ -102,7 +102,7 @@ def slot_modules(net: nn.Module, slots: Sequence[str]) -> dict[str, SlotModules]
     found = {}
     for slot in slots:
         output = net.get_submodule(str(flow.output_of(slot).target))
-        norm = output if isinstance(output, (*BATCHNORM, ChannelAffine)) else None
+        norm = output if isinstance(output, (*NORM_LAYERS, ChannelAffine)) else None
         found[slot] = SlotModules(output, norm, layer_of(slot), layer_of(feeds[slot].consumer))
     return found
 
@@ -123,7 +123,7 @@ class _Flow:
             for node in self._nodes
             if node.op == "call_module"
             and (str(node.target) == slot or str(node.target).startswith(f"{slot}."))
-            and isinstance(self._modules[str(node.target)], (*WEIGHT_LAYERS, *BATCHNORM, ChannelAffine, ChannelBias))
+            and isinstance(self._modules[str(node.target)], (*WEIGHT_LAYERS, *NORM_LAYERS, ChannelAffine, ChannelBias))
         ]
         if not inside:
             raise ValueError(f"the network has no slot {slot}")
@@ -136,7 +136,10 @@ class _Flow:
             module = self._modules[str(node.target)]
             if isinstance(module, WEIGHT_LAYERS):
                 return str(node.target)
-            if not isinstance(module, (*BATCHNORM, ChannelAffine, ChannelBias, nn.Identity)) or len(node.all_input_nodes) != 1:
+            if (
+                not isinstance(module, (*NORM_LAYERS, ChannelAffine, ChannelBias, nn.Identity))
+                or len(node.all_input_nodes) != 1
+            ):
                 return None
             node = node.all_input_nodes[0]
             if len(node.users) != 1:

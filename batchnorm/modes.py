@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from batchnorm.errors import ConfigError, nearest_first
@@ -32,7 +32,7 @@ class Treatment:
     """What is done to one slot.
 
     Attributes:
-        norm: what normalises it; None: nothing does.
+        norm: what normalises it, as `NORM` takes it; None: nothing does.
         gamma: the scale; None where there is none.
         beta: the shift; None where there is none.
 
@@ -48,6 +48,60 @@ UNTREATED = Treatment()
 """A slot that the mask leaves out."""
 _TRAINED_GAMMA, _FIXED_GAMMA = Affine(1.0, trained=True), Affine(1.0, trained=False)
 _TRAINED_BETA, _FIXED_BETA = Affine(0.0, trained=True), Affine(0.0, trained=False)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One row of the table of norms; `batchnorm.norms` builds them.
+
+    Attributes:
+        name: what `NORM=` takes, with `:G` behind it where it has groups.
+        meaning: one line.
+        over: over what its statistics are taken, which must be more than one value: of `images`, `positions`, `channels`.
+        groups: whether channels are taken in groups.
+    """
+
+    name: str
+    meaning: str
+    over: tuple[str, ...]
+    groups: bool = False
+
+
+NORMS: Mapping[str, Norm] = {
+    row.name: row
+    for row in (
+        Norm("batch", "mean and variance of a channel over the batch", ("images", "positions")),
+        Norm("center", "subtracts the batch's mean only", ("images", "positions")),
+        Norm("scale", "divides by the batch's deviation only", ("images", "positions")),
+        Norm(
+            "group", "mean and variance of a group of channels, image by image: group:4", ("positions", "channels"), groups=True
+        ),
+        Norm("layer", "mean and variance of all channels, image by image", ("positions", "channels")),
+        Norm("instance", "mean and variance of a channel, image by image; not in dense slots", ("positions",)),
+    )
+}
+"""What `NORM=` takes."""
+DEFAULT_NORM = "batch"
+
+
+def norm_kind(text: str) -> Norm:
+    """Return the row of a norm, as `NORM` takes it.
+
+    Raises:
+        ConfigError: there is no such norm, or its groups are missing, too many, or no number.
+    """
+    name, colon, groups = text.partition(":")
+    if name not in NORMS:
+        raise ConfigError(f"NORM={text}: no such norm; {nearest_first(name, NORMS)}")
+    kind = NORMS[name]
+    if bool(colon) != kind.groups or (colon and not (groups.isascii() and groups.isdecimal() and int(groups) > 0)):
+        raise ConfigError(f"NORM={text}: must be {'group:G, with G >= 1 groups of channels' if kind.groups else name}")
+    return kind
+
+
+def groups_of(text: str) -> int:
+    """Return the number of groups of `group:G`; 1 of any other norm."""
+    return int(text.partition(":")[2] or 1)
 
 
 class Trains(Enum):
@@ -161,15 +215,28 @@ def variant_name(mask: Mask, mode: str) -> str:
     return mode if any(mask) or trained_weights(mode) is not Trains.ALL else VANILLA
 
 
-def treatments(mask: Mask, mode: str) -> tuple[Treatment, ...]:
-    """Return what is done to each slot.
+def treatments(mask: Mask, mode: str, norm: str = DEFAULT_NORM) -> tuple[Treatment, ...]:
+    """Return what is done to each slot; `norm` stands wherever the mode normalises.
 
     Raises:
         ConfigError: no such mode, or a list of another length than the mask has ones.
     """
     names = canonical_mode(mask, mode).split(",")
     each = iter(names * sum(mask) if len(names) == 1 else names)
-    return tuple(find_mode(next(each)).treatment if digit else UNTREATED for digit in mask)
+    found = (find_mode(next(each)).treatment if digit else UNTREATED for digit in mask)
+    return tuple(replace(treatment, norm=norm) if treatment.norm else treatment for treatment in found)
+
+
+def canonical_norm(mask: Mask, mode: str, text: str) -> str:
+    """Return the one name under which `NORM` is kept: where nothing is normalised, all norms are one run.
+
+    Raises:
+        ConfigError: no such norm.
+    """
+    kind = norm_kind(text.strip().lower())
+    if not any(treatment.norm for treatment in treatments(mask, mode)):
+        return DEFAULT_NORM
+    return f"{kind.name}:{groups_of(text)}" if kind.groups else kind.name
 
 
 def parse_mask(text: str, slots: Sequence[str]) -> Mask:

@@ -153,19 +153,21 @@ _LANDSCAPE = [
         ("effective_smoothness", "largest change of the gradient over the distance"),
     )
 ]  # fmt: skip
+_STANDARDISED = ("running_mean", "running_var", "gamma", "beta")
+"""What a slot has whose normalised values have mean 0 and variance 1 in each channel, over the batch."""
 _DERIVED = [
     Quantity(
         name, "snapshots", "", meaning, per=per, needs=needs, derive=_by(function, *arguments), unit=unit, symbol=symbol,
         neutral=neutral,
     )
     for name, per, needs, function, arguments, meaning, unit, symbol, neutral in (
-        ("threshold", "channel", ("norm", "gamma", "beta"), "thresholds.derived_threshold", (),
+        ("threshold", "channel", _STANDARDISED, "thresholds.derived_threshold", (),
          "beta over the size of gamma: a ReLU after it is off below its negative", "sigma", r"$\beta / |\gamma|$", 0.0),
-        ("probability_off", "channel", ("norm", "gamma", "beta"), "thresholds.derived_probability", (),
+        ("probability_off", "channel", _STANDARDISED, "thresholds.derived_probability", (),
          "how often a ReLU should be off, for a normal input", "", "P(off)", 0.5),
-        ("share_always_off", "slot", ("norm", "gamma", "beta"), "thresholds.derived_share", ("above", 0.99),
+        ("share_always_off", "slot", _STANDARDISED, "thresholds.derived_share", ("above", 0.99),
          "share of channels with P(off) > 0.99", "", "share with P(off) > 0.99", None),
-        ("share_always_on", "slot", ("norm", "gamma", "beta"), "thresholds.derived_share", ("below", 0.01),
+        ("share_always_on", "slot", _STANDARDISED, "thresholds.derived_share", ("below", 0.01),
          "share of channels with P(off) < 0.01", "", "share with P(off) < 0.01", None),
         ("affine_norm", "slot", ("gamma", "beta"), "norms.derived", (),
          "norm of all gamma and beta of a slot", "", r"$\Vert(\gamma, \beta)\Vert$", None),
@@ -198,7 +200,7 @@ _DERIVED_OF_UPDATES = [
         ("cosine", ("trained_layer",), "cosine between weights and gradient", "", r"$\cos(w, g)$"),
         ("angle", ("trained_layer",), "angle between the weights before and after the update", "rad", "angle of an update"),
         ("relative_update", ("trained_layer",), "size of the update relative to the weights", "", "relative size of an update"),
-        ("effective_rate", ("trained_layer", "norm"), "learning rate over the squared norm of the weights", "",
+        ("effective_rate", ("trained_layer", "divided"), "learning rate over the squared norm of the weights", "",
          r"$\eta / \Vert w \Vert^2$"),
     )
 ]  # fmt: skip

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from batchnorm.errors import ConfigError
 from batchnorm.modes import UNTREATED, Affine, Trains, Treatment
+from batchnorm.norms import BATCHNORM, NORM_LAYERS, Center, channels_of, make_norm
 
-BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
@@ -32,6 +33,7 @@ PASSED_THROUGH = (
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
 )  # fmt: skip
 """Layers that may stand between a weight layer and its activation."""
+_POSITIONS_OF = {nn.BatchNorm1d: 0, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
 PADDINGS = (nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Identity)
 
 
@@ -101,24 +103,23 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
         treatments: one for each of `find_slots(net)`.
 
     Raises:
-        ValueError: there are more or fewer treatments than slots, or one has a norm that is not known.
+        ValueError: there are more or fewer treatments than slots.
+        ConfigError: a norm is not known, or cannot stand in its slot.
     """
     slots = find_slots(net)
     if len(treatments) != len(slots):
         raise ValueError(f"the mask has {len(treatments)} digits, the network {len(slots)} slots: {', '.join(slots)}")
-    if unknown := {treatment.norm for treatment in treatments} - {None, "batch"}:
-        raise ValueError(f"no such norm: {', '.join(map(str, unknown))}")
     for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
         if isinstance(place, BATCHNORM):
             if treatment == UNTREATED:
                 net.set_submodule(slot, ChannelBias(place.num_features))
-            elif treatment.norm is None:
-                net.set_submodule(slot, _affine_of(place))
+            elif treatment.norm != "batch":
+                net.set_submodule(slot, _in_place_of(place, slot, treatment.norm))
         elif treatment != UNTREATED:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
-            net.set_submodule(slot, _chained(place, layer, treatment.norm))
+            net.set_submodule(slot, _chained(place, layer, slot, treatment.norm))
         if (affine := _affine(net.get_submodule(slot))) is not None:
             _start_(affine, "weight", treatment.gamma, keep=isinstance(place, BATCHNORM))
             _start_(affine, "bias", treatment.beta, keep=isinstance(place, BATCHNORM))
@@ -179,12 +180,18 @@ class Slot:
 
     @property
     def parts(self) -> frozenset[str]:
-        """The names of the parts that it has; `trained_gamma` and `trained_layer` besides, where these are trained."""
+        """The names of the parts that it has.
+
+        `trained_gamma` and `trained_layer` besides, where these are trained; `divided`, where the norm divides by a deviation,
+        so that the size of the weights does not matter.
+        """
         parts = {each.name for each in fields(self) if getattr(self, each.name) is not None}
         if self.layer is not None and self.layer.weight.requires_grad:
             parts.add("trained_layer")
         if self.gamma is not None and self.gamma.requires_grad:
             parts.add("trained_gamma")
+        if self.norm is not None and not isinstance(self.norm, Center):
+            parts.add("divided")
         return frozenset(parts)
 
 
@@ -197,8 +204,8 @@ def _read_slot(name: str, place: nn.Module) -> Slot:
     layer = next((module for module in place.modules() if isinstance(module, WEIGHT_LAYERS)), None)
     norm = _norm(place)
     if norm is not None:
-        mean, var = norm.running_mean, norm.running_var
-        return Slot(name, norm.num_features, layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var)
+        mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
+        return Slot(name, channels_of(norm), layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var)
     if isinstance(affine := _affine(place), ChannelAffine):
         return Slot(name, len(affine.weight), layer, norm, gamma=affine.weight, beta=affine.bias)
     if isinstance(place, ChannelBias):
@@ -258,35 +265,41 @@ def _weight_layer(place: nn.Module) -> nn.Linear | nn.Conv2d:
 
 def _norm(place: nn.Module) -> nn.BatchNorm2d | None:
     """Return what normalises in a slot, if anything does."""
-    return next((module for module in place.modules() if isinstance(module, BATCHNORM)), None)  # type: ignore[return-value]
+    return next((module for module in place.modules() if isinstance(module, NORM_LAYERS)), None)  # type: ignore[return-value]
 
 
 def _affine(place: nn.Module) -> nn.Module | None:
     """Return what holds gamma and beta in a slot, if anything does."""
-    return next((module for module in place.modules() if isinstance(module, (*BATCHNORM, ChannelAffine))), None)
+    return next((module for module in place.modules() if isinstance(module, (*NORM_LAYERS, ChannelAffine))), None)
 
 
-def _affine_of(norm: nn.Module) -> ChannelAffine:
-    """Return gamma and beta of a network's own norm, without the norm."""
-    affine = ChannelAffine(norm.num_features)  # type: ignore[arg-type]
-    if norm.weight is not None:
-        affine.weight, affine.bias = norm.weight, norm.bias  # type: ignore[assignment]
-    return affine
+def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: str, norm: str | None) -> nn.Module:
+    """Return another norm in place of a network's own, with its gamma and beta; or these alone."""
+    like = own.weight if own.weight is not None else torch.ones(())
+    other = _new(norm, own.num_features, _POSITIONS_OF[type(own)], slot, like=like)
+    if own.weight is not None:
+        other.weight, other.bias = own.weight, own.bias
+    return other
 
 
-def _chained(place: nn.Module, layer: nn.Module, norm: str | None) -> nn.Sequential:
-    """Chain a slot's layer with a new norm of the same channels, device and type, gamma 1, beta 0; or with these alone."""
+def _chained(place: nn.Module, layer: nn.Module, slot: str, norm: str | None) -> nn.Sequential:
+    """Chain a slot's layer with a new norm of the same channels, device and type; or with gamma and beta alone."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     chained = nn.Sequential()
     chained.add_module("layer", place)
-    if norm is None:
-        chained.add_module("affine", ChannelAffine(weight.shape[0], device=weight.device, dtype=weight.dtype))
-        return chained
-    kinds = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
-    kind = next(batchnorm for weight_layer, batchnorm in kinds.items() if isinstance(layer, weight_layer))
-    chained.add_module("batchnorm", kind(weight.shape[0], device=weight.device, dtype=weight.dtype))
+    name = "affine" if norm is None else f"{norm.partition(':')[0]}norm"
+    chained.add_module(name, _new(norm, weight.shape[0], weight.ndim - 2, slot, like=weight))
     return chained
+
+
+def _new(norm: str | None, channels: int, positions: int, slot: str, *, like: torch.Tensor) -> nn.Module:
+    if norm is None:
+        return ChannelAffine(channels, device=like.device, dtype=like.dtype)
+    try:
+        return make_norm(norm, channels, positions, like=like)
+    except ValueError as error:
+        raise ConfigError(f"NORM={error} in {slot}") from None
 
 
 def _start_(norm: nn.Module, name: str, affine: Affine | None, *, keep: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from batchnorm.command import main
 from batchnorm.config import RunConfig
-from batchnorm.modes import MODES
+from batchnorm.modes import MODES, NORMS
 from batchnorm.problems import problems
 from batchnorm.store import Run, RunDirectory, Status
 from tests import command, images
@@ -29,6 +29,7 @@ def test_help_tells_every_key_problem_and_mode_without_torch() -> None:
     for name, problem in problems().items():
         assert any(line.split()[:1] == [name] and line.endswith(", ".join(problem.slots)) for line in text.splitlines())
     assert all(mode in text for mode in MODES)
+    assert all(f"  {norm.name}" in text and norm.meaning in text for norm in NORMS.values())
 
 
 @pytest.mark.parametrize("arguments", [["RANDOM_SED=1"], ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1", "LR=0"], []])

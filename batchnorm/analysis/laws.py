@@ -113,7 +113,7 @@ def _facts(run: Run, slot: str) -> Facts | None:
 
 
 def _uses_batch_statistics(parts: SlotParts) -> bool:
-    return {"norm", "running_mean"} <= parts.parts
+    return {"norm", "running_var"} <= parts.parts
 
 
 def _record(run: Run) -> RecordArrays:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from batchnorm.slots import BATCHNORM
+from batchnorm.norms import OF_BATCH
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From logits and labels, the mean loss of the batch."""
@@ -34,7 +34,7 @@ def probing(net: nn.Module, *, batch_statistics: bool = True) -> Iterator[None]:
         try:
             net.eval()
             for module, _ in modes:
-                if isinstance(module, BATCHNORM):
+                if isinstance(module, OF_BATCH):
                     module.training = batch_statistics
             with torch.autocast(device.type, enabled=False):
                 yield

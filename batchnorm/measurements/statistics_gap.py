@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from batchnorm.measurements.probing import Loss, copied_buffers, forward, probing
+from batchnorm.norms import OF_BATCH
 from batchnorm.probing import Probe
-from batchnorm.slots import BATCHNORM
 
 TEST_IMAGES, PRECISE_BATCHES = 2000, 20
 
@@ -86,20 +86,24 @@ def statistics_gap(
 def precise_statistics(net: nn.Module, training_images: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return means and variances of BatchNorm's inputs over batches, under the names of its running statistics.
 
-    The variances are biased by the number of all values, which differs from n / (n - 1) by nothing that is seen.
+    The variances are biased by the number of all values, which differs from n / (n - 1) by nothing that is seen. A norm that
+    keeps no mean has the mean of its batches' variances, each about the batch's own mean, as it divides by them.
     """
     count: dict[str, int] = {}
-    total: dict[str, torch.Tensor] = {}
-    squares: dict[str, torch.Tensor] = {}
+    sums: dict[str, dict[str, torch.Tensor]] = {}
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def add(_: nn.Module, taken: tuple[torch.Tensor, ...], __: Any) -> None:
-            mean, unbiased = cast(torch.Tensor, module.running_mean).double(), cast(torch.Tensor, module.running_var).double()
-            values = taken[0].numel() // len(mean)
-            variance = unbiased * ((values - 1) / values)
+            values = taken[0].numel() // taken[0].shape[1]
+            found: dict[str, torch.Tensor] = {}
+            if (mean := _buffer(module, "running_mean")) is not None:
+                found["running_mean"] = values * mean.double()
+            if (unbiased := _buffer(module, "running_var")) is not None:
+                variance = unbiased.double() * ((values - 1) / values)
+                found["running_var"] = values * (variance if mean is None else variance + mean.double().square())
             count[name] = count.get(name, 0) + values
-            total[name] = total.get(name, torch.zeros_like(mean)) + values * mean
-            squares[name] = squares.get(name, torch.zeros_like(mean)) + values * (variance + mean.square())
+            before = sums.get(name, {})
+            sums[name] = {part: before.get(part, torch.zeros_like(value)) + value for part, value in found.items()}
 
         return module.register_forward_hook(add)
 
@@ -118,17 +122,23 @@ def precise_statistics(net: nn.Module, training_images: Iterable[torch.Tensor]) 
         for name, momentum in momenta.items():
             norms[name].momentum = momentum
     buffers = copied_buffers(net)
-    found = {}
+    precise: dict[str, torch.Tensor] = {}
     for name, values in count.items():
-        mean = total[name] / values
-        variance = (squares[name] / values - mean.square()).clamp_min(0)
-        found[f"{name}.running_mean"] = mean.to(buffers[f"{name}.running_mean"])
-        found[f"{name}.running_var"] = variance.to(buffers[f"{name}.running_var"])
-    return found
+        parts = {part: value / values for part, value in sums[name].items()}
+        if "running_mean" in parts and "running_var" in parts:
+            parts["running_var"] = (parts["running_var"] - parts["running_mean"].square()).clamp_min(0)
+        precise |= {f"{name}.{part}": value.to(buffers[f"{name}.{part}"]) for part, value in parts.items()}
+    return precise
 
 
 def _tracks(module: nn.Module) -> bool:
-    return isinstance(module, BATCHNORM) and module.running_mean is not None
+    kept = (_buffer(module, name) is not None for name in ("running_mean", "running_var"))
+    return isinstance(module, OF_BATCH) and any(kept)
+
+
+def _buffer(module: nn.Module, name: str) -> torch.Tensor | None:
+    found = getattr(module, name, None)
+    return found if isinstance(found, torch.Tensor) else None
 
 
 def _score(

@@ -94,10 +94,12 @@ def batch_variance(norm: nn.Module, running_variance: torch.Tensor, values: int)
         running_variance: its running variance before the forward pass.
         values: how many values a channel had: images times positions.
     """
-    after, momentum, batches = norm.running_var, cast("float | None", norm.momentum), norm.num_batches_tracked
+    after, momentum = norm.running_var, cast("float | None", norm.momentum)
     assert isinstance(after, torch.Tensor)
-    assert isinstance(batches, torch.Tensor)
-    weight = batches.double().reciprocal() if momentum is None else momentum  # None: the mean over all batches
+    weight: float | torch.Tensor | None = momentum
+    if weight is None:  # the mean over all batches
+        assert isinstance(norm.num_batches_tracked, torch.Tensor)
+        weight = norm.num_batches_tracked.double().reciprocal()
     unbiased = (after.double() - (1 - weight) * running_variance.double()) / weight
     return unbiased.clamp_min(0) * ((values - 1) / values)
 

@@ -12,9 +12,10 @@ from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
 from batchnorm.data.sources import IMAGE_SETS
 from batchnorm.modes import MODES
+from batchnorm.norms import BATCHNORM
 from batchnorm.problems import deepobs, problems
 from batchnorm.seeding import seed_default_generators
-from batchnorm.slots import BATCHNORM, WEIGHT_LAYERS, find_slots
+from batchnorm.slots import WEIGHT_LAYERS, find_slots
 from tests.images import image_shape
 
 REFERENCES = {  # what DeepOBS's test problems build

@@ -29,6 +29,7 @@ FROZEN = """\
   NUM_EPOCHS: '3'
   BATCH_SIZE: '64'
   MAX_STEPS: 'null'
+  NORM: batch
   L2_REG: '0.0'
   BIAS_INIT: deepobs
   PRECISION: fp32

@@ -1,0 +1,139 @@
+"""What may normalise a slot: torch's own layers where it has them, and batch norm taken apart.
+
+    batch     (z - mean) / sqrt(var + eps), mean and biased variance of a channel over the batch and its positions
+    center    z - mean: the batch's mean, nothing is divided
+    scale     z / sqrt(var + eps): the batch's variance about its mean, nothing is subtracted
+    instance  as batch, over each image alone
+    group:G   over each image and each of G groups of channels
+    layer     over each image and all channels: group:1
+
+All scale by gamma and shift by beta per channel. Those that use the batch keep running averages of what they use, and of
+nothing else, for evaluation, as torch does: momentum 0.1, eps 1e-5. `batchnorm.modes.NORMS` is the table of them, torch-free.
+Sources: Ioffe and Szegedy, 1502.03167; Ulyanov et al., 1607.08022; Wu and He, 1803.08494; Ba et al., 1607.06450 (here with
+gamma and beta per channel, as group norm has them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from batchnorm.modes import groups_of, norm_kind
+
+BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+class BatchStatistic(nn.Module):
+    """A norm that uses one statistic of the batch: `Center` and `Scale`. Computes in float32 at least, gives back what comes.
+
+    Args:
+        num_features: channels, along dimension 1.
+        eps: as torch's.
+        momentum: of the running average.
+    """
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise, scale and shift features of shape (B, C, ...)."""
+        shape = (-1, *(1,) * (features.ndim - 2))
+        normalised = self.normalise(features.to(torch.promote_types(features.dtype, torch.float32)), shape)
+        weight, bias = self.weight, self.bias  # None where a treatment has none
+        if weight is not None:
+            normalised = normalised * weight.view(shape)
+        if bias is not None:
+            normalised = normalised + bias.view(shape)
+        return normalised.to(features.dtype)
+
+    def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return the features normalised; `shape` lets a channel's numbers stand along dimension 1."""
+        raise NotImplementedError
+
+    def follow(self, average: torch.Tensor, value: torch.Tensor) -> None:
+        """Let a running average follow a batch's value."""
+        with torch.no_grad():
+            average.lerp_(value.detach().to(average.dtype), self.momentum)
+
+
+class Center(BatchStatistic):
+    """Subtracts the batch's mean, and divides by nothing."""
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(num_features, eps=eps, momentum=momentum)
+        self.running_mean: torch.Tensor
+        self.register_buffer("running_mean", torch.zeros_like(self.weight))
+
+    def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Subtract the mean: the batch's in training, the running one in evaluation."""
+        if not self.training:
+            return features - self.running_mean.view(shape)
+        mean = features.mean(dim=[dim for dim in range(features.ndim) if dim != 1])
+        self.follow(self.running_mean, mean)
+        return features - mean.view(shape)
+
+
+class Scale(BatchStatistic):
+    """Divides by the batch's standard deviation, and subtracts nothing."""
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(num_features, eps=eps, momentum=momentum)
+        self.running_var: torch.Tensor
+        self.register_buffer("running_var", torch.ones_like(self.weight))
+
+    def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Divide by the deviation: the batch's in training, the running one in evaluation."""
+        variance = self.running_var
+        if self.training:
+            others = [dim for dim in range(features.ndim) if dim != 1]
+            mean = features.mean(dim=others, keepdim=True)
+            variance = (features - mean).square().mean(dim=others)
+            values = features.numel() // features.shape[1]
+            self.follow(self.running_var, variance * (values / (values - 1)))
+        return features * (variance + self.eps).rsqrt().view(shape)
+
+
+OF_BATCH = (*BATCHNORM, Center, Scale)
+"""Norms that use statistics of the batch in training and running ones in evaluation."""
+NORM_LAYERS = (*OF_BATCH, nn.GroupNorm, *_INSTANCE_NORM.values())
+
+
+def make_norm(norm: str, channels: int, positions: int, *, like: torch.Tensor) -> nn.Module:
+    """Return a new norm with gamma 1 and beta 0.
+
+    Args:
+        norm: as `NORM` takes it: `batch`, `group:4`, ...
+        channels: along dimension 1.
+        positions: how many dimensions come behind them: 2 in an image, 0 after a linear layer.
+        like: its device and type are the norm's.
+
+    Raises:
+        ValueError: there is no such norm, or it cannot stand there.
+    """
+    kind = norm_kind(norm).name
+    if kind == "instance" and not positions:
+        raise ValueError(f"{norm}: a layer that gives one value per channel and image leaves nothing to normalise")
+    if kind == "group" and channels % groups_of(norm):
+        raise ValueError(f"{norm}: does not divide {channels} channels")
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "batch": lambda: BATCHNORM[max(positions - 1, 0)](channels),
+        "center": lambda: Center(channels),
+        "scale": lambda: Scale(channels),
+        "group": lambda: nn.GroupNorm(groups_of(norm), channels),
+        "layer": lambda: nn.GroupNorm(1, channels),
+        "instance": lambda: _INSTANCE_NORM[positions](channels, affine=True),
+    }
+    return makers[kind]().to(device=like.device, dtype=like.dtype)
+
+
+def channels_of(norm: nn.Module) -> int:
+    """Return how many channels a norm has."""
+    channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+    assert isinstance(channels, int)
+    return channels

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from batchnorm import training
+from batchnorm.analysis.laws import check
+from batchnorm.config import RunConfig
+from batchnorm.errors import ConfigError
+from batchnorm.measurements import laws
+from batchnorm.modes import NORMS, UNTREATED, Treatment, treatments
+from batchnorm.norms import OF_BATCH, Center, Scale, channels_of, make_norm
+from batchnorm.slots import read_slots, treat_
+from batchnorm.store import Run, Status
+from tests.test_training import assert_same_run, first_steps, interrupted_at, signal
+
+Configure = Callable[..., RunConfig]
+EPS = 1e-5
+EACH = ["batch", "center", "scale", "instance", "group:2", "layer"]
+LIKE = torch.empty(())
+
+
+def naive(norm: str, features: torch.Tensor) -> torch.Tensor:
+    """Normalise in float64, straight from the definitions."""
+    wide = features.double()
+    others = tuple(range(2, features.ndim))
+    if norm in ("batch", "center", "scale"):
+        mean = wide.mean((0, *others), keepdim=True)
+        deviation = (wide.var((0, *others), correction=0, keepdim=True) + EPS).sqrt()
+        return {"batch": (wide - mean) / deviation, "center": wide - mean, "scale": wide / deviation}[norm]
+    groups = {"instance": features.shape[1], "layer": 1, "group:2": 2}[norm]
+    parts = wide.reshape(len(wide), groups, -1)
+    normalised = (parts - parts.mean(-1, keepdim=True)) / (parts.var(-1, correction=0, keepdim=True) + EPS).sqrt()
+    return normalised.reshape(wide.shape)
+
+
+@pytest.mark.parametrize("norm", EACH)
+@pytest.mark.parametrize("shape", [(6, 4, 3, 5), (6, 4)])
+def test_each_norm_is_its_definition(norm: str, shape: tuple[int, ...]) -> None:
+    if norm == "instance" and len(shape) == 2:
+        with pytest.raises(ValueError, match="leaves nothing to normalise"):
+            make_norm(norm, 4, 0, like=LIKE)
+        return
+    features = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(1)) + 2
+    layer = make_norm(norm, 4, len(shape) - 2, like=LIKE)
+    assert torch.allclose(layer(features).double(), naive(norm, features), atol=1e-5)
+    nn.init.constant_(layer.weight, 2.0)
+    nn.init.constant_(layer.bias, 0.5)
+    assert torch.allclose(layer(features).double(), 2 * naive(norm, features) + 0.5, atol=1e-5)
+    assert channels_of(layer) == 4
+
+
+@pytest.mark.parametrize("kind", [Center, Scale])
+def test_running_statistics_are_batch_norms(kind: type[nn.Module]) -> None:
+    ours, torchs = kind(4), nn.BatchNorm2d(4)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        features = 3 * torch.randn(6, 4, 3, 5, generator=generator) + 2
+        ours(features), torchs(features)
+    name = "running_mean" if kind is Center else "running_var"
+    assert [key for key, _ in ours.named_buffers()] == [name]
+    assert torch.allclose(getattr(ours, name), getattr(torchs, name), rtol=1e-6)
+    ours.eval()
+    mean = ours.running_mean.view(-1, 1, 1) if kind is Center else torch.zeros(4, 1, 1)
+    factor = torch.ones(4, 1, 1) if kind is Center else (ours.running_var + EPS).rsqrt().view(-1, 1, 1)
+    before = getattr(ours, name).clone()
+    assert torch.allclose(ours(features), (features - mean) * factor)
+    assert torch.equal(getattr(ours, name), before)
+
+
+@pytest.mark.parametrize("kind", [Center, Scale])
+def test_gradients(kind: type[nn.Module]) -> None:
+    norm = kind(3).double()
+    features = torch.randn(4, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    assert torch.autograd.gradcheck(norm, (features,))
+
+
+@pytest.mark.parametrize("kind", [Center, Scale])
+def test_a_type_of_few_bits_comes_back_and_is_computed_in_float32(kind: type[nn.Module]) -> None:
+    features = torch.randn(64, 3, 4, generator=torch.Generator().manual_seed(1)).bfloat16()
+    given = kind(3)(features)
+    assert given.dtype == torch.bfloat16
+    assert torch.equal(given, kind(3)(features.float()).bfloat16())
+
+
+def test_groups_must_divide_the_channels() -> None:
+    with pytest.raises(ValueError, match=r"^group:3: does not divide 4 channels"):
+        make_norm("group:3", 4, 2, like=LIKE)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    with pytest.raises(ConfigError, match=r"^NORM=group:3: does not divide 4 channels in 0$"):
+        treat_(net, treatments((1,), "trained_bn", "group:3"))
+
+
+@pytest.mark.parametrize("norm", EACH)
+def test_a_networks_own_norm_hands_its_parameters_to_another(norm: str) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    nn.init.constant_(net.get_submodule("1").weight, 3.0)  # type: ignore[arg-type]
+    own = net.get_submodule("1")
+    treat_(net, (treatments((1,), "trained_bn", norm)[0], UNTREATED))
+    (slot,) = read_slots(net, ("1",))
+    assert slot.gamma is own.weight
+    assert (slot.norm is own) == (norm == "batch")
+    assert net(torch.rand(2, 3, 5, 5)).shape == (2, 4, 3, 3)
+
+
+def test_the_record_has_the_statistics_that_a_norm_has() -> None:
+    kept = {}
+    for norm in EACH:
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        treat_(net, treatments((1,), "trained_bn", norm))
+        (slot,) = read_slots(net, ("0",))
+        kept[norm] = sorted(slot.parts & {"running_mean", "running_var", "divided"})
+        assert isinstance(slot.norm, OF_BATCH) == ("images" in NORMS[norm.partition(":")[0]].over)
+    assert kept == {
+        "batch": ["divided", "running_mean", "running_var"],
+        "center": ["running_mean"],
+        "scale": ["divided", "running_var"],
+        **{norm: ["divided"] for norm in ("instance", "group:2", "layer")},
+    }
+
+
+def test_a_treatment_may_leave_gamma_and_beta_out() -> None:
+    for norm in EACH:
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        treat_(net, (Treatment(norm),))
+        assert net(torch.rand(2, 3, 5, 5)).shape == (2, 2, 3, 3)
+
+
+@pytest.mark.parametrize("norm", ["center", "scale", "group:4", "layer", "instance"])
+def test_runs_are_paired_resume_exactly_and_obey_the_laws(
+    configure: Configure, norm: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = {"problem": "mnist_2c2d_bn", "max_steps": 6, "log_every_steps": 1, "measure_steps": 1, "measure": "full"}
+    position = "110" if norm == "instance" else "all"
+    seen, initial = first_steps(configure(**keys, position="none", measure_every=9), monkeypatch)
+    config = configure(**keys, position=position, norm=norm)
+    mine, weights = first_steps(config, monkeypatch)
+    assert all(torch.equal(one, other) for one, other in zip(seen[:6], mine[:6], strict=True))
+    assert all(torch.equal(value, weights[name]) for name, value in initial.items())
+
+    run = Run(config.directory)
+    assert run.status == Status.FINISHED
+    assert f"NORM={norm.replace(':', '_')}" in config.directory.name
+    standings = [(finding.verdict.law, finding.verdict.standing) for finding in check(run)]
+    assert laws.Standing.BROKEN not in {standing for _, standing in standings}
+    kept = {law for law, standing in standings if standing == laws.Standing.KEPT}
+    assert kept >= ({2, 3, 5} if norm == "scale" else {3, 5})
+    assert bool(run.slots_with("effective_rate")) == (norm != "center")
+    assert not run.slots_with("threshold")
+
+    other = configure(**keys, position=position, norm=norm, output_dir=str(tmp_path / "resumed"))
+    interrupted_at(other, signal.SIGTERM, 2, monkeypatch)
+    assert training.train(other) == Status.FINISHED
+    assert_same_run(config.directory, other.directory)
+
+
+def test_where_nothing_is_normalised_all_norms_are_one_run(configure: Configure) -> None:
+    assert configure(position="none", norm="layer") == configure(position="none")
+    assert configure(ablation="affine_only", norm="layer") == configure(ablation="affine_only")
+    assert configure(norm="GROUP:04", problem="mnist_2c2d_bn").norm == "group:4"
+    assert configure(norm="batch").fingerprint() == configure().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("norm", "told"),
+    [
+        ("bach", "no such norm; did you mean batch?"),
+        ("group", "must be group:G, with G >= 1 groups of channels"),
+        ("group:0", "must be group:G, with G >= 1 groups of channels"),
+        ("layer:2", "must be layer"),
+        ("instance", "finds one value to normalise in dense1; another norm, or POSITION must leave it out"),
+    ],
+)
+def test_what_cannot_be_is_refused(configure: Configure, norm: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        configure(problem="digits_2c2d_bn", norm=norm)
+    assert str(error.value).startswith(f"NORM={norm}: {told}")
+
+
+def test_groups_of_one_value_are_refused_before_anything_starts(configure: Configure) -> None:
+    config = configure(problem="digits_2c2d_bn", norm="group:1024", position="001")
+    with pytest.raises(ConfigError, match=r"^NORM=group:1024: finds one value to normalise in dense1"):
+        training.train(config)
+    assert not config.directory.exists()
