@@ -174,8 +174,8 @@ def test_images_with_labels_beyond_the_classes_are_refused_before_anything_start
 def test_one_value_per_channel_is_refused_before_anything_starts(
     configure: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = configure(problem="mnist_2c2d_bn", batch_size=1, position="011")
-    assert main(arguments_of(config)) == 2
+    config = configure(problem="mnist_2c2d_bn", position="011")
+    assert main([*arguments_of(config), "BATCH_SIZE=1"]) == 2
     told = "error: BATCH_SIZE=1: gives one value per channel to BatchNorm in dense1, which has no variance; "
     assert capsys.readouterr().err == told + "must be an integer >= 2, or POSITION must leave these slots out\n"
     assert not config.directory.exists()

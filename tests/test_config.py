@@ -127,7 +127,7 @@ deciding = st.fixed_dictionaries(
         "BIAS_INIT": st.floats(-3e38, 3e38),
         "PRECISION": st.sampled_from(["fp32", "bf16"]),
         "MAX_STEPS": st.integers(1, 2**62),
-        "BATCH_SIZE": st.integers(1, 2**62),
+        "BATCH_SIZE": st.integers(2, 2**62),
         "LR_SCHEDULE": st.sampled_from(["null", "cosine", "constant"]),
         "OPTIMIZER": st.sampled_from(["SGD", "Adam", "RMSprop"]),
         "COMPILE": st.sampled_from(["true", "false"]),

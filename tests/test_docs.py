@@ -238,10 +238,10 @@ def test_tables_for_other_programs(tmp_path: Path) -> None:
             keys = {"problem": "digits_2c2d_bn", "random_seed": seed, "position": position, "ablation": mode}
             record_run(tmp_path / "output", epochs=3, **keys)  # type: ignore[arg-type]
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    for command in "".join(blocks_of_export("bash")).splitlines():
-        assert command.startswith("python -m batchnorm.")
-        done = run_elsewhere(tmp_path, *shlex.split(command.removeprefix("python ")))
-        assert (done.returncode, done.stderr) == (0, "") and done.stdout, command
+    for line in "".join(blocks_of_export("bash")).splitlines():
+        assert line.startswith("python -m batchnorm.")
+        done = run_elsewhere(tmp_path, *shlex.split(line.removeprefix("python ")))
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout, line
     assert {path.name for path in tmp_path.glob("*.*")} == {"runs.csv", "some.json", "short.csv.gz", "gamma.csv.gz"}
     for block in blocks_of_export("python"):
         done = run_elsewhere(tmp_path, "-c", block)

@@ -62,7 +62,7 @@ def test_vanilla_has_its_own_mode_and_unfinished_runs_their_status(tmp_path: Pat
     cut_off(tmp_path, random_seed=2)
     record(tmp_path, random_seed=3, status=Status.DIVERGED, last_loss=np.inf)
     table = frame(tmp_path)
-    assert table.groupby("status", sort=False)["epoch"].max().to_dict() == {"finished": 4, "cut off": 2, "diverged": 4}
+    assert table.groupby("status", sort=False)["epoch"].max().to_dict() == {"finished": 4, "interrupted": 2, "diverged": 4}
     assert set(table["mode"]) == {"vanilla", "trained_bn"}
     assert np.isinf(table["train_loss"]).sum() == 1
 

@@ -89,7 +89,7 @@ def test_a_run_that_a_process_is_at_is_left_alone(prune: Prune, tmp_path: Path, 
             patch.setattr(RunDirectory, "is_claimed", lambda _: False)
             code, _, err = prune(tmp_path, "--yes")
         assert code == 1
-        assert err.startswith(f"{run}: another process is at this run (process ")
+        assert err.startswith(f"{run}: another process is running it (process ")
         assert len(left(run)) == 4
     RunDirectory(run).lock.write_text("1\nelsewhere\n1\ncontent\n")  # of another host, where there is no flock
     code, out, err = prune(tmp_path, "--yes")

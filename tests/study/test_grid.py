@@ -8,7 +8,7 @@ import pytest
 
 from batchnorm.config import split_arguments
 from batchnorm.errors import ConfigError
-from batchnorm.modes import MODES, format_mask
+from batchnorm.modes import MODES, Trains, format_mask
 from batchnorm.study.grid import Study, read_study
 from tests.recorded import record_run
 from tests.study.own_problem import write_own_problem
@@ -71,16 +71,24 @@ def test_a_mask_written_as_a_list_is_told_from_a_grid(write: Write) -> None:
 
 
 def test_the_modes_of_an_all_zero_mask_are_one_run(write: Write) -> None:
-    modes = ", ".join(MODES)
+    of_slots = [name for name, mode in MODES.items() if mode.trains is Trains.ALL]
+    modes = ", ".join(of_slots)
     text = f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nPOSITION: [none, all]\nABLATION: [{modes}]\n"
     study = read(write(text))
     assert [run.variant for run in study.runs if run.config.random_seed == 1] == [
         "0,0,0 vanilla RANDOM_SEED=1",
-        *(f"1,1,1 {mode} RANDOM_SEED=1" for mode in MODES),
+        *(f"1,1,1 {mode} RANDOM_SEED=1" for mode in of_slots),
     ]
-    assert len(study.runs) == 2 * 5
+    assert len(study.runs) == 2 * (1 + len(of_slots))
     alone = read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nPOSITION: none\nABLATION: fixed_bn\n"))
     assert alone.runs[0].config.directory == study.runs[0].config.directory  # studies share it
+    assert len(read(write(text.replace(modes, "trained_bn, bn_and_head"))).runs) == 2 * 4
+
+
+def test_a_grid_over_modes_of_each_slot(write: Write) -> None:
+    lists = "['fixed_gamma,trained_bn', 'fixed_bn,fixed_bn']"
+    study = read(write(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nPOSITION: '011'\nABLATION: {lists}\n"))
+    assert [run.config.ablation for run in study.runs] == ["fixed_gamma,trained_bn", "fixed_bn"]
 
 
 def test_the_same_run_twice_is_one(write: Write) -> None:
