@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from batchnorm.config import RunConfig
 from batchnorm.machine import describe_commit
+from tests import command
 from tests.conftest import arguments_of
 from tests.test_training import assert_same_run
 
@@ -26,14 +26,13 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_keeping_freed_memory_changes_no_bit(configure: Callable[..., RunConfig]) -> None:
+def test_keeping_freed_memory_changes_no_bit(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     """In processes of their own, since what is kept stays kept."""
     configs = []
     for way in ("plain", "kept"):
         config = configure(problem="mnist_2c2d_bn", max_steps=4, output_dir=f"{configure().output_dir}/{way}")
-        command = [sys.executable, "-c", TRAIN.format(way=way), *arguments_of(config)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        code, printed = command.python(["-c", TRAIN.format(way=way), *arguments_of(config)], tmp_path / "printed")
+        assert code == 0, printed
         configs.append(config)
     assert_same_run(configs[0].directory, configs[1].directory)
 
