@@ -62,7 +62,7 @@ def test_runs_lists_status_and_progress(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_runs_can_be_chosen(shell: Shell, output: Path) -> None:
-    _, out, _ = shell("runs", output, "--mask", "none", "001", "--seed", 2, "--mode", "trained_bn")
+    _, out, _ = shell("runs", output, "--mask", "none", "001", "--seed", 2, "--mode", "vanilla", "trained_bn")
     assert len(out.splitlines()) == 3
 
 

@@ -23,7 +23,7 @@ def test_one_row_per_variant_with_mean_and_deviation(output: Path, at: Callable[
     assert len(table) == 10
     row = table[(table["mask"] == "0,0,1") & (table["mode"] == "fixed_beta")].iloc[0]
     values = [final(at("0,0,1", "fixed_beta", seed)) for seed in (1, 2)]
-    assert row["variant"] == "BN gamma"
+    assert row["variant"] == Run(at("0,0,1", "fixed_beta", 1)).variant == "0,0,1 fixed_beta"
     assert (row["seeds"], row["diverged"], row["unfinished"]) == (2, 0, 0)
     assert row["test_acc_final_mean"] == pytest.approx(np.mean(values))
     assert row["test_acc_final_std"] == pytest.approx(np.std(values, ddof=1))

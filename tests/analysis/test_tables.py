@@ -15,6 +15,26 @@ from batchnorm.errors import RunError
 from tests.analysis.conftest import record
 
 
+def assert_latex_adds_up(text: str) -> None:
+    """Check that braces, environments and rows of cells are whole."""
+    bare = re.sub(r"%.*", "", text.replace(r"\%", ""))
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", bare):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
+        opened.append(name) if kind == "begin" else None
+        assert kind == "begin" or opened.pop() == name
+    assert opened == []
+    (alignment,) = re.findall(r"\\begin\{tabular\}\{([lcr]+)\}", bare)
+    rows = [line for line in bare.splitlines() if line.endswith("\\\\")]
+    assert rows and all(len(re.findall(r"(?<!\\)&", row)) + 1 == len(alignment) for row in rows)
+    assert not re.findall(r"(?<!\\)[#_]", re.sub(r"\\label\{.*?\}", "", bare))
+    assert len(re.findall(r"(?<!\\)\$", bare)) % 2 == 0
+
+
 def test_csv_holds_all_digits(output: Path, tmp_path: Path) -> None:
     table = summary(output)
     export(table, tmp_path / "new" / "table.csv")
@@ -32,9 +52,12 @@ def test_markdown_and_latex_print_as_papers_do(tmp_path: Path) -> None:
     assert header.startswith("| problem | mask | mode | variant |") and rule.count("---") == row.count("|") - 1
     assert "| 91.23 ± 0.32 |" in row
     latex = (tmp_path / "table.tex").read_text().splitlines()
-    assert latex[1] == r"\toprule" and r"final test accuracy (\%)" in latex[2]
-    assert r"digits\_2c2d\_bn" in latex[4] and r"BN $\gamma\beta$" in latex[4] and r"91.23 $\pm$ 0.32" in latex[4]
-    assert latex[0].count("l") - 1 == latex[2].count("&") + 1 == latex[4].count("&") + 1
+    assert latex[0] == r"% needs \usepackage{booktabs} in the preamble"
+    header, row = latex[latex.index(r"\toprule") + 1], latex[latex.index(r"\midrule") + 1]
+    assert r"final test accuracy (\%)" in header
+    assert r"digits\_2c2d\_bn" in row and r"BN $\gamma\beta$" in row and r"91.23 $\pm$ 0.32" in row
+    assert latex.count(r"\label{tab:table}") == 1
+    assert_latex_adds_up("\n".join(latex))
 
 
 def test_a_paired_table_is_printed_too(output: Path) -> None:
@@ -108,4 +131,4 @@ def test_a_difference_has_the_digits_of_its_interval(tmp_path: Path) -> None:
                 file["epochs/test_acc"][-1] = value
     rows = render(paired_difference(tmp_path), "markdown").splitlines()[2:]
     assert "| -9.0 | -11.5 to -6.5 |" in rows[0]  # 9 +- 4.30 * 1 / sqrt(3)
-    assert "| -20.00 | - | one seed: no interval |" in rows[1]
+    assert "| -20.0 | - | one seed: no interval |" in rows[1]  # as many as the other rows have
