@@ -61,7 +61,7 @@ def as_latex(
     ]
     if caption is None:
         return "\n".join([_PACKAGES, *tabular, ""])
-    parts = [r"\begin{table}", r"\centering", rf"\caption{{{in_latex(caption)}}}"]
+    parts = [r"\begin{table}", r"\centering", rf"\caption{{{in_latex(caption)}}}", r"\smallskip"]
     parts += [rf"\label{{{label}}}"] if label else []
     below = [rf"\par\smallskip\footnotesize {in_latex(' '.join(notes))}"] if notes else []
     return "\n".join([_PACKAGES, *parts, *tabular, *below, r"\end{table}", ""])
@@ -77,8 +77,8 @@ def in_latex(text: str) -> str:
 
 def _escaped(text: str) -> str:
     text = "".join(_LETTERS.get(letter, letter) for letter in text)
-    text = _POWER.sub(lambda found: rf"${found[1]} \times 10^{{{'-' * (found[2] == '-')}{found[3]}}}$", text)
-    return _NUMBER.sub("$-$", text)
+    text = _NUMBER.sub("$-$", text)  # before powers, whose minus stands in a formula
+    return _POWER.sub(lambda found: rf"${found[1]} \times 10^{{{'-' * (found[2] == '-')}{found[3]}}}$", text)
 
 
 _GREEK = {row.title: row.label for row in ROWS if "$" in row.label}

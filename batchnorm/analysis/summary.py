@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,17 @@ from scipy import stats
 from batchnorm.analysis.best import VS_BEST, beside_best
 from batchnorm.analysis.outcome import CHOICES, Outcome
 from batchnorm.analysis.pairing import COLUMNS, pairings
-from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, plain_setting, problem_of, read_each
+from batchnorm.analysis.runs import (
+    Group,
+    RunPaths,
+    as_list,
+    distinct,
+    find_runs,
+    group_seeds,
+    plain_setting,
+    problem_of,
+    read_each,
+)
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, format_mask
 from batchnorm.store import Run, Status
@@ -118,8 +127,9 @@ def paired_difference(
         RunError: no run lies there, none can be read, there is no such reference, measure or key, or no pair.
     """
     _check_measure(measure)
+    root = as_list(root)
+    where = root[0] if root else "no runs"
     groups, reached = _sorted_groups(root)
-    where = _first_path(root)
     found = pairings(groups, reference, match, where=where)
     differing = list(dict.fromkeys(key for pairing in found for key in pairing.differing if key.isupper()))
     more = [*_differing_keys(groups), *(key for key in differing if key not in COLUMNS)]
@@ -185,10 +195,6 @@ def _number(outcome: Outcome, run: Run) -> float:
         return outcome.of(run).value
     except RunError:
         return float("nan")
-
-
-def _first_path(root: RunPaths) -> object:
-    return root if isinstance(root, (str, Path)) else find_runs(root)[0]
 
 
 def _check_measure(name: str) -> None:

@@ -88,8 +88,7 @@ def table_of(
 
     Returns:
         Columns `seed`, `mask`, `mode` (`vanilla` for the all-zero mask), `variant` (`Run.variant`), `value` (accuracies as
-        shares of 1), `diverged`
-        (its value is that of chance), `capped`, `run` (its directory).
+        shares of 1), `diverged` (its value is that of chance), `capped`, `run` (its directory).
 
     A run that is not finished, or that cannot be read, is left out with a warning (log
     `batchnorm.analysis.runs.left_out`).
