@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError
 from batchnorm.measurements import laws
 from batchnorm.modes import NORMS, UNTREATED, Treatment, treatments
-from batchnorm.norms import OF_BATCH, Center, Scale, channels_of, make_norm
+from batchnorm.norms import OF_BATCH, BatchStatistic, Center, Scale, channels_of, make_norm
 from batchnorm.slots import read_slots, treat_
 from batchnorm.store import Run, Status
-from tests.test_training import assert_same_run, first_steps, interrupted_at, signal
+from tests.test_training import assert_same_run, first_steps, interrupted_at
 
 Configure = Callable[..., RunConfig]
 EPS = 1e-5
@@ -48,15 +49,15 @@ def test_each_norm_is_its_definition(norm: str, shape: tuple[int, ...]) -> None:
     features = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(1)) + 2
     layer = make_norm(norm, 4, len(shape) - 2, like=LIKE)
     assert torch.allclose(layer(features).double(), naive(norm, features), atol=1e-5)
-    nn.init.constant_(layer.weight, 2.0)
-    nn.init.constant_(layer.bias, 0.5)
+    for parameter, value in zip(layer.parameters(), (2.0, 0.5), strict=True):  # gamma, beta
+        nn.init.constant_(parameter, value)
     assert torch.allclose(layer(features).double(), 2 * naive(norm, features) + 0.5, atol=1e-5)
     assert channels_of(layer) == 4
 
 
 @pytest.mark.parametrize("kind", [Center, Scale])
-def test_running_statistics_are_batch_norms(kind: type[nn.Module]) -> None:
-    ours, torchs = kind(4), nn.BatchNorm2d(4)
+def test_running_statistics_are_batch_norms(kind: type[BatchStatistic]) -> None:
+    ours, torchs = kind(4), nn.BatchNorm2d(4)  # gamma 1, beta 0
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
         features = 3 * torch.randn(6, 4, 3, 5, generator=generator) + 2
@@ -65,22 +66,22 @@ def test_running_statistics_are_batch_norms(kind: type[nn.Module]) -> None:
     assert [key for key, _ in ours.named_buffers()] == [name]
     assert torch.allclose(getattr(ours, name), getattr(torchs, name), rtol=1e-6)
     ours.eval()
-    mean = ours.running_mean.view(-1, 1, 1) if kind is Center else torch.zeros(4, 1, 1)
-    factor = torch.ones(4, 1, 1) if kind is Center else (ours.running_var + EPS).rsqrt().view(-1, 1, 1)
+    kept = getattr(ours, name).view(-1, 1, 1)
+    mean, factor = (kept, 1.0) if kind is Center else (0.0, (kept + EPS).rsqrt())
     before = getattr(ours, name).clone()
     assert torch.allclose(ours(features), (features - mean) * factor)
     assert torch.equal(getattr(ours, name), before)
 
 
 @pytest.mark.parametrize("kind", [Center, Scale])
-def test_gradients(kind: type[nn.Module]) -> None:
+def test_gradients(kind: type[BatchStatistic]) -> None:
     norm = kind(3).double()
     features = torch.randn(4, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
     assert torch.autograd.gradcheck(norm, (features,))
 
 
 @pytest.mark.parametrize("kind", [Center, Scale])
-def test_a_type_of_few_bits_comes_back_and_is_computed_in_float32(kind: type[nn.Module]) -> None:
+def test_a_type_of_few_bits_comes_back_and_is_computed_in_float32(kind: type[BatchStatistic]) -> None:
     features = torch.randn(64, 3, 4, generator=torch.Generator().manual_seed(1)).bfloat16()
     given = kind(3)(features)
     assert given.dtype == torch.bfloat16

@@ -92,7 +92,7 @@ def _list_runs(given: argparse.Namespace) -> str:
     def row(run: Run) -> list[str] | None:
         config = run.config
         row = [run.status.value, f"{max(run.last_epoch, 0)}/{run.length.epochs}"]
-        row += [problem_of(run), config.position, config.ablation, config.optimizer, f"{config.lr:.{LISTED_DIGITS}g}"]
+        row += [problem_of(run), config.position, run.mode, config.optimizer, f"{config.lr:.{LISTED_DIGITS}g}"]
         return [*row, str(config.random_seed), str(run.directory)] if is_chosen(run, given) else None
 
     paths = find_runs(given.paths)
@@ -103,20 +103,28 @@ def _list_runs(given: argparse.Namespace) -> str:
 
 
 def _summary(given: argparse.Namespace) -> str:
-    from batchnorm.analysis.summary import paired_difference, summary
+    from batchnorm.analysis.summary import MEASURES, paired_difference, summary
     from batchnorm.analysis.tables import export, render
 
+    chosen = list(dict.fromkeys(given.measure or ()))
+    if given.paired:
+        if len(chosen) > 1:
+            raise UserError(f"--measure {' '.join(chosen)}: --paired takes one")
+        if given.mark_best or given.add:
+            raise UserError(f"{'--mark-best' if given.mark_best else '--add'} does not go with --paired")
+    elif given.match:
+        raise UserError("--match goes with --paired")
     paths = chosen_paths(given) if asked_for(given) else given.paths  # else each run would be opened twice
-    table = (
-        paired_difference(paths, given.paired, measure=given.measure)
-        if given.paired
-        else summary(paths, measurements=given.add)
-    )
+    if given.paired:
+        table = paired_difference(paths, given.paired, measure=(chosen or ["test_acc_final"])[0], match=given.match)
+    else:
+        table = summary(paths, measures=chosen or MEASURES, measurements=given.add, mark_best=given.mark_best)
     if given.out:
-        export(table, given.out)
+        export(table, given.out, columns=given.columns, whole=given.wide)
         return f"{given.out}\n"
     width = None if given.wide else streams.terminal_width()
-    return render(table, given.format, plus_minus=streams.plus_minus(), width=width)
+    sign = streams.plus_minus()
+    return render(table, given.format, plus_minus=sign, width=width, columns=given.columns, whole=given.wide)
 
 
 def _effects(given: argparse.Namespace) -> str:
@@ -174,10 +182,14 @@ _PRINTED: dict[str, dict[str, Any]] = {
     **_WIDE,
 }
 _SUMMARY: dict[str, dict[str, Any]] = {
-    "--paired": {"metavar": "REFERENCE", "help": "instead: difference to this mode (or vanilla), seed by seed"},
-    "--measure": {"default": "test_acc_final", "metavar": "NAME", "help": "of --paired (default: test_acc_final)"},
+    "--paired": {"metavar": "REFERENCE", "help": "instead: difference from a mode, vanilla, or '111 trained_bn', by seed"},
+    "--match": {"nargs": "+", "metavar": "KEY", "help": "of --paired: keys that must agree; none: seeds alone"},
+    "--measure": {"nargs": "+", "metavar": "NAME", "help": "these alone: test_acc_final ...; --paired takes one"},
+    "--columns": {"nargs": "+", "metavar": "NAME", "help": "these alone, in this order: variant lr seeds test_acc_final"},
+    "--mark-best": {"action": "store_true", "help": "mark the best, and what is not different from it"},
     "--add": {"nargs": "+", "default": (), "metavar": "NAME", "help": "columns of measurements too: batch_sharpness ..."},
     **_PRINTED,
+    "--wide": {"action": "store_true", "help": "whole rows on a terminal too, and in LaTeX nothing lifted into the caption"},
 }
 _EFFECTS: dict[str, Mapping[str, Any]] = {
     **ARGUMENTS,

@@ -35,7 +35,7 @@ def _compress(run: Run) -> tuple[int, int] | None:
         raise RunError(f"{run.path}: is a link; give the run's own path: {run.path.resolve().parent}")
     before = run.path.stat().st_size
     with RunDirectory(run.directory).claim():
-        if run.ended is None:  # it has been started afresh
+        if not Run(run.directory).ended:  # it has been started afresh
             return None
         try:
             compress(run.path)

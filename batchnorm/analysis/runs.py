@@ -259,6 +259,13 @@ class Group:
         return ", ".join([f"{len(self.runs)} seeds", *counts])
 
 
+def plain_setting(value: Any) -> Any:
+    """Make a setting fit for a table's cell."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={setting}" for name, setting in sorted(value.items()))
+    return value
+
+
 def group_seeds(runs: Iterable[Run]) -> list[Group]:
     """Put runs together that differ in their seeds only; vanilla comes first, then the modes."""
     grouped: dict[str, list[Run]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from batchnorm.analysis.runs import RunPath, find_runs, problem_of, read_each
 from batchnorm.errors import ConfigError, ExitCode, RunError, nearest_first
-from batchnorm.modes import MODES, VANILLA, parse_mask
+from batchnorm.modes import DEFAULT_MODE, MODES, VANILLA, parse_mask
 from batchnorm.store import Run
 
 
@@ -77,7 +77,7 @@ _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
     "mask": ({"metavar": "MASK", "help": "0,0,1 | 001 | all | none"}, _has_mask),
     "mode": (
         {"metavar": "MODE", "help": " | ".join((*MODES, VANILLA))},
-        lambda run, mode: mode in (run.mode, run.config.ablation),
+        lambda run, mode: run.mode == mode,
     ),
     "optimizer": ({"metavar": "NAME"}, lambda run, name: run.config.optimizer == name),
     "seed": ({"metavar": "SEED", "type": int}, lambda run, seed: run.config.random_seed == seed),
@@ -122,6 +122,8 @@ def _in_words(asked: Mapping[str, list[Any]], runs: list[Run]) -> str:
     words = ", ".join(f"--{name} {' '.join(map(str, value))}" for name, value in asked.items())
     modes = dict.fromkeys([*MODES, VANILLA, *(run.mode for run in runs)])
     unknown = [mode for mode in asked.get("mode", ()) if mode not in modes]
+    if DEFAULT_MODE in asked.get("mode", ()) and any(run.mode == VANILLA for run in runs):
+        words += f"; runs without a norm are chosen by --mode {VANILLA}"
     return f"{words}; {nearest_first(unknown[0], modes)}" if unknown else words
 
 

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from batchnorm.analysis.outcome import Outcome
-from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, problem_of, read_each
+from batchnorm.analysis.best import VS_BEST, beside_best
+from batchnorm.analysis.outcome import CHOICES, Outcome
+from batchnorm.analysis.pairing import COLUMNS, pairings
+from batchnorm.analysis.runs import (
+    Group,
+    RunPaths,
+    as_list,
+    distinct,
+    find_runs,
+    group_seeds,
+    plain_setting,
+    problem_of,
+    read_each,
+)
 from batchnorm.errors import RunError, nearest_first
-from batchnorm.modes import DEFAULT_MODE, MODES, VANILLA, format_mask
+from batchnorm.modes import DEFAULT_MODE, format_mask
 from batchnorm.store import Run, Status
 
 LAST_EPOCHS = 10
@@ -32,87 +43,112 @@ MEASURES = (
 Nothing is chosen by the test set: `test_acc_best` is the test accuracy at the first epoch of best validation accuracy.
 """
 
-_KEYS = {"LR": "lr", "NUM_EPOCHS": "epochs", "OPTIMIZER": "optimizer"}
+LOWEST_IS_BEST = ("train_loss_final",)
+HAVE_NO_BEST = ("seconds",)
+"""Measures of the machine rather than of the network."""
 
 
-def summary(root: RunPaths, *, measurements: Sequence[str] = ()) -> pd.DataFrame:
+def summary(
+    root: RunPaths, *, measures: Sequence[str] = MEASURES, measurements: Sequence[str] = (), mark_best: bool = False
+) -> pd.DataFrame:
     """Return one row per problem, mask, mode, optimizer, learning rate and epochs, over the finished runs of all seeds.
 
     Args:
         root: a folder with runs below it, or several folders, runs or glob patterns.
+        measures: which of `MEASURES` it tells, in this order.
         measurements: measurements with one number a run, as `sharpness`, to stand beside: the last one of each run.
+        mark_best: say how each row stands beside the best one of its problem, measure by measure (`best.beside_best`).
 
     Returns:
-        Columns `problem`, `mask`, `mode`, `variant`, `optimizer`, `lr`, `epochs`, and any other key in which these runs
-        differ; `seeds`: how many finished, `diverged` and `unfinished`: how many did not, and are left out; then
-        `*_mean` and `*_std` (n - 1; none for one seed) of final and last-10-epochs test accuracy, of the test accuracy at
-        the epoch of best validation accuracy (`test_acc_best`), of final and best validation accuracy (shares of 1), of the
-        final train loss (nats per image), and of the time for training and evaluation (seconds).
+        Columns `problem`, `mask`, `mode` (`vanilla` without a norm), `variant` (`Run.variant`), `optimizer`, `lr`, `epochs`,
+        and any other key in which these runs differ; `seeds`: how many finished, `diverged` and `unfinished`: how many did
+        not, and are left out; then `*_mean` and `*_std` (n - 1; none for one seed) of final and last-10-epochs test accuracy,
+        of the test accuracy at the epoch of best validation accuracy (`test_acc_best`), of final and best validation accuracy
+        (shares of 1), of the final train loss (nats per image), and of the time for training and evaluation (seconds). With
+        `mark_best` also `*_vs_best` of each but the time and the measurements: `best`, `not different` from it, `different`,
+        `not tested`, or nothing where no run finished.
 
     A run that cannot be read is left out, with a warning (log `batchnorm.analysis.runs.left_out`).
 
     Raises:
-        RunError: no run lies there, or none can be read.
+        RunError: no run lies there, none can be read, or there is no such measure.
     """
+    for name in measures:
+        _check_measure(name)
     outcomes = [Outcome(name) for name in measurements]
     groups, reached = _sorted_groups(root, outcomes)
     more = _differing_keys(groups)
     rows = []
     for group in groups:
         standing = [reached[run].status for run in group.runs]
-        finished = [reached[run].values for run in group.runs if reached[run].status == Status.FINISHED]
+        values = {name: _finished_by_seed(group, reached, name) for name in (*measures, *measurements)}
         counts = {
-            "seeds": len(finished),
+            "seeds": standing.count(Status.FINISHED),
             "diverged": standing.count(Status.DIVERGED),
             "unfinished": sum(not status.has_ended for status in standing),
         }
-        rows.append({**_facts(group, more), **counts, **_statistics(finished, [*MEASURES, *measurements])})
-    return pd.DataFrame(rows)
+        rows.append({**_facts(group, more), **counts, **_statistics(values)})
+    table = pd.DataFrame(rows)
+    for name in measures if mark_best else ():
+        if name not in HAVE_NO_BEST:
+            marks = _marks(groups, reached, name)
+            table.insert(list(table.columns).index(f"{name}_std") + 1, f"{name}{VS_BEST}", marks)
+    return table
 
 
-def paired_difference(root: RunPaths, reference: str = DEFAULT_MODE, *, measure: str = "test_acc_final") -> pd.DataFrame:
+def paired_difference(
+    root: RunPaths, reference: str = DEFAULT_MODE, *, measure: str = "test_acc_final", match: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Return how each variant differs from the reference over the seeds that both have finished.
 
     Runs with one seed start from the same weights and see the same batches, so that their difference says more than two
-    means. A variant is compared with the reference of its own mask; vanilla with those of all masks.
+    means.
 
     Args:
         root: as in `summary`.
-        reference: a mode, or `vanilla`.
+        reference: a mode, or `vanilla`: a variant is compared with the reference of its own mask, vanilla with those of all
+            masks. Or a variant, as `111 trained_bn` (the mask in any form that POSITION takes): each other one is compared
+            with it.
         measure: one of `MEASURES`.
+        match: keys that must agree, as `["BATCH_SIZE"]`; `["none"]`: seeds alone. None: all keys that decide a result, but
+            mask, mode, and the rate where each side has one rate (given the other settings), as after tuning. The problem
+            always agrees.
 
     Returns:
-        Columns as in `summary` up to the settings; `reference`, `reference_mask`, `measure`; `n`: pairs; `difference`:
-        variant minus reference, the mean over pairs; `low`, `high`: its 95 % confidence interval (Student's t); `note`:
-        why that is lacking.
+        Columns as in `summary` up to the settings; `reference`, `reference_mask`, and `reference_lr`, `reference_epochs`, ...
+        where a pair differs in a setting that need not agree: the reference's; `measure`; `n`: pairs; `difference`: variant
+        minus reference, the mean over pairs; `low`, `high`: its 95 % confidence interval (Student's t, n - 1 degrees of
+        freedom); `note`: why that is lacking. What cannot be paired has `n` 0, and the reason in `note`.
 
     A run that cannot be read is left out, as in `summary`.
 
     Raises:
-        RunError: no run lies there, none can be read, or none is the reference.
+        RunError: no run lies there, none can be read, there is no such reference, measure or key, or no pair.
     """
-    if measure not in MEASURES:
-        raise RunError(f"measure={measure}: no such measure; {nearest_first(measure, MEASURES)}")
+    _check_measure(measure)
+    root = as_list(root)
+    where = root[0] if root else "no runs"
     groups, reached = _sorted_groups(root)
-    modes = dict.fromkeys([*MODES, VANILLA, *(group.mode for group in groups)])
-    if reference not in modes:
-        raise RunError(f"reference={reference}: no such mode; {nearest_first(reference, modes)}")
-    references = [group for group in groups if group.mode == reference]
-    if not references:
-        raise RunError(f"{_first_path(root)}: holds no run of the reference {reference}")
-    more = _differing_keys(groups)
+    found = pairings(groups, reference, match, where=where)
+    differing = list(dict.fromkeys(key for pairing in found for key in pairing.differing if key.isupper()))
+    more = [*_differing_keys(groups), *(key for key in differing if key not in COLUMNS)]
     values = {id(group): _finished_by_seed(group, reached, measure) for group in groups}
     rows = []
-    for group in groups:
-        for other in references:
-            if group is other or not _are_comparable(group, other):
-                continue
-            pairs = values[id(group)].keys() & values[id(other)].keys()
-            differences = [values[id(group)][seed] - values[id(other)][seed] for seed in sorted(pairs)]
-            compared = {"reference": reference, "reference_mask": format_mask(other.mask), "measure": measure}
-            rows.append({**_facts(group, more), **compared, **_interval(differences)})
-    columns = [*_facts(groups[0], more), "reference", "reference_mask", "measure", *_interval([])]
-    return pd.DataFrame(rows, columns=columns)
+    for pairing in found:
+        other = pairing.reference
+        here, there = values[id(pairing.group)], values[id(other)] if other and not pairing.note else {}
+        compared: dict[str, Any] = {"reference": pairing.mode, "reference_mask": pairing.mask}
+        told = {key: plain_setting(other.settings.get(key)) if other else None for key in differing}
+        compared |= {f"reference_{COLUMNS.get(key, key.lower())}": value for key, value in told.items()}
+        interval = _interval([here[seed] - there[seed] for seed in sorted(here.keys() & there.keys())])
+        note = {"note": pairing.note} if pairing.note else {}
+        rows.append({**_facts(pairing.group, dict.fromkeys(more)), **compared, "measure": measure, **interval, **note})
+    if not any(row["n"] for row in rows):
+        why = next((pairing for pairing in found if pairing.note), None)
+        hint = "; --match KEY ... (match= in Python) says what must agree" if why and why.reference else ""
+        reason = f"{why.group.runs[0].variant}: {why.note}{hint}" if why else "no seed in common"
+        raise RunError(f"{where}: nothing can be paired with {reference}; {reason}")
+    return pd.DataFrame(rows)
 
 
 def measures(run: Run) -> dict[str, float]:
@@ -161,29 +197,36 @@ def _number(outcome: Outcome, run: Run) -> float:
         return float("nan")
 
 
-def _first_path(root: RunPaths) -> object:
-    return root if isinstance(root, (str, Path)) else find_runs(root)[0]
+def _check_measure(name: str) -> None:
+    if name in MEASURES:
+        return
+    beside = f"; {name} is a measurement, which --add (measurements= in Python) puts beside" if name in CHOICES else ""
+    raise RunError(f"measure={name}: no such measure; {nearest_first(name, MEASURES)}{beside}")
 
 
-def _facts(group: Group, more: Sequence[str]) -> dict[str, Any]:
+def _marks(groups: Sequence[Group], reached: Mapping[Run, _Reached], measure: str) -> list[str]:
+    """Say how each group stands beside the best of its problem."""
+    marks: dict[int, str] = {}
+    for problem in dict.fromkeys(group.settings["PROBLEM"] for group in groups):
+        family = [group for group in groups if group.settings["PROBLEM"] == problem]
+        values = [_finished_by_seed(group, reached, measure) for group in family]
+        found = beside_best(values, lowest=measure in LOWEST_IS_BEST)
+        marks |= dict(zip(map(id, family), found, strict=True))
+    return [marks[id(group)] for group in groups]
+
+
+def _facts(group: Group, more: Iterable[str]) -> dict[str, Any]:
     config = group.config
     return {
         "problem": problem_of(group.runs[0]),
         "mask": format_mask(group.mask),
         "mode": group.mode,
-        "variant": group.row.title,
+        "variant": group.runs[0].variant,
         "optimizer": config.optimizer,
         "lr": config.lr,
         "epochs": group.epochs,
-        **{key.lower(): _plain(group.settings.get(key)) for key in more},
+        **{key.lower(): plain_setting(group.settings.get(key)) for key in more},
     }
-
-
-def _plain(value: Any) -> Any:
-    """Make a setting fit for a table's cell."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{name}={setting}" for name, setting in sorted(value.items()))
-    return value
 
 
 def _differing_keys(groups: Iterable[Group]) -> list[str]:
@@ -199,13 +242,13 @@ def _differing_keys(groups: Iterable[Group]) -> list[str]:
         for key in settings
         if any(other.get(key) != settings[key] for other in family)
     }
-    return sorted(keys - {*_KEYS, "PROBLEM"})
+    return sorted(keys - {*COLUMNS, "PROBLEM"})
 
 
-def _statistics(finished: Sequence[Mapping[str, float]], names: Iterable[str]) -> dict[str, float]:
+def _statistics(finished: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for measure in names:
-        values = np.array([run[measure] for run in finished])
+    for measure, by_seed in finished.items():
+        values = np.array(list(by_seed.values()))
         found[f"{measure}_mean"] = _mean(values)
         found[f"{measure}_std"] = _deviation(values)
     return found
@@ -224,11 +267,6 @@ def _deviation(values: NDArray[np.float64]) -> float:
 def _finished_by_seed(group: Group, reached: Mapping[Run, _Reached], measure: str) -> dict[int, float]:
     finished = [run for run in group.runs if reached[run].status == Status.FINISHED]
     return {run.config.random_seed: reached[run].values[measure] for run in finished}
-
-
-def _are_comparable(group: Group, reference: Group) -> bool:
-    same_mask = group.mask == reference.mask or not any(group.mask) or not any(reference.mask)
-    return same_mask and group.settings == reference.settings
 
 
 def _interval(differences: Sequence[float]) -> dict[str, Any]:

@@ -2,51 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from batchnorm.analysis.best import ALPHA, BEST, NOT_TESTED, SAME
+from batchnorm.analysis.cells import COUNTS, Column, columns_of, header_of
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.files import whole_file
+from batchnorm.analysis.markup import as_latex, as_markdown
 from batchnorm.analysis.streams import PLUS_MINUS
-from batchnorm.analysis.summary import LAST_EPOCHS
-from batchnorm.analysis.variants import ROWS
 from batchnorm.errors import RunError
 
-_HEADERS = {
-    "test_acc_final": "final test accuracy (%)",
-    "test_acc_best": "test accuracy at best validation (%)",
-    "test_acc_last10": f"test accuracy, last {LAST_EPOCHS} epochs (%)",
-    "valid_acc_final": "final validation accuracy (%)",
-    "valid_acc_best": "best validation accuracy (%)",
-    "train_loss_final": "final train loss",
-    "seconds": "time (s)",
-}
-_DECIMALS = {
-    "test_acc_final": 2,
-    "test_acc_best": 2,
-    "test_acc_last10": 3,
-    "valid_acc_final": 2,
-    "valid_acc_best": 2,
-    "seconds": 1,
-}
-"""A measure's own resolution, as it is printed: 0.01 % is one image of 10,000, and a tenth of that in a mean of ten."""
-_FLOAT32_DIGITS = 6
-COUNTS = ("seeds", "diverged", "unfinished", "n")
-"""How many runs a row tells of: these columns stand in the table on any terminal."""
-_RESULTS = (*_HEADERS.values(), "difference", "95 % interval")
 _FORMATS = {".csv": "csv", ".md": "markdown", ".tex": "latex"}
+_MARKS: dict[str, dict[str, tuple[str, str]]] = {
+    "text": {BEST: ("", " *"), SAME: ("", " ~")},
+    "markdown": {BEST: ("**", "**"), SAME: ("*", "*")},
+}
+"""What stands before and after a cell that is marked."""
+_COMMANDS = {BEST: r"\textbf", SAME: r"\underline"}
+_MARKED = {"text": ("*", "~"), "markdown": ("Bold", "Italic"), "latex": ("Bold", "Underlined")}
+"""What the notes call the marks of the best and of what is not different from it."""
 
 
-def export(table: pd.DataFrame, path: Path | str) -> None:
+def export(table: pd.DataFrame, path: Path | str, *, columns: Sequence[str] | None = None, whole: bool = False) -> None:
     """Write a table as its file's suffix says: `.csv` (all digits), `.md` or `.tex` (as papers print it).
 
+    Args:
+        table: see `render`.
+        path: the file; a LaTeX table has the label `tab:` and the file's name without suffix.
+        columns: see `render`.
+        whole: see `render`.
+
     Raises:
-        RunError: another suffix, or it cannot be written.
+        RunError: another suffix, no such column, or it cannot be written.
     """
-    write(path, lambda form: render(table, form))
+    label = f"tab:{Path(path).stem}"
+    write(path, lambda form: render(table, form, columns=columns, whole=whole, label=label))
 
 
 def write(path: Path | str, rendered: Callable[[str], str]) -> None:
@@ -63,124 +57,115 @@ def write(path: Path | str, rendered: Callable[[str], str]) -> None:
         file.write(text.encode(errors="surrogateescape"))
 
 
-def render(table: pd.DataFrame, form: str, *, plus_minus: str = PLUS_MINUS, width: int | None = None) -> str:
-    """Return a table as text.
+def render(
+    table: pd.DataFrame,
+    form: str,
+    *,
+    plus_minus: str = PLUS_MINUS,
+    width: int | None = None,
+    columns: Sequence[str] | None = None,
+    whole: bool = False,
+    label: str = "",
+) -> str:
+    """Return a table as text; `cells.columns_of` says how numbers are printed.
 
     Args:
         table: of `summary` or `paired_difference`.
-        form: `csv` (all digits), `markdown`, `latex` (booktabs), or `text` (aligned, for a terminal).
+        form: `csv` (all digits), `markdown`, `latex` (a float with booktabs; what is the same in all rows stands in its
+            caption), or `text` (aligned, for a terminal).
         plus_minus: what stands between mean and deviation; LaTeX has its own sign.
         width: make `text` fit into so many letters; None stands for whole rows.
+        columns: which columns, and in which order: as `["variant", "lr", "seeds", "test_acc_final"]`; None stands for all.
+        whole: leave in LaTeX too what is the same in all rows in the table.
+        label: of the LaTeX float.
+
+    Raises:
+        RunError: there is no such column.
     """
+    chosen = columns_of(table, columns, plus_minus=PLUS_MINUS if form == "latex" else plus_minus)
     if form == "csv":
-        return str(table.to_csv(index=False))
-    if form != "text":
-        return marked_up(_cells(table, r"$\pm$" if form == "latex" else plus_minus), form)
-    rows = _cells(table, plus_minus)
+        kept = table if columns is None else table[[source for column in chosen for source in column.sources]]
+        return str(kept.to_csv(index=False))
+    if form == "latex":
+        return _latex(table, chosen, whole=whole, label=label)
+    rows = _rows([_marked(column, _MARKS[form]) for column in chosen])
+    notes = _notes(table, chosen, form)
+    if form == "markdown":
+        return "\n".join([as_markdown(rows), *(f"{note}\n" for note in notes)])
     if width is None:
-        return aligned(rows)
-    return fitted(rows, width, counts=COUNTS, results=_RESULTS, whole="--wide shows all columns, --out FILE writes them")
+        return "\n".join([aligned(rows), *(f"{note}\n" for note in notes)])
+    counts = [column.header for column in chosen if column.name in COUNTS]
+    results = [column.header for column in chosen if column.result]
+    text = fitted(rows, width, counts=counts, results=results, whole="--wide shows all columns, --out FILE writes them")
+    return "\n".join([text, *(textwrap.fill(note, width) + "\n" for note in notes)])
 
 
 def marked_up(rows: list[list[str]], form: str) -> str:
     """Return rows of text, the header first, as `markdown` or `latex`."""
-    return _as_latex(rows) if form == "latex" else _as_markdown(rows)
+    return as_latex(rows) if form == "latex" else as_markdown(rows)
 
 
-def _cells(table: pd.DataFrame, plus_minus: str) -> list[list[str]]:
-    """Return header and rows as papers print them: mean and deviation in one cell, accuracies in per cent."""
-    header, columns = [], []
-    for name in table.columns:
-        if name.endswith("_std") or name in ("low", "high"):
-            continue
-        stem = name.removesuffix("_mean")
-        if name.endswith("_mean"):
-            factor = _factor(stem)
-            header.append(_header(stem))
-            pairs = zip(factor * table[name], factor * table[f"{stem}_std"], strict=True)
-            columns.append([_with_spread(stem, mean, std, plus_minus) for mean, std in pairs])
-        elif name == "measure":
-            header.append(name)
-            columns.append([_header(measure) for measure in table[name]])
-        elif name == "difference":
-            header += ["difference", "95 % interval"]
-            intervals = [
-                _interval(measure, *(_factor(measure) * end for end in ends))
-                for measure, *ends in zip(table["measure"], table["difference"], table["low"], table["high"], strict=True)
-            ]
-            columns += [[mean for mean, _ in intervals], [ends for _, ends in intervals]]
-        else:
-            header.append(name.replace("_", " "))
-            columns.append([_number(value) if isinstance(value, float) else str(value) for value in table[name]])
-    return [header, *(list(row) for row in zip(*columns, strict=True))]
+def _rows(columns: Sequence[Column]) -> list[list[str]]:
+    header = [column.header for column in columns]
+    return [header, *(list(row) for row in zip(*(column.cells for column in columns), strict=True))]
 
 
-def _header(measure: str) -> str:
-    """Name a measure with its unit; a measurement by its own name."""
-    return _HEADERS.get(
-        measure, measure.replace("_", " ").replace(" acc", " accuracy") + (" (%)" if "_acc_" in measure else "")
+def _marked(column: Column, marks: dict[str, tuple[str, str]]) -> Column:
+    """Return a column with its marks around its cells."""
+    if not column.marks:
+        return column
+    around = [marks.get(mark, ("", "")) for mark in column.marks]
+    cells = [f"{before}{cell}{after}" for cell, (before, after) in zip(column.cells, around, strict=True)]
+    return Column(column.name, column.header, tuple(cells), column.sources, result=True)
+
+
+def _latex(table: pd.DataFrame, columns: Sequence[Column], *, whole: bool, label: str) -> str:
+    """Return a float; with several rows, what is the same in all of them is lifted into its caption, counts in words."""
+    lifted: list[Column] = []
+    if len(table) > 1 and not whole:
+        lifted = [column for column in columns if len(set(column.cells)) == 1 and not column.result]
+    left = [column for column in columns if column not in lifted] or list(columns)
+    counted = "n" if "difference" in table else "seeds"
+    told = [f"{column.header}: {column.cells[0]}" for column in lifted if column.name not in (counted, "measure")]
+    what = ", ".join(each for each in told if not each.endswith(": "))
+    caption = f"{what[:1].upper()}{what[1:]}. {_caption(table, counted)}" if what else _caption(table, counted)
+    commands = zip(*([_COMMANDS.get(mark, "") for mark in column.marks] or [""] * len(table) for column in left), strict=True)
+    return as_latex(
+        _rows(left),
+        alignment="".join("r" if column.number else "l" for column in left),
+        caption=caption,
+        label=label,
+        notes=_notes(table, left, "latex"),
+        commands=list(commands),
     )
 
 
-def _factor(measure: str) -> float:
-    return 100.0 if "_acc_" in measure else 1.0
+def _caption(table: pd.DataFrame, counted: str) -> str:
+    """Say what the numbers are, and over how many runs."""
+    fewest, most = (int(table[counted].min()), int(table[counted].max())) if counted in table and len(table) else (0, 0)
+    number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    if counted == "n":
+        measure = header_of(str(table["measure"].iloc[0]))
+        pairs = f"{number} pair{'s' if most != 1 else ''} of runs with one seed"
+        return f"Difference from the reference in {measure}: mean over {pairs}, with the 95 % interval of Student's t."
+    if most == 1:
+        return "One seed." if fewest == most else f"{number} seeds."
+    return f"Mean {PLUS_MINUS} standard deviation over {number} seeds."
 
 
-def _interval(measure: str, mean: float, low: float, high: float) -> tuple[str, str]:
-    """Print a difference and its interval with as many digits as the interval's width asks for."""
-    if not np.isfinite(mean):
-        return "-", "-"
-    decimals = _decimals(measure, max(abs(low), abs(high)) if np.isfinite(low) else mean, (high - low) / 2)
-    ends = f"{_fixed(low, decimals)} to {_fixed(high, decimals)}" if np.isfinite(low) else "-"
-    return _fixed(mean, decimals), ends
-
-
-def _number(value: float) -> str:
-    if not np.isfinite(value):
-        return "-"
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-def _with_spread(measure: str, mean: float, std: float, plus_minus: str) -> str:
-    """Print a mean and its deviation; without deviation, four digits."""
-    if not np.isfinite(mean) or not np.isfinite(std):
-        return _number(mean)
-    decimals = _decimals(measure, mean, std)
-    return f"{_fixed(mean, decimals)} {plus_minus} {_fixed(std, decimals)}"
-
-
-def _decimals(measure: str, value: float, spread: float) -> int:
-    """Return one decimal more than the spread begins with, but none beyond what the measure resolves."""
-    finest = _DECIMALS.get(measure)
-    if finest is None:
-        finest = max(0, _FLOAT32_DIGITS - 1 - _magnitude(value))
-    return min(finest, max(0, 1 - _magnitude(spread))) if spread > 0 else finest
-
-
-def _magnitude(value: float) -> int:
-    """Return the power of ten that a number begins with; that of 1 for 0."""
-    return int(np.floor(np.log10(abs(value)))) if value else 0
-
-
-def _fixed(value: float, decimals: int) -> str:
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no "-0.00"
-
-
-def _as_markdown(cells: list[list[str]]) -> str:
-    header, *rows = cells
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in lines)
-
-
-def _as_latex(cells: list[list[str]]) -> str:
-    labels = {row.title: row.label for row in ROWS}
-    header, *rows = [" & ".join(labels.get(cell) or _escaped(cell) for cell in row) + r" \\" for row in cells]
-    parts = [rf"\begin{{tabular}}{{{'l' * len(cells[0])}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
-    return "\n".join([*parts, r"\end{tabular}", ""])
-
-
-def _escaped(cell: str) -> str:
-    """Escape what LaTeX reads as its own; the plus-minus sign between numbers stays."""
-    for symbol in "&%#_":
-        cell = cell.replace(symbol, rf"\{symbol}")
-    return cell.replace("<", "$<$")
+def _notes(table: pd.DataFrame, columns: Sequence[Column], form: str) -> list[str]:
+    """Say what the marks mean, and what was compared."""
+    marks = [mark for column in columns for mark in column.marks]
+    if not marks:
+        return []
+    best, same = _MARKED[form]
+    several = "problem" in table and table["problem"].nunique() > 1
+    first = f"{best}: the best mean{' of each problem' if several else ''}"
+    untested = marks.count(NOT_TESTED)
+    if len(marks) - marks.count("") == marks.count(BEST) + untested:
+        return [f"{first}. Nothing is tested: that takes two or more seeds in common with the best."]
+    test = "paired t test over common seeds (n - 1 degrees of freedom), two-sided"
+    family = f"Holm's correction over the comparisons of a {'problem and measure' if several else 'measure'}"
+    notes = [f"{first}; {same.lower()}: not different from it at level {ALPHA:g} ({test}; {family})."]
+    notes += [f"Not tested, for fewer than two seeds in common with the best: {untested}."] if untested else []
+    return notes

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchnorm.config import RunConfig, RunLength, canonical_fingerprint, differing_keys
 from batchnorm.errors import ConfigError, RunError, cannot_be_read, nearest_first, one_line
-from batchnorm.modes import Mask, parse_mask, variant_name
+from batchnorm.modes import VANILLA, Mask, format_mask, parse_mask, variant_name
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
 from batchnorm.store.hdf5 import (
@@ -165,6 +165,11 @@ class Run:
     def mode(self) -> str:
         """Its mode's name; `vanilla` where no slot has a norm."""
         return variant_name(self.mask, self.config.ablation)
+
+    @property
+    def variant(self) -> str:
+        """Where a norm stands and in which mode, as `0,1,1 fixed_gamma`; `vanilla` without a norm."""
+        return self.mode if self.mode == VANILLA else f"{format_mask(self.mask)} {self.mode}"
 
     @property
     def settings(self) -> dict[str, Any]:

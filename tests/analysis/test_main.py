@@ -75,7 +75,7 @@ def test_runs_lists_status_and_progress(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_runs_can_be_chosen(shell: Shell, output: Path) -> None:
-    _, out, _ = shell("runs", output, "--mask", "none", "001", "--seed", 2, "--mode", "trained_bn")
+    _, out, _ = shell("runs", output, "--mask", "none", "001", "--seed", 2, "--mode", "vanilla", "trained_bn")
     assert len(out.splitlines()) == 3
 
 
@@ -84,6 +84,22 @@ def test_summary_is_printed_or_written(shell: Shell, output: Path, tmp_path: Pat
     assert code == 0 and len(out.splitlines()) == 5
     code, out, _ = shell("summary", output, "--paired", "vanilla", "--out", tmp_path / "table.md")
     assert code == 0 and (tmp_path / "table.md").read_text().startswith("| problem")
+
+
+def test_the_tables_measures_and_columns_are_chosen(shell: Shell, output: Path) -> None:
+    _, out, _ = shell("summary", output, "--measure", "seconds", "valid_acc_best", "--format", "csv")
+    assert out.splitlines()[0].endswith(",unfinished,seconds_mean,seconds_std,valid_acc_best_mean,valid_acc_best_std")
+    _, out, _ = shell("summary", output, "--columns", "seeds", "variant", "--mode", "vanilla")
+    assert out == "seeds  variant\n2      vanilla\n"
+    code, out, _ = shell("summary", output, "--paired", "111 trained_bn", "--measure", "valid_acc_best", "--match", "none")
+    assert code == 0 and len(out.splitlines()) == 10 and "best validation accuracy (%)" in out
+
+
+def test_a_run_without_a_norm_is_vanilla_in_the_list(shell: Shell, output: Path) -> None:
+    _, out, _ = shell("runs", output, "--mask", "none")
+    assert [row.split()[4] for row in out.splitlines()] == ["mode", "vanilla", "vanilla"]
+    assert shell("runs", output, "--mode", "vanilla")[1] == out
+    assert "0,0,0" not in shell("runs", output, "--mode", "trained_bn")[1]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +138,13 @@ def test_figures_are_drawn_and_their_files_named(
         (("betas", "OUTPUT", "--mask", "001"), "no run of vanilla is among"),
         (("rates", "OUTPUT"), "give one variant across learning rates"),
         (("summary", "OUTPUT", "--out", "table.xls"), "a table is written as"),
+        (("summary", "OUTPUT", "--columns", "mod"), "columns=mod: no such column; did you mean mode"),
+        (("summary", "OUTPUT", "--measure", "sharpness"), "measure=sharpness: no such measure"),
+        (("summary", "OUTPUT", "--paired", "vanilla", "--measure", "seconds", "test_acc_best"), "--paired takes one"),
+        (("summary", "OUTPUT", "--paired", "vanilla", "--mark-best"), "--mark-best does not go with --paired"),
+        (("summary", "OUTPUT", "--match", "LR"), "--match goes with --paired"),
+        (("summary", "OUTPUT", "--mask", "001", "--paired", "vanilla"), "holds no run of the reference vanilla; it has 0,0,1"),
+        (("surface", "OUTPUT", "--mask", "none", "--mode", "trained_bn"), "chosen by --mode vanilla"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(shell: Shell, output: Path, arguments: tuple[str, ...], message: str) -> None:

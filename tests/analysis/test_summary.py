@@ -23,7 +23,7 @@ def test_one_row_per_variant_with_mean_and_deviation(output: Path, at: Callable[
     assert len(table) == 10
     row = table[(table["mask"] == "0,0,1") & (table["mode"] == "fixed_beta")].iloc[0]
     values = [final(at("0,0,1", "fixed_beta", seed)) for seed in (1, 2)]
-    assert row["variant"] == "BN gamma"
+    assert row["variant"] == Run(at("0,0,1", "fixed_beta", 1)).variant == "0,0,1 fixed_beta"
     assert (row["seeds"], row["diverged"], row["unfinished"]) == (2, 0, 0)
     assert row["test_acc_final_mean"] == pytest.approx(np.mean(values))
     assert row["test_acc_final_std"] == pytest.approx(np.std(values, ddof=1))
@@ -135,3 +135,105 @@ def test_what_cannot_be_compared(output: Path, tmp_path: Path) -> None:
 
 def test_all_modes_have_a_name(output: Path) -> None:
     assert set(summary(output)["mode"]) == {*MODES, "vanilla"}
+
+
+def reached(path: Path, value: float) -> Path:
+    """Give a run another final test accuracy."""
+    with h5py.File(path / "run.h5", "r+") as file:
+        file["epochs/test_acc"][-1] = value
+    return path
+
+
+def tuned(folder: Path, *, seeds: int = 3) -> Path:
+    """Invent vanilla at rate 0.1 and two modes at 0.03, as tuning picks them."""
+    for seed in range(seeds):
+        reached(record(folder, position="none", lr=0.1, random_seed=seed), 0.8 + 0.01 * seed)
+        reached(record(folder, ablation="trained_bn", lr=0.03, random_seed=seed), 0.9 + 0.01 * seed)
+        reached(record(folder, ablation="fixed_bn", lr=0.03, random_seed=seed), 0.85)
+    return folder
+
+
+def test_variants_with_a_tuned_rate_each_are_paired_and_the_references_rate_is_told(tmp_path: Path) -> None:
+    table = paired_difference(tuned(tmp_path), "vanilla").set_index("mode")
+    assert table["n"].tolist() == [3, 3]
+    assert table["lr"].tolist() == [0.03, 0.03] and table["reference_lr"].tolist() == [0.1, 0.1]
+    assert table["difference"]["trained_bn"] == pytest.approx(0.1)
+    assert "reference_lr" not in paired_difference(tmp_path, "trained_bn", match=["LR"]).columns
+
+
+def test_where_a_side_has_several_rates_they_must_agree(tmp_path: Path) -> None:
+    record(tuned(tmp_path), position="none", lr=0.03, random_seed=1)
+    table = paired_difference(tmp_path, "vanilla")
+    assert set(table["n"]) == {1} and "reference_lr" not in table
+    record(tmp_path, ablation="fixed_beta", lr=0.3, random_seed=1)
+    row = paired_difference(tmp_path, "vanilla").set_index("mode").loc["fixed_beta"]
+    assert (row["n"], row["note"]) == (0, "differs from the reference in LR (0.3 here, 0.03, 0.1 there)")
+
+
+def test_seeds_alone_pair_what_differs_in_other_keys(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        record(tmp_path, position="none", random_seed=seed, batch_size=128)
+        record(tmp_path, ablation="fixed_bn", random_seed=seed, batch_size=64)
+        record(tmp_path, ablation="fixed_beta", random_seed=seed, batch_size=128)
+    table = paired_difference(tmp_path, "vanilla").set_index("mode")
+    assert table["n"].to_dict() == {"fixed_bn": 0, "fixed_beta": 2}
+    assert table["note"]["fixed_bn"] == "differs from the reference in BATCH_SIZE (64 here, 128 there)"
+    for match in (["none"], ["lr", "Epochs"], ["OPTIMIZER"]):
+        table = paired_difference(tmp_path, "vanilla", match=match).set_index("mode")
+        assert table["n"].to_dict() == {"fixed_bn": 2, "fixed_beta": 2}
+        assert (table["batch_size"]["fixed_bn"], table["reference_batch_size"]["fixed_bn"]) == (64, 128)
+    with pytest.raises(RunError, match="match=batchsize: no key that decides a result; did you mean BATCH_SIZE"):
+        paired_difference(tmp_path, "vanilla", match=["batchsize"])
+
+
+@pytest.mark.parametrize("reference", ["111 trained_bn", "1,1,1 trained_bn", "all trained_bn", "[1, 1, 1] trained_bn"])
+def test_any_variant_may_be_the_reference(output: Path, reference: str) -> None:
+    table = paired_difference(output, reference)
+    assert len(table) == 9 and set(table["reference_mask"]) == {"1,1,1"} and set(table["n"]) == {2}
+    assert "1,1,1 trained_bn" not in set(table["variant"])
+    assert len(paired_difference(output, "000 fixed_bn")) == len(paired_difference(output, "vanilla"))
+
+
+def test_a_mask_without_the_reference_is_a_row_with_the_reason(tmp_path: Path) -> None:
+    record(tmp_path), record(tmp_path, ablation="fixed_bn"), record(tmp_path, position="001", ablation="fixed_bn")
+    table = paired_difference(tmp_path).set_index("mask")
+    assert table["n"].to_dict() == {"0,0,1": 0, "1,1,1": 1}
+    assert table["note"]["0,0,1"] == "no run of the reference has this mask"
+    assert table["reference_mask"]["0,0,1"] == "0,0,1"
+
+
+def test_nothing_to_pair_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    record(tmp_path, position="none", batch_size=128, random_seed=1)
+    with pytest.raises(RunError, match="holds runs of the reference vanilla alone"):
+        paired_difference(tmp_path, "vanilla")
+    record(tmp_path, ablation="fixed_bn", batch_size=64, random_seed=1)
+    with pytest.raises(RunError, match=r"fixed_bn: differs from the reference in BATCH_SIZE \(64 here, 128 there\); --match"):
+        paired_difference(tmp_path, "vanilla")
+    record(tmp_path / "other", position="none", random_seed=1), record(tmp_path / "other", random_seed=2)
+    with pytest.raises(RunError, match="other: nothing can be paired with vanilla; no seed in common"):
+        paired_difference(tmp_path / "other", "vanilla")
+    with pytest.raises(RunError, match="reference 11 trained_bn: has 2 digits"):
+        paired_difference(tmp_path, "11 trained_bn")
+    with pytest.raises(RunError, match="holds no run of the reference 110 trained_bn; it has vanilla, 1,1,1 fixed_"):
+        paired_difference(tmp_path, "110 trained_bn")
+
+
+def test_measures_are_chosen(tmp_path: Path) -> None:
+    record(tmp_path)
+    table = summary(tmp_path, measures=["valid_acc_best", "seconds"])
+    assert list(table.columns)[-4:] == ["valid_acc_best_mean", "valid_acc_best_std", "seconds_mean", "seconds_std"]
+    with pytest.raises(RunError, match="measure=test_acc: no such measure"):
+        summary(tmp_path, measures=["test_acc"])
+
+
+def test_the_best_of_each_problem_is_marked(tmp_path: Path) -> None:
+    record(tuned(tmp_path), problem="fmnist_2c2d_bn", position="none")
+    table = summary(tmp_path, mark_best=True).set_index(["problem", "mode"])
+    marks = table["test_acc_final_vs_best"].to_dict()
+    assert marks["digits_2c2d_bn", "trained_bn"] == marks["fmnist_2c2d_bn", "vanilla"] == "best"
+    differences = [0.05, 0.06, 0.07], [0.1, 0.1, 0.1]
+    assert stats.ttest_1samp(differences[0], 0).pvalue < 0.05  # the other one has no deviation at all
+    assert marks["digits_2c2d_bn", "fixed_bn"] == marks["digits_2c2d_bn", "vanilla"] == "different"
+    assert "seconds_vs_best" not in table
+    losses = {key: value for key, value in table["train_loss_final_mean"].items() if key[0] == "digits_2c2d_bn"}
+    assert table["train_loss_final_vs_best"][min(losses, key=losses.__getitem__)] == "best"

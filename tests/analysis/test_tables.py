@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import math
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -13,6 +15,26 @@ from batchnorm.analysis.summary import paired_difference, summary
 from batchnorm.analysis.tables import export, render
 from batchnorm.errors import RunError
 from tests.analysis.conftest import record
+
+
+def assert_latex_adds_up(text: str) -> None:
+    """Check that braces, environments and rows of cells are whole."""
+    bare = re.sub(r"%.*", "", text.replace(r"\%", ""))
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", bare):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    opened: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
+        opened.append(name) if kind == "begin" else None
+        assert kind == "begin" or opened.pop() == name
+    assert opened == []
+    (alignment,) = re.findall(r"\\begin\{tabular\}\{([lcr]+)\}", bare)
+    rows = [line for line in bare.splitlines() if line.endswith("\\\\")]
+    assert rows and all(len(re.findall(r"(?<!\\)&", row)) + 1 == len(alignment) for row in rows)
+    assert not re.findall(r"(?<!\\)[#_]", re.sub(r"\\label\{.*?\}", "", bare))
+    assert len(re.findall(r"(?<!\\)\$", bare)) % 2 == 0
 
 
 def test_csv_holds_all_digits(output: Path, tmp_path: Path) -> None:
@@ -32,9 +54,12 @@ def test_markdown_and_latex_print_as_papers_do(tmp_path: Path) -> None:
     assert header.startswith("| problem | mask | mode | variant |") and rule.count("---") == row.count("|") - 1
     assert "| 91.23 ± 0.32 |" in row
     latex = (tmp_path / "table.tex").read_text().splitlines()
-    assert latex[1] == r"\toprule" and r"final test accuracy (\%)" in latex[2]
-    assert r"digits\_2c2d\_bn" in latex[4] and r"BN $\gamma\beta$" in latex[4] and r"91.23 $\pm$ 0.32" in latex[4]
-    assert latex[0].count("l") - 1 == latex[2].count("&") + 1 == latex[4].count("&") + 1
+    assert latex[0] == r"% needs \usepackage{booktabs} in the preamble"
+    header, row = latex[latex.index(r"\toprule") + 1], latex[latex.index(r"\midrule") + 1]
+    assert r"final test accuracy (\%)" in header
+    assert r"digits\_2c2d\_bn" in row and r"BN $\gamma\beta$" in row and r"91.23 $\pm$ 0.32" in row
+    assert latex.count(r"\label{tab:table}") == 1
+    assert_latex_adds_up("\n".join(latex))
 
 
 def test_a_paired_table_is_printed_too(output: Path) -> None:
@@ -108,4 +133,98 @@ def test_a_difference_has_the_digits_of_its_interval(tmp_path: Path) -> None:
                 file["epochs/test_acc"][-1] = value
     rows = render(paired_difference(tmp_path), "markdown").splitlines()[2:]
     assert "| -9.0 | -11.5 to -6.5 |" in rows[0]  # 9 +- 4.30 * 1 / sqrt(3)
-    assert "| -20.00 | - | one seed: no interval |" in rows[1]
+    assert "| -20.0 | - | one seed: no interval |" in rows[1]  # as many as the other rows have
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Return runs with a rate for each variant: vanilla 0.1, two modes 0.03; three seeds."""
+    for seed in range(3):
+        for mode, value in (("vanilla", 0.85), ("trained_bn", 0.9), ("fixed_gamma", 0.8999)):
+            keys = {"position": "none", "lr": 0.1} if mode == "vanilla" else {"ablation": mode, "lr": 0.03}
+            path = record(tmp_path / "study", random_seed=seed, **keys)
+            with h5py.File(path / "run.h5", "r+") as file:
+                file["epochs/test_acc"][-1] = value + 0.002 * (seed * len(mode) % 3)
+    return tmp_path / "study"
+
+
+def test_columns_are_chosen_and_ordered(study: Path) -> None:
+    table = summary(study, mark_best=True)
+    names = ["Test_acc_final", "variant", "seeds"]
+    lines = render(table, "markdown", columns=names).splitlines()
+    assert lines[0] == "| final test accuracy (%) | variant | seeds |"
+    assert [line.split(" | ")[1] for line in lines[2:5]] == ["vanilla", "1,1,1 BN beta", "1,1,1 BN gamma beta"]
+    raw = pd.read_csv(io.StringIO(render(table, "csv", columns=names)))
+    assert list(raw) == ["test_acc_final_mean", "test_acc_final_std", "test_acc_final_vs_best", "variant", "seeds"]
+    with pytest.raises(RunError, match="columns=test_acc: no such column; did you mean test_acc_"):
+        render(table, "text", columns=["test_acc"])
+    paired = paired_difference(study, "vanilla")
+    assert render(paired, "csv", columns=["interval", "n"]).startswith("low,high,n\n")
+
+
+def test_latex_lifts_what_is_the_same_into_the_caption_and_says_the_count(study: Path) -> None:
+    latex = render(summary(study, measures=["test_acc_final"]), "latex", label="tab:x")
+    assert_latex_adds_up(latex)
+    (caption,) = re.findall(r"\\caption\{(.*)\}", latex)
+    assert caption.startswith(r"Problem: digits\_2c2d\_bn, optimizer: SGD, epochs: 4, diverged: 0, unfinished: 0. ")
+    assert caption.endswith(r"Mean $\pm$ standard deviation over 3 seeds.")
+    header = latex.splitlines()[latex.splitlines().index(r"\toprule") + 1]
+    assert header == r"mask & mode & variant & lr & final test accuracy (\%) \\"
+    assert "problem &" in render(summary(study), "latex", whole=True)
+    record(study, random_seed=9, lr=0.03)
+    assert "over 3 to 4 seeds" in render(summary(study), "latex", columns=["variant", "test_acc_final"])
+
+
+def test_latex_has_a_real_minus_and_escapes_names(study: Path) -> None:
+    latex = render(paired_difference(study, "111 trained_bn"), "latex")
+    assert_latex_adds_up(latex)
+    assert re.search(r"& \$-\$\d+\.\d+ & \$-\$\d+\.\d+ to \$-\$\d+\.\d+ ", latex) and "& -" not in latex
+    assert "over 3 pairs of runs with one seed" in latex
+    table = summary(study)
+    table["problem"] = ["a_b&c", "50%#{x}", r"~^\$"]
+    table["lr"] = [1e-05, 0.1, 0.2]
+    latex = render(table, "latex")
+    assert_latex_adds_up(latex)
+    assert r"a\_b\&c" in latex and r"50\%\#\{x\}" in latex and r"\textasciitilde{}\textasciicircum{}\textbackslash{}\$" in latex
+    assert r"$1 \times 10^{-5}$" in latex
+
+
+def test_the_best_is_marked_in_each_form(study: Path) -> None:
+    table = summary(study, measures=["test_acc_final"], mark_best=True)
+    assert dict(zip(table["mode"], table["test_acc_final_vs_best"], strict=True)) == {
+        "vanilla": "different", "fixed_gamma": "not different", "trained_bn": "best",
+    }  # fmt: skip
+    columns = ["variant", "test_acc_final"]
+    text = render(table, "text", columns=columns)
+    assert re.search(r"BN beta .* ~\n", text) and re.search(r"BN gamma beta .* \*\n", text)
+    assert "paired t test over common seeds" in text and "Holm" in text
+    markdown = render(table, "markdown", columns=columns)
+    assert re.search(r"\| \*\*9\S+ ± \S+\*\* \|", markdown) and re.search(r"\| \*\d\S+ ± \S+\* \|", markdown)
+    latex = render(table, "latex", columns=columns)
+    assert_latex_adds_up(latex)
+    assert latex.count(r"\textbf{") == latex.count(r"\underline{") == 1
+    one = table.assign(test_acc_final_vs_best=["best", "not tested", "not tested"])
+    assert "Nothing is tested" in render(one, "latex", columns=columns)
+
+
+def test_decimals_are_equal_down_a_column(study: Path) -> None:
+    table = summary(study, measures=["test_acc_final"])
+    table["test_acc_final_std"] = [0.0312, 0.00312, 0.00212]
+    cells = [line.split(" | ")[-1] for line in render(table, "markdown").splitlines()[2:]]
+    assert [len(number) for cell in cells for number in re.findall(r"(?<=\.)\d+", cell)] == [2] * 6
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex and booktabs")
+def test_latex_compiles(study: Path, tmp_path: Path) -> None:
+    if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode:
+        pytest.skip("needs booktabs")
+    export(summary(study, mark_best=True), tmp_path / "best.tex", columns=["problem", "variant", "lr", "test_acc_final"])
+    export(paired_difference(study, "vanilla"), tmp_path / "paired.tex")
+    inputs = r"\input{best.tex}\input{paired.tex}"
+    (tmp_path / "paper.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -81,7 +81,7 @@ def test_they_are_read_as_they_are(output: Path) -> None:
 
 def test_they_are_summarised_and_drawn(output: Path, tmp_path: Path) -> None:
     table = summary(output)
-    assert table["variant"].tolist() == ["vanilla", "BN gamma beta", "BN beta", "BN gamma beta"]
+    assert table["variant"].tolist() == ["vanilla", "0,1 trained_bn", "1,1 fixed_gamma", "1,1 trained_bn"]
     assert table[["seeds", "unfinished"]].to_numpy().tolist() == [[1, 0], [0, 1], [1, 0], [1, 0]]
     full = [output / "1__tiny_bn__0,0/Lr_0.1/Ep_2/trained_bn", output / "1__tiny_bn__1,1/Lr_0.1/Ep_2/fixed_gamma"]
     assert performance_across_ablations(full, save=False).axes

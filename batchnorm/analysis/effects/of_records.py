@@ -24,7 +24,7 @@ class Compared:
 
     Attributes:
         runs: those that finished or diverged.
-        table: one row for each: `seed`, `mask`, `mode`, `value`, `diverged`, `capped`, `run` (its directory).
+        table: one row for each: `seed`, `mask`, `mode`, `variant`, `value`, `diverged`, `capped`, `run` (its directory).
     """
 
     runs: tuple[Run, ...]
@@ -87,8 +87,8 @@ def table_of(
         epochs_to: instead: the first epoch at which the accuracy is this share, or the run's length (`capped`).
 
     Returns:
-        Columns `seed`, `mask`, `mode` (`vanilla` for the all-zero mask), `value` (accuracies as shares of 1), `diverged`
-        (its value is that of chance), `capped`, `run` (its directory).
+        Columns `seed`, `mask`, `mode` (`vanilla` for the all-zero mask), `variant` (`Run.variant`), `value` (accuracies as
+        shares of 1), `diverged` (its value is that of chance), `capped`, `run` (its directory).
 
     A run that is not finished, or that cannot be read, is left out with a warning (log
     `batchnorm.analysis.runs.left_out`).
@@ -147,6 +147,7 @@ def _row(run: Run, result: Result) -> dict[str, Any]:
         "seed": run.config.random_seed,
         "mask": format_mask(run.mask),
         "mode": run.mode,
+        "variant": run.variant,
         "value": result.value,
         "diverged": result.diverged,
         "capped": result.capped,

@@ -1,0 +1,46 @@
+"""Which rows of a table are best, and which are not shown to differ from the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from batchnorm.analysis.effects.inference import Estimates, holm
+
+ALPHA = 0.05
+"""The level of the tests."""
+BEST, SAME, DIFFERENT, NOT_TESTED = "best", "not different", "different", "not tested"
+VS_BEST = "_vs_best"
+"""How a column ends that says for a measure how each row stands beside the best."""
+
+
+def beside_best(values: Sequence[Mapping[int, float]], *, lowest: bool) -> list[str]:
+    """Say how each row of a family stands beside the one with the best mean.
+
+    A paired t test over the seeds that a row has in common with the best (n - 1 degrees of freedom), two-sided, at the level
+    `ALPHA` after Holm's correction over the rows that can be tested. Rows of two or more common seeds can.
+
+    Args:
+        values: of each row, by seed; what is not finite counts as absent.
+        lowest: whether the lowest mean is best.
+
+    Returns:
+        For each row `BEST` (of equal means the first), `SAME`, `DIFFERENT`, `NOT_TESTED`, or nothing where it has no value.
+    """
+    rows = [{seed: value for seed, value in row.items() if np.isfinite(value)} for row in values]
+    means = [float(np.mean(list(row.values()))) if row else np.nan for row in rows]
+    if np.isnan(means).all():
+        return [""] * len(rows)
+    best = int(np.nanargmin(means) if lowest else np.nanargmax(means))
+    p = holm(np.array([_p(row, rows[best]) if place != best else np.nan for place, row in enumerate(rows)]))
+    told = np.where(np.isnan(p), NOT_TESTED, np.where(p > ALPHA, SAME, DIFFERENT))
+    return [BEST if place == best else str(told[place]) if rows[place] else "" for place in range(len(rows))]
+
+
+def _p(row: Mapping[int, float], best: Mapping[int, float]) -> float:
+    """Return the p-value of the paired t test over common seeds; NaN where these are fewer than two."""
+    seeds = sorted(row.keys() & best.keys())
+    if len(seeds) < 2:
+        return np.nan
+    return float(Estimates.over_seeds(np.array([row[seed] - best[seed] for seed in seeds])).p())
