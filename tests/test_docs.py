@@ -218,8 +218,8 @@ def test_change(section: Section, tmp_path: Path) -> None:
     assert section.commands
     for line, expected in section.commands:
         more = ["THREADS=1"] if "run_trainingLoop.py" in line and "--help" not in line else []
-        exit_code, printed = python(folder, *shlex.split(line.removeprefix("python ")), *more)
-        assert exit_code == 0, (line, printed)
+        ended, printed = python(folder, *shlex.split(line.removeprefix("python ")), *more)
+        assert ended == 0, (line, printed)
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         assert doctest.OutputChecker().check_output(expected, printed, flags), (line, printed)
     if more_checks := MORE_CHECKS.get(section.title):

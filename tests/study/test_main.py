@@ -149,7 +149,7 @@ def test_a_run_of_which_nothing_is_known_is_tried_and_told(tmp_path: Path, capsy
     (run,) = read_study(Path(QUICKSTART), split_arguments(arguments[1:])).runs
     RunDirectory(run.config.directory).lock.write_text("7\nanother-host\n0\ncontent\n")  # by a file system without flock
     assert main(["status", *arguments]) == ExitCode.FINISHED
-    assert "\n  unknown      1  0\n" in capsys.readouterr().out
+    assert "\n  unknown         1  0\n" in capsys.readouterr().out
     assert main(["missing", *arguments]) == ExitCode.FINISHED
     assert capsys.readouterr().out == "0\n"
     assert main(["run", *arguments]) == ExitCode.FAILED

@@ -239,6 +239,7 @@ def test_rates_that_were_tried_on_unlike_seeds_are_refused(tmp_path: Path, capsy
     assert "LR=0.2 has the seeds [1], not [1, 2] of LR=0.1; give all the same" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_whole_command_is_stopped_in_both_parts_and_goes_on(tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
     keys = f"RANDOM_SEED: 1\nPOSITION: [none, all]\nOUTPUT_DIR: {tmp_path / 'output'}\nNUM_EPOCHS: 40\nMEASURE: none\n"
