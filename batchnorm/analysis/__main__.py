@@ -19,8 +19,4 @@ if __name__ == "__main__":
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends quietly, while libraries are imported too
     os.environ["MPLBACKEND"] = "agg"  # a notebook's is no backend elsewhere, and nothing here is shown in a window
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # while a file was written, which is cleaned away by now
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(main())
