@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,12 +22,7 @@ def as_program(arguments: Sequence[str], *, program: str = PROGRAM) -> int:
     """Run `main` as a process of its own does: Ctrl-C ends it quietly, and figures are drawn without a window."""
     end_on_interrupt()
     os.environ["MPLBACKEND"] = "agg"  # a notebook's is no backend elsewhere, and nothing here is shown in a window
-    try:
-        return main(arguments, program=program)
-    except KeyboardInterrupt:  # while a file was written, which is cleaned away by now
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGINT)
-        raise
+    return main(arguments, program=program)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def _list_runs(given: argparse.Namespace) -> str:
         return [*row, str(config.random_seed), str(run.directory)] if is_chosen(run, given) else None
 
     paths = find_runs(given.paths)
-    read = {run.directory: cells for run, cells in read_each(paths, row)}
+    read = {run.directory: cells for run, cells in read_each(paths, row, keep_open=True)}
     rows += [cells for path in paths if (cells := read.get(path, ["unreadable", *[""] * 7, str(path)]))]
     width = None if given.wide else streams.terminal_width()
     return aligned(rows) if width is None else fitted(rows, width, whole="--wide shows all columns")

@@ -157,7 +157,7 @@ def _choose(root: RunPaths, quantity: str | None, slots: Sequence[str] | None, e
             return _facts(run), [each.name for each in _once_an_epoch() if run.has(each.name)]
         return _facts(run), _slots(run, asked)
 
-    found = dict(read_each(find_runs(root), read))
+    found = dict(read_each(find_runs(root), read, keep_open=True))
     runs = tuple(distinct(found))
     facts = _table_of([found[run][0] for run in runs])
     there = list(dict.fromkeys(name for run in runs for name in found[run][1]))

@@ -44,12 +44,16 @@ def whole_file(path: Path | str, *, what: str | None = None) -> Iterator[BinaryI
 
 @contextmanager
 def _ctrl_c_unwinds() -> Iterator[None]:
-    """Make a KeyboardInterrupt of Ctrl-C in a command that it would end at once."""
-    is_ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    if is_ours:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let Ctrl-C end the block before it ends the process, in a command that it would end at once."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
     finally:
-        if is_ours:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,6 +9,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -152,8 +153,14 @@ def open_runs(paths: RunPaths) -> list[Run]:
     return runs
 
 
-def read_each(paths: RunPaths, read: Callable[[Run], Read]) -> list[tuple[Run, Read]]:
+def read_each(paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool = False) -> list[tuple[Run, Read]]:
     """Read the same from each run. One that cannot be read is named in the log `LEFT_OUT`, and left out.
+
+    Args:
+        paths: the runs.
+        read: is given each run.
+        keep_open: open each record once for all that `read` reads. Not for what writes in a run's directory: it would go on
+            to see the record as it was before.
 
     Raises:
         RunError: none can be read.
@@ -161,7 +168,7 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read]) -> list[tuple[Run, R
     done, failed = [], []
     for path in shown_while_it_lasts(as_list(paths), "reading"):
         try:
-            with Run.opened(path) as run:
+            with Run.opened(path) if keep_open else nullcontext(Run(path)) as run:
                 done.append((run, read(run)))
         except UserError as error:
             failed.append(str(error))

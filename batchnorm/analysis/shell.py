@@ -105,7 +105,7 @@ def chosen_paths(given: Namespace) -> list[RunPath]:
         _ = run.status, run.epochs  # what every table and figure reads
         return is_chosen(run, given)
 
-    found = read_each(find_runs(given.paths), read)
+    found = read_each(find_runs(given.paths), read, keep_open=True)
     wanted: list[RunPath] = [run.directory for run, chosen in found if chosen]
     if not wanted:
         raise RunError(f"{given.paths[0]}: no run there has {_in_words(asked_for(given), [run for run, _ in found])}")

@@ -181,7 +181,7 @@ def _sorted_groups(root: RunPaths, more: Sequence[Outcome] = ()) -> tuple[list[G
     def reach(run: Run) -> _Reached:
         return _Reached(run.status, measures(run) | {each.metric: _number(each, run) for each in more})
 
-    reached = dict(read_each(find_runs(root), reach))
+    reached = dict(read_each(find_runs(root), reach, keep_open=True))
     if not reached:
         raise RunError("no runs given: the list of paths is empty")
     groups = group_seeds(distinct(reached))
