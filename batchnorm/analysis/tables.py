@@ -166,8 +166,8 @@ def _notes(table: pd.DataFrame, columns: Sequence[Column], form: str) -> list[st
     untested = marks.count(NOT_TESTED)
     if len(marks) - marks.count("") == marks.count(BEST) + untested:
         return [f"{first}. Nothing is tested: that takes two or more seeds in common with the best."]
-    test = "paired t test over common seeds (n - 1 degrees of freedom), two-sided"
+    test = "paired t test over common seeds, two-sided, n - 1 degrees of freedom"
     family = f"Holm's correction over the comparisons of a {'problem and measure' if several else 'measure'}"
-    notes = [f"{first}; {same.lower()}: not different from it at level {ALPHA:g} ({test}; {family})."]
+    notes = [f"{first}; {same.lower()}: not different from it at level {ALPHA:g}: {test}, {family}."]
     notes += [f"Not tested, for fewer than two seeds in common with the best: {untested}."] if untested else []
     return notes
