@@ -236,4 +236,4 @@ def test_the_best_of_each_problem_is_marked(tmp_path: Path) -> None:
     assert marks["digits_2c2d_bn", "fixed_bn"] == marks["digits_2c2d_bn", "vanilla"] == "different"
     assert "seconds_vs_best" not in table
     digits = table.loc["digits_2c2d_bn"]
-    assert digits["train_loss_final_vs_best"][digits["train_loss_final_mean"].idxmin()] == "best"
+    assert digits["train_loss_final_vs_best"][str(digits["train_loss_final_mean"].idxmin())] == "best"
