@@ -148,7 +148,7 @@ def _caption(table: pd.DataFrame, counted: str) -> str:
     number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     if counted == "n":
         measure = header_of(str(table["measure"].iloc[0]))
-        pairs = f"{number} pair{'s' if most != 1 else ''} of runs with one seed"
+        pairs = f"{number} pair{'' if number == '1' else 's'} of runs with one seed"
         return f"Difference from the reference in {measure}: mean over {pairs}, with the 95 % interval of Student's t."
     if most == 1:
         return "One seed." if fewest == most else f"{number} seeds."
