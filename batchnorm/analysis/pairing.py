@@ -176,4 +176,4 @@ def _reason(group: Group, nearest: Group, references: Sequence[Group], needed: S
 def _short(setting: object) -> str:
     value = plain_setting(setting)
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}..."
+    return (text or "none") if len(text) <= 40 else f"{text[:12]}..."

@@ -146,7 +146,7 @@ def _caption(table: pd.DataFrame, counted: str) -> str:
     number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     if counted == "n":
         measure = header_of(str(table["measure"].iloc[0]))
-        pairs = f"{number} pair{'s' if most != 1 else ''} of runs with one seed"
+        pairs = f"{number} pair{'' if number == '1' else 's'} of runs with one seed"
         return f"Difference from the reference in {measure}: mean over {pairs}, with the 95 % interval of Student's t."
     if most == 1:
         return "One seed." if fewest == most else f"{number} seeds."
@@ -164,8 +164,8 @@ def _notes(table: pd.DataFrame, columns: Sequence[Column], form: str) -> list[st
     untested = marks.count(NOT_TESTED)
     if len(marks) - marks.count("") == marks.count(BEST) + untested:
         return [f"{first}. Nothing is tested: that takes two or more seeds in common with the best."]
-    test = "paired t test over common seeds (n - 1 degrees of freedom), two-sided"
+    test = "paired t test over common seeds, two-sided, n - 1 degrees of freedom"
     family = f"Holm's correction over the comparisons of a {'problem and measure' if several else 'measure'}"
-    notes = [f"{first}; {same.lower()}: not different from it at level {ALPHA:g} ({test}; {family})."]
+    notes = [f"{first}; {same.lower()}: not different from it at level {ALPHA:g}: {test}, {family}."]
     notes += [f"Not tested, for fewer than two seeds in common with the best: {untested}."] if untested else []
     return notes

@@ -164,3 +164,9 @@ def test_a_truncated_record_is_one_line_at_once(tmp_path: Path, kept: int, live:
     with pytest.raises(RunError, match=r"cut.h5: is damaged"):
         Run(tmp_path / "cut.h5").gamma("dense1")
     writer.close()
+
+
+def test_a_run_says_which_variant_it_is(tmp_path: Path) -> None:
+    for position, mode, variant in (("011", "fixed_gamma", "0,1,1 fixed_gamma"), ("none", "fixed_bn", "vanilla")):
+        config = record_run(tmp_path, problem="digits_2c2d_bn", position=position, ablation=mode)
+        assert Run(config.directory).variant == variant
