@@ -281,7 +281,7 @@ def test_epochs_are_counted_where_all_have_the_same_length(tmp_path: Path) -> No
 def test_each_is_drawn_from_the_shell(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str, style: tuple[str, ...]
 ) -> None:
-    choice = ("--mask", "none", "all", "--mode", "trained_bn")
+    choice = ("--mask", "none", "all", "--mode", "vanilla", "trained_bn")
     assert main([command, str(folder), *choice, *style, "--save-dir", str(tmp_path)]) == 0
     out, err = capfd.readouterr()
     assert err == "" and sorted(out.split()) == sorted(str(path) for path in tmp_path.iterdir())
