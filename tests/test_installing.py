@@ -118,7 +118,7 @@ def test_quickstart_from_the_wheel_in_an_empty_folder(programs: Path, tmp_path: 
     (decoy / "__init__.py").write_text("raise AssertionError")
     assert "5/5 runs have ended" in command("study run quickstart_digits --workers 2")
     shutil.rmtree(decoy)
-    assert "finished     5" in command("study status quickstart_digits")
+    assert "finished        5" in command("study status quickstart_digits")
     assert "nothing to do" in call(programs / "python", "-m", "batchnorm.study", "run", "quickstart_digits", cwd=empty)
     table = command("analysis summary output")
     assert all(variant in table for variant in ("vanilla", "trained_bn", "fixed_bn", "fixed_gamma", "fixed_beta"))

@@ -42,7 +42,7 @@ def frame(root: RunPaths, quantity: str | None = None, *, slots: Sequence[str] |
         What each row has of its run: `run` (its directory, as it was found), `problem`, `mask` (`0,0,1`), `mode`
         (`vanilla` without a norm), `seed`; every other key that decides a result, defaults too, in lower case (`optimizer`,
         `lr`, `num_epochs`, `batch_size`, ...; `opt_hpars.momentum` and `lr_schedule.step_size` for settings, `lr_schedule`
-        for the schedule's name); `status` (`finished`, `diverged`, `cut off`, `running`, `unknown`). `images` and
+        for the schedule's name); `status` (`finished`, `diverged`, `interrupted`, `running`, `unknown`). `images` and
         `problem_file`, digests, where the runs differ in them.
 
         Then, without a quantity: `epoch` (0 stands before training), `step` (updates so far), `train_loss`, `train_acc`,

@@ -45,7 +45,7 @@ def test_what_is_in_use_or_a_link_is_named(uncompressed: Path, tmp_path: Path, c
     assert capsys.readouterr().err == f"error: {linked / 'run.h5'}: is a link; give the run's own path: {uncompressed}\n"
     with RunDirectory(uncompressed).claim():
         assert main(["compress", str(uncompressed)]) == 2
-        assert "another process is at this run" in capsys.readouterr().err
+        assert "another process is running it" in capsys.readouterr().err
     (uncompressed / "run.h5.new").mkdir()  # in the way
     assert main(["compress", str(uncompressed)]) == 2
     assert "run.h5: cannot be written (" in capsys.readouterr().err

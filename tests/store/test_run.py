@@ -117,7 +117,7 @@ def test_a_notebook_shows_a_short_table(tmp_path: Path) -> None:
     (config.directory / "run.h5").unlink()
     assert "no such file" in run._repr_html_()
     young = record_run(tmp_path, problem="digits_2c2d_bn", recorded_epochs=-1, status=Status.CUT_OFF)
-    assert "cut off, epoch 0 of 4" in Run(young.directory)._repr_html_()
+    assert "interrupted, epoch 0 of 4" in Run(young.directory)._repr_html_()
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

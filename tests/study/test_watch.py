@@ -59,8 +59,8 @@ def test_elsewhere_than_on_a_terminal_each_change_is_printed_once(study: Study, 
     further = between(nothing, lambda: record(study, 0, **cut), nothing, lambda: record(study, 0), nothing)
     watch(study, wait=further)
     shown = capsys.readouterr().out.split("three: 3 runs\n")
-    assert [text.count("missing      3") for text in shown] == [0, 1, 0, 0]
-    assert "0 cut off: 1,1,1 trained_bn RANDOM_SEED=0  epoch 2/4" in shown[2]
+    assert [text.count("missing         3") for text in shown] == [0, 1, 0, 0]
+    assert "0 interrupted: 1,1,1 trained_bn RANDOM_SEED=0  epoch 2/4" in shown[2]
     assert "33.3% done" in shown[3] and "\x1b" not in "".join(shown)
 
 
@@ -136,12 +136,12 @@ def test_json_has_all_that_is_known(study: Study, path: Path, capsys: pytest.Cap
     assert set(told) == {"study", "counts", "share_done", "seconds_left", "runs"}
     assert (told["study"], told["share_done"], told["seconds_left"]) == ("three", 0.5, 60.0)
     assert set(told["counts"]) == {status.value for status in Status}
-    assert {name: count for name, count in told["counts"].items() if count} == {"finished": 1, "cut off": 1, "missing": 1}
+    assert {name: count for name, count in told["counts"].items() if count} == {"finished": 1, "interrupted": 1, "missing": 1}
     assert told["runs"][1] == {
         "index": 1,
         "variant": "1,1,1 trained_bn RANDOM_SEED=1",
         "directory": str(study.runs[1].config.directory),
-        "status": "cut off",
+        "status": "interrupted",
         "epochs_done": 2,
         "epochs": 4,
         "seconds_per_epoch": 10.0,
