@@ -97,7 +97,7 @@ def test_a_terminal_is_refreshed_in_place(
     on_a_terminal(monkeypatch)
     watch(study, wait=between(nothing, lambda: record(study, 1), nothing))
     shown = screen(capsys.readouterr().out)
-    assert shown[:2] == ["three: 3 runs", "  finished     1  1"]
+    assert shown[:2] == ["three: 3 runs", "  finished        1  1"]
     assert len(shown) == 8 and shown[-1].endswith("Ctrl-C ends this")
 
 
@@ -125,7 +125,7 @@ def test_watching_changes_nothing(study: Study, capsys: pytest.CaptureFixture[st
         before = files()
         watch(study, wait=between(nothing, nothing))
         assert files() == before
-    assert "running      1  0" in capsys.readouterr().out
+    assert "running         1  0" in capsys.readouterr().out
 
 
 def test_json_has_all_that_is_known(study: Study, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
