@@ -123,7 +123,7 @@ def slot_parts(config: RunConfig) -> list[SlotParts]:
     widths = WIDTHS[config.problem]
     for name, treatment in zip(find_problem(config.problem).slots, treatments(config.mask, config.ablation), strict=True):
         affine = {part for part in ("gamma", "beta") if getattr(treatment, part) is not None}
-        has = {"norm", "running_mean", "running_var", *affine} if treatment.norm else {"bias"}
+        has = {"norm", "divided", "running_mean", "running_var", *affine} if treatment.norm else affine or {"bias"}
         parts.append(SlotParts(name, widths[name], frozenset({"name", "channels", "layer", "trained_layer", *has})))
     return parts
 

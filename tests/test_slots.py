@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from batchnorm.errors import ConfigError
 from batchnorm.modes import MODES, Affine, Mode, Trains, Treatment, all_masks, treatments
 from batchnorm.slots import ChannelAffine, ChannelBias, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
 
@@ -207,8 +208,8 @@ def test_what_a_treatment_does_not_name_is_absent() -> None:
 
 
 def test_a_norm_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such norm: layer"):
-        treat_(small(), (Treatment("layer"), Treatment()))
+    with pytest.raises(ConfigError, match=r"^NORM=bach: no such norm; did you mean batch\?"):
+        treat_(small(), (Treatment("bach"), Treatment()))
 
 
 def test_filling_biases_leaves_beta_alone() -> None:
