@@ -29,17 +29,24 @@ _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm
 class BatchStatistic(nn.Module):
     """A norm that uses one statistic of the batch: `Center` and `Scale`. Computes in float32 at least, gives back what comes.
 
+    Attributes:
+        statistic: the buffer that follows it, and where that starts.
+
     Args:
         num_features: channels, along dimension 1.
         eps: as torch's.
         momentum: of the running average.
     """
 
+    statistic: tuple[str, float]
+
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
+        name, start = self.statistic
+        self.register_buffer(name, torch.full((num_features,), start))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Normalise, scale and shift features of shape (B, C, ...)."""
@@ -65,10 +72,8 @@ class BatchStatistic(nn.Module):
 class Center(BatchStatistic):
     """Subtracts the batch's mean, and divides by nothing."""
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__(num_features, eps=eps, momentum=momentum)
-        self.running_mean: torch.Tensor
-        self.register_buffer("running_mean", torch.zeros_like(self.weight))
+    statistic = "running_mean", 0.0
+    running_mean: torch.Tensor
 
     def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """Subtract the mean: the batch's in training, the running one in evaluation."""
@@ -82,10 +87,8 @@ class Center(BatchStatistic):
 class Scale(BatchStatistic):
     """Divides by the batch's standard deviation, and subtracts nothing."""
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__(num_features, eps=eps, momentum=momentum)
-        self.running_var: torch.Tensor
-        self.register_buffer("running_var", torch.ones_like(self.weight))
+    statistic = "running_var", 1.0
+    running_var: torch.Tensor
 
     def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """Divide by the deviation: the batch's in training, the running one in evaluation."""
