@@ -18,8 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from batchnorm.config import RunConfig, RunLength, nothing_to_normalise, one_value_per_channel
 from batchnorm.data.batches import Batches
-from batchnorm.data.sources import IMAGE_SETS, ImageArrays, ImageSet, load_image_set
-from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, one_line
+from batchnorm.data.facts import ImageSet
+from batchnorm.data.own import OwnImages
+from batchnorm.data.sources import ImageArrays, facts_of, load_image_set
+from batchnorm.errors import ConfigError, DataError, RunError, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import groups_of, norm_kind, trained_weights, treatments
@@ -109,7 +111,7 @@ class Training:
         self.step = int(state["step"])
 
 
-def assemble(config: RunConfig, *, facts: ImageSet | None = None) -> Training:
+def assemble(config: RunConfig, *, facts: ImageSet | OwnImages | None = None) -> Training:
     """Read a run's images and build its network; the training stands before its first step.
 
     Args:
@@ -120,14 +122,12 @@ def assemble(config: RunConfig, *, facts: ImageSet | None = None) -> Training:
         UserError: there are no such images, no such device, or the problem does not fit its network or images.
     """
     problem = find_problem(config.problem)
-    if problem.image_set not in IMAGE_SETS:
-        wrong = nearest_first(problem.image_set, IMAGE_SETS)
-        raise ConfigError(f"PROBLEM={config.problem}: image_set={problem.image_set}: no such image set; {wrong}")
+    facts = facts or image_facts(problem)
     device = prepare_torch(config)
     arrays = load_image_set(problem.image_set, Path(config.obs_datasets))
     check_labels(problem, arrays, config)
     batches = Batches(
-        facts or IMAGE_SETS[problem.image_set],
+        facts,
         arrays,
         random_seed=config.random_seed,
         batch_size=config.batch_size,
@@ -203,6 +203,18 @@ def load_network(config: RunConfig, weights: Path) -> nn.Module:
     return net.eval()
 
 
+def image_facts(problem: Problem) -> ImageSet | OwnImages:
+    """Return what is known of a problem's images.
+
+    Raises:
+        ConfigError: no image set has the name that it is registered with.
+    """
+    try:
+        return facts_of(problem.image_set)
+    except ConfigError as error:
+        raise ConfigError(f"PROBLEM={problem.name}: {error}") from None
+
+
 def check_labels(problem: Problem, arrays: ImageArrays, config: RunConfig) -> None:
     """Hold the images' labels against the classes that the network tells apart.
 
@@ -213,7 +225,7 @@ def check_labels(problem: Problem, arrays: ImageArrays, config: RunConfig) -> No
         for label in (int(labels.min()), int(labels.max())):
             if not 0 <= label < problem.classes:
                 raise DataError(
-                    f"OBS_DATASETS={config.obs_datasets}: {IMAGE_SETS[problem.image_set].title} holds the label {label}, "
+                    f"OBS_DATASETS={config.obs_datasets}: {facts_of(problem.image_set).title} holds the label {label}, "
                     f"but {problem.name} tells {problem.classes} classes apart, 0 to {problem.classes - 1}"
                 )
 

@@ -134,7 +134,7 @@ def _deepobs_evaluate(problem: Any, phase: str) -> None:
 def our_training(task: Task, folder: Path) -> tuple[Training, Keeper]:
     """Set a run up to its first step, with its record under a folder."""
     from batchnorm.assembly import assemble
-    from batchnorm.data.sources import IMAGE_SETS
+    from batchnorm.data.sources import facts_of
     from batchnorm.problems import find_problem
     from batchnorm.stop import StopRequest
     from batchnorm.store import RunDirectory, Standing, Status
@@ -142,7 +142,7 @@ def our_training(task: Task, folder: Path) -> tuple[Training, Keeper]:
 
     accept_invented_cifar()
     config = task.config(num_epochs=10_000, output_dir=str(folder))
-    facts = replace(IMAGE_SETS[find_problem(task.problem).image_set], evaluation_images=task.evaluation_images)
+    facts = replace(facts_of(find_problem(task.problem).image_set), evaluation_images=task.evaluation_images)
     training = assemble(config, facts=facts)
     directory = RunDirectory(config.directory)
     directory.path.mkdir(parents=True)

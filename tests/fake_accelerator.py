@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from batchnorm.assembly import Training, assemble_with, build_network
 from batchnorm.config import RunConfig, resolve
 from batchnorm.data.batches import Batches, LabelledImages
-from batchnorm.data.sources import IMAGE_SETS, ImageArrays
+from batchnorm.data.own import OwnImages
+from batchnorm.data.sources import ImageArrays, facts_of
 from batchnorm.problems import find_problem, problems
 from batchnorm.quantities import FULL, chosen
 from batchnorm.recording import Recorder
@@ -84,7 +85,7 @@ class Rows:
         raise AssertionError("no block is full yet")
 
 
-def invented(image_set: str) -> ImageArrays:
+def invented(image_set: str | OwnImages) -> ImageArrays:
     shape = (1, 28, 28) if image_set in ("mnist", "fmnist", "digits") else (3, 32, 32)
     images, labels = np.zeros((64, *shape), np.uint8), np.zeros(64, np.int64)
     return ImageArrays(images, labels, images, labels, "digest")
@@ -99,7 +100,7 @@ def check(
     arrays = invented(problem.image_set)
     layout = torch.channels_last if config.precision == "bf16" else torch.contiguous_format
     options: dict[str, Any] = {"random_seed": 1, "batch_size": config.batch_size, "memory_format": layout}
-    batches = Batches(IMAGE_SETS[problem.image_set], arrays, device=torch.device("cpu"), **options)
+    batches = Batches(facts_of(problem.image_set), arrays, device=torch.device("cpu"), **options)
     net = build_network(config)
     with fake_accelerator() as device:
         bring_over_(batches, device)

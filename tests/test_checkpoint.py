@@ -10,7 +10,8 @@ from batchnorm.assembly import Training, assemble_with, build_network
 from batchnorm.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from batchnorm.config import RunConfig
 from batchnorm.data.batches import Batches
-from batchnorm.data.sources import IMAGE_SETS, load_image_set
+from batchnorm.data.facts import IMAGE_SETS
+from batchnorm.data.sources import load_image_set
 from batchnorm.errors import RunError
 from batchnorm.store import Mark
 

@@ -20,7 +20,8 @@ from batchnorm import assembly, machine, training
 from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
 from batchnorm.data.batches import Batches
-from batchnorm.data.sources import IMAGE_SETS, load_image_set
+from batchnorm.data.facts import IMAGE_SETS
+from batchnorm.data.sources import load_image_set
 from batchnorm.errors import ConfigError, DataError, RunError
 from batchnorm.problems import deepobs
 from batchnorm.seeding import seed_default_generators

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from batchnorm.data.sources import Augmentation
+from batchnorm.data.facts import Augmentation
 
 _BRIGHTNESS, CONTRAST, SATURATION = range(3)
 

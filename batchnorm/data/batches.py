@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from batchnorm.data import augment
-from batchnorm.data.sources import ImageArrays, ImageSet
+from batchnorm.data.facts import ImageSet
+from batchnorm.data.own import OwnImages
+from batchnorm.data.sources import ImageArrays
 from batchnorm.errors import ConfigError
 from batchnorm.seeding import generator
 
@@ -44,7 +46,7 @@ class Batches:
 
     def __init__(
         self,
-        facts: ImageSet,
+        facts: ImageSet | OwnImages,
         arrays: ImageArrays,
         *,
         random_seed: int,

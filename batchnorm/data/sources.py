@@ -1,4 +1,4 @@
-"""Image sets as uint8 arrays: what is known of each, and how it is read. Importing this loads neither torch nor images."""
+"""Image sets as uint8 arrays, read from disk. Importing this loads neither torch nor images."""
 
 from __future__ import annotations
 
@@ -17,92 +17,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from batchnorm.errors import MISSING_HERE, DataError, cannot_be_read, is_out_of_memory, one_line
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How DeepOBS changes training images: a random crop from the zero-padded image, a flip, jittered colours."""
-
-    padding: int
-    flip: bool
-    brightness: tuple[float, float]
-    contrast: tuple[float, float]
-    saturation: tuple[float, float]
-
-
-_JITTER: dict[str, Any] = {
-    "brightness": (1 - 63 / 255, 1 + 63 / 255),
-    "contrast": (0.2, 1.8),
-    "saturation": (0.5, 1.5),
-}
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """An image set's facts, after DeepOBS's data sets.
-
-    Attributes:
-        title: as papers write it.
-        training_images: how many there are, before validation images are split off.
-        evaluation_images: how many validation images are split off, and how many training images train-eval draws.
-        mean, std: per channel, of images scaled to [0, 1]; None leaves them there.
-        augmentation: what happens to training images, if anything.
-        files: what must lie where under OBS_DATASETS, for a message.
-    """
-
-    title: str
-    training_images: int
-    evaluation_images: int
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    augmentation: Augmentation | None
-    files: str
-
-
-IMAGE_SETS: dict[str, ImageSet] = {
-    "mnist": ImageSet(
-        "MNIST", 60_000, 10_000, None, None, None, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked)"
-    ),
-    "fmnist": ImageSet(
-        "Fashion-MNIST",
-        60_000,
-        10_000,
-        None,
-        None,
-        None,
-        "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked; Debian's package dataset-fashion-mnist "
-        "has them packed in /usr/share/datasets/fashion-mnist)",
-    ),
-    "cifar10": ImageSet(
-        "CIFAR-10",
-        50_000,
-        10_000,
-        (0.49139968, 0.48215841, 0.44653091),
-        (0.24703223, 0.24348513, 0.26158784),
-        Augmentation(padding=2, flip=True, **_JITTER),
-        "cifar-10-batches-py/ (cifar-10-python.tar.gz, unpacked)",
-    ),
-    "cifar100": ImageSet(
-        "CIFAR-100",
-        50_000,
-        10_000,
-        (0.50707516, 0.48654887, 0.44091784),
-        (0.26733429, 0.25643846, 0.27615047),
-        Augmentation(padding=2, flip=True, **_JITTER),
-        "cifar-100-python/ (cifar-100-python.tar.gz, unpacked)",
-    ),
-    "svhn": ImageSet(
-        "SVHN",
-        73_257,
-        26_032,
-        (0.4376821, 0.4437697, 0.47280442),
-        (0.19803012, 0.20101562, 0.19703614),
-        Augmentation(padding=2, flip=False, **_JITTER),
-        "train_32x32.mat and test_32x32.mat",
-    ),
-    "digits": ImageSet("digits", 1_498, 10_000, None, None, None, "nothing: they come with scikit-learn"),
-}
+from batchnorm.data.facts import IMAGE_SETS, ImageSet
+from batchnorm.data.own import OwnImages
+from batchnorm.errors import MISSING_HERE, ConfigError, DataError, cannot_be_read, is_out_of_memory, nearest_first, one_line
 
 
 @dataclass(frozen=True)
@@ -122,23 +39,40 @@ class ImageArrays:
     digest: str
 
 
-def load_image_set(name: str, root: Path) -> ImageArrays:
+def facts_of(image_set: str | OwnImages) -> ImageSet | OwnImages:
+    """Return what is known of a problem's image set.
+
+    Raises:
+        ConfigError: no image set has that name.
+    """
+    if not isinstance(image_set, str):
+        return image_set
+    if image_set not in IMAGE_SETS:
+        raise ConfigError(
+            f"image_set={image_set}: no such image set; {nearest_first(image_set, IMAGE_SETS)}, or OwnImages(...)"
+        )
+    return IMAGE_SETS[image_set]
+
+
+def load_image_set(image_set: str | OwnImages, root: Path) -> ImageArrays:
     """Read an image set from `root`, downloading it where it is absent.
 
     Args:
-        name: a key of `IMAGE_SETS`.
+        image_set: a key of `IMAGE_SETS`, or a user's own images.
         root: where image sets lie (OBS_DATASETS).
 
     Raises:
         DataError: it is absent and cannot be downloaded, or damaged.
     """
-    if name == "digits":
+    if not isinstance(image_set, str):
+        arrays = image_set.read(root)
+    elif image_set == "digits":
         arrays = _read_digits()
     else:
-        arrays = (*_read_torchvision(name, root, train=True), *_read_torchvision(name, root, train=False))
+        arrays = (*_read_torchvision(image_set, root, train=True), *_read_torchvision(image_set, root, train=False))
     for images, labels in (arrays[:2], arrays[2:]):
         if len(images) != len(labels) or not len(images):
-            raise DataError(f"OBS_DATASETS={root}: {name} is damaged: {len(images)} images, {len(labels)} labels")
+            raise DataError(f"OBS_DATASETS={root}: {image_set} is damaged: {len(images)} images, {len(labels)} labels")
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype}".encode())

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchnorm.data.own import OwnImages
 from batchnorm.errors import ConfigError, nearest_first, one_line, reason_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Problem:
 
     Attributes:
         name: what `PROBLEM=` takes, and what stands in the paths of its runs.
-        image_set: a key of `batchnorm.data.sources.IMAGE_SETS`.
+        image_set: a key of `batchnorm.data.facts.IMAGE_SETS`, or a user's own images.
         classes: how many classes the network tells apart; labels must lie below.
         slots: the slots' names in the network's order; a mask has one digit for each.
         make_network: builds the network without BatchNorm inserted, drawing its initial weights from torch's
@@ -35,7 +36,7 @@ class Problem:
     """
 
     name: str
-    image_set: str
+    image_set: str | OwnImages
     classes: int
     slots: tuple[str, ...]
     make_network: Callable[[], nn.Module]
@@ -48,7 +49,7 @@ _registry: dict[str, Problem] = {}
 
 
 def register_problem(
-    *, image_set: str, classes: int, slots: tuple[str, ...], dense: tuple[str, ...] = ()
+    *, image_set: str | OwnImages, classes: int, slots: tuple[str, ...], dense: tuple[str, ...] = ()
 ) -> Callable[[MakeNetwork], MakeNetwork]:
     """Register the decorated function, under its own name, as the one that builds a problem's network; see `Problem`."""
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import functional as pil_ops
 
 from batchnorm.data import augment
-from batchnorm.data.sources import IMAGE_SETS, Augmentation
+from batchnorm.data.facts import IMAGE_SETS, Augmentation
 
 
 def images_of_many_kinds(count: int) -> torch.Tensor:

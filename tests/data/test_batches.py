@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchnorm.data.batches import Batches, split_rows
-from batchnorm.data.sources import IMAGE_SETS, ImageArrays, load_image_set
+from batchnorm.data.facts import IMAGE_SETS
+from batchnorm.data.sources import ImageArrays, load_image_set
 from batchnorm.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchnorm.data.sources import IMAGE_SETS, load_image_set
+from batchnorm.data.facts import IMAGE_SETS
+from batchnorm.data.sources import load_image_set
 from batchnorm.errors import DataError
 from tests.images import write_cifar, write_mnist
 from tests.systems import PYTHON, as_stranger, failing, open_folder

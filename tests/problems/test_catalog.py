@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 
 from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
-from batchnorm.data.sources import IMAGE_SETS
+from batchnorm.data.facts import IMAGE_SETS
 from batchnorm.modes import MODES
 from batchnorm.norms import BATCHNORM
 from batchnorm.problems import deepobs, problems
@@ -18,7 +20,7 @@ from batchnorm.seeding import seed_default_generators
 from batchnorm.slots import WEIGHT_LAYERS, find_slots
 from tests.images import image_shape
 
-REFERENCES = {  # what DeepOBS's test problems build
+REFERENCES: dict[str, tuple[str, dict[str, int]]] = {  # what DeepOBS's test problems build
     "mnist_2c2d_bn": ("net_mnist_2c2d", {"num_outputs": 10}),
     "fmnist_2c2d_bn": ("net_mnist_2c2d", {"num_outputs": 10}),
     "digits_2c2d_bn": ("net_mnist_2c2d", {"num_outputs": 10}),
@@ -28,14 +30,23 @@ REFERENCES = {  # what DeepOBS's test problems build
     "cifar100_3c3d_bn": ("net_cifar10_3c3d", {"num_outputs": 100}),
     "svhn_3c3d_bn": ("net_cifar10_3c3d", {"num_outputs": 10}),
     "cifar100_allcnnc_bn": ("net_cifar100_allcnnc", {}),
+    "cifar100_wrn164_bn": ("net_wrn", {"num_outputs": 100, "num_residual_blocks": 2, "widening_factor": 4}),
+    "cifar100_wrn404_bn": ("net_wrn", {"num_outputs": 100, "num_residual_blocks": 6, "widening_factor": 4}),
     "svhn_wrn164_bn": ("net_wrn", {"num_outputs": 10, "num_residual_blocks": 2, "widening_factor": 4}),
 }
+
+OWN = ("cifar10_resnet18_bn", "fmnist_resnet8_bn", "fmnist_lenet_sigmoid_bn")
 
 
 def reference(problem: str, seed: int) -> nn.Module:
     name, options = REFERENCES[problem]
+    return deepcopy(_built(name, tuple(options.items()), seed))  # drawing some of the weights takes a second
+
+
+@cache
+def _built(name: str, options: tuple[tuple[str, int], ...], seed: int) -> nn.Module:
     seed_default_generators(seed, "initial weights")
-    return deepobs.unfolded_network(name, **options)
+    return deepobs.unfolded_network(name, **dict(options))
 
 
 def parity_config(configure: Callable[..., RunConfig], problem: str, **keys: object) -> RunConfig:
@@ -44,14 +55,24 @@ def parity_config(configure: Callable[..., RunConfig], problem: str, **keys: obj
 
 
 def test_all_problems_are_there() -> None:
-    assert set(problems()) == set(REFERENCES)
+    assert set(problems()) == {*REFERENCES, *OWN}
     assert all(problem.image_set in IMAGE_SETS for problem in problems().values())
-    lengths = {"2c2d": 3, "mlp": 3, "3c3d": 5, "allcnnc": 9, "wrn164": 13}
+    lengths = {
+        "2c2d": 3,
+        "mlp": 3,
+        "3c3d": 5,
+        "allcnnc": 9,
+        "wrn164": 13,
+        "wrn404": 37,
+        "resnet18": 20,
+        "resnet8": 7,
+        "lenet": 4,
+    }
     for name, problem in problems().items():
         assert len(problem.slots) == lengths[name.split("_")[1]]
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", [*REFERENCES, *OWN])
 def test_dense_slots_are_named(name: str, configure: Callable[..., RunConfig]) -> None:
     net, problem = build_network(configure(problem=name, position="none")), problems()[name]
     assert problem.dense == tuple(slot for slot in problem.slots if isinstance(net.get_submodule(slot), nn.Linear))
@@ -114,12 +135,57 @@ def test_gradients_are_deepobs_too(problem: str, configure: Callable[..., RunCon
 
 @pytest.mark.parametrize("problem", REFERENCES)
 def test_slots_are_those_of_the_network(problem: str, configure: Callable[..., RunConfig]) -> None:
-    assert find_slots(reference(problem, 1)) == problems()[problem].slots
+    assert find_slots(reference(problem, 3)) == problems()[problem].slots
     full = build_network(configure(problem=problem, position="all"))
     batchnorms = [module for module in full.modules() if isinstance(module, BATCHNORM)]
     assert len(batchnorms) == len(problems()[problem].slots)
     normalised = [layer for layer in full.modules() if isinstance(layer, WEIGHT_LAYERS) and layer.bias is not None]
     assert len(normalised) == (0 if "allcnnc" in problem else 1)  # the output layer alone keeps its bias
+
+
+@pytest.mark.parametrize("problem", OWN)
+def test_a_network_of_the_packages_own_takes_masks(problem: str, configure: Callable[..., RunConfig]) -> None:
+    slots = problems()[problem].slots
+    images = torch.rand(4, *image_shape(problem), generator=torch.Generator().manual_seed(0))
+    for mask in ((1,) * len(slots), (0,) * len(slots), tuple(place % 2 for place in range(len(slots)))):
+        net = build_network(configure(problem=problem, position=",".join(map(str, mask)))).train()
+        norms = [
+            isinstance(net.get_submodule(slot), BATCHNORM) or "batchnorm" in dict(net.get_submodule(slot).named_children())
+            for slot in slots
+        ]
+        assert norms == [digit == 1 for digit in mask]
+        nn.functional.cross_entropy(net(images), torch.tensor([0, 1, 2, 3])).backward()
+        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+def test_resnet18_is_torchvisions_but_for_its_stem(configure: Callable[..., RunConfig]) -> None:
+    from torchvision.models import resnet18
+
+    net = build_network(configure(problem="cifar10_resnet18_bn", position="all"))
+    seed_default_generators(3, "initial weights")
+    theirs = resnet18(num_classes=10).state_dict()
+    ours = net.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if name != "conv1.weight")
+    features = nn.Sequential(*list(net.children())[:4])(torch.zeros(1, 3, 32, 32))
+    assert features.shape == (1, 64, 32, 32)  # nothing is made smaller before the first block
+
+
+def test_resnet8_passes_on_every_second_pixel_and_channels_of_zeros() -> None:
+    from batchnorm.problems.networks import ResidualBlock
+
+    block = ResidualBlock(2, 3, 2)
+    nn.init.zeros_(block.bn2.weight)
+    images = torch.rand(1, 2, 4, 4)
+    assert torch.equal(block(images), torch.cat([images[:, :, ::2, ::2], torch.zeros(1, 1, 2, 2)], dim=1))
+
+
+def test_the_sigmoid_lenet_is_d2ls(configure: Callable[..., RunConfig]) -> None:
+    net = build_network(configure(problem="fmnist_lenet_sigmoid_bn", position="all"))
+    shapes = [tuple(parameter.shape) for parameter in net.parameters() if parameter.ndim > 1]
+    assert shapes == [(6, 1, 5, 5), (16, 6, 5, 5), (120, 256), (84, 120), (10, 84)]
+    limit = (6 / (25 + 6 * 25)) ** 0.5  # of Xavier's uniform distribution
+    assert 0.9 * limit < float(net.get_parameter("conv1.layer.weight").detach().abs().max()) <= limit
 
 
 def test_every_mask_and_mode_starts_from_the_same_weights(configure: Callable[..., RunConfig]) -> None:
