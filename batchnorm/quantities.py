@@ -169,6 +169,8 @@ _DERIVED = [
          "share of channels with P(off) > 0.99", "", "share with P(off) > 0.99", None),
         ("share_always_on", "slot", _STANDARDISED, "thresholds.derived_share", ("below", 0.01),
          "share of channels with P(off) < 0.01", "", "share with P(off) < 0.01", None),
+        ("threshold_spread", "slot", _STANDARDISED, "thresholds.derived_spread", (),
+         "distance between the quartiles of a slot's thresholds", "sigma", r"quartiles' distance of $\beta / |\gamma|$", None),
         ("affine_norm", "slot", ("gamma", "beta"), "norms.derived", (),
          "norm of all gamma and beta of a slot", "", r"$\Vert(\gamma, \beta)\Vert$", None),
         *(

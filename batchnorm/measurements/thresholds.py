@@ -34,6 +34,11 @@ def derived_share(read: Read, side: str, level: float) -> NDArray[np.float64]:
     return share_above(probabilities, level) if side == "above" else share_below(probabilities, level)
 
 
+def derived_spread(read: Read) -> NDArray[np.float64]:
+    """Return the distance between the quartiles of the thresholds over a slot's channels, shape (T,)."""
+    return spread(derived_threshold(read))
+
+
 def threshold(gamma: NDArray[np.floating], beta: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return t = beta / |gamma|, elementwise, as shapes (T, C) come in.
 
@@ -60,6 +65,17 @@ def share_above(probabilities: NDArray[np.float64], level: float = 0.99) -> NDAr
 def share_below(probabilities: NDArray[np.float64], level: float = 0.01) -> NDArray[np.float64]:
     """Return the share of channels with P(off) < level, per snapshot: shape (T, C) gives (T,); NaN where a channel is NaN."""
     return _share(probabilities < level, probabilities)
+
+
+def spread(thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance between the quartiles, per snapshot: shape (T, C) gives (T,); NaN where a channel is NaN.
+
+    Quartiles, so that a few channels whose gamma is near 0 do not decide; NaN too where a quartile is infinite on both sides.
+    """
+    with np.errstate(invalid="ignore"):
+        lower, upper = np.quantile(thresholds, (0.25, 0.75), axis=-1)
+        distance: NDArray[np.float64] = upper - lower
+    return distance
 
 
 def _share(chosen: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchnorm.measurements.thresholds import probability_off, share_above, share_below, threshold
+from batchnorm.measurements.thresholds import probability_off, share_above, share_below, spread, threshold
 
 values = st.floats(-10, 10, width=32)
 
@@ -38,3 +38,10 @@ def test_shares_count_channels_beyond_the_levels() -> None:
     probabilities = np.array([[0.995, 0.5, 0.001, 0.99], [1.0, 1.0, 0.0, 0.01], [np.nan, 1.0, 1.0, 1.0]])
     assert np.array_equal(share_above(probabilities), [0.25, 0.5, np.nan], equal_nan=True)
     assert np.array_equal(share_below(probabilities), [0.25, 0.25, np.nan], equal_nan=True)
+
+
+def test_the_spread_is_that_of_the_middle_half() -> None:
+    thresholds = np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [-np.inf, 1.0, 2.0, 3.0, np.inf], [5.0] * 5])
+    assert spread(thresholds).tolist() == [2.0, 2.0, 0.0]
+    assert np.isnan(spread(np.array([0.0, np.nan, 1.0])))
+    assert np.isnan(spread(np.full(4, np.inf)))
