@@ -22,7 +22,7 @@ from batchnorm.data.sources import IMAGE_SETS, ImageArrays, ImageSet, load_image
 from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
-from batchnorm.modes import groups_of, norm_kind, trained_weights, treatments
+from batchnorm.modes import groups_of, norm_kind, trained_weights
 from batchnorm.optim import build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
@@ -184,7 +184,7 @@ def build_network(config: RunConfig) -> nn.Module:
     check_slots(problem, net)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
-    treat_(net, treatments(config.mask, config.ablation, config.norm))
+    treat_(net, config.treatments, random_seed=config.random_seed)
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))
     return net
 

@@ -21,7 +21,10 @@ from batchnorm.modes import (
     DEFAULT_MODE,
     DEFAULT_NORM,
     NORMS,
+    UNIFORM,
+    Affine,
     Mask,
+    Treatment,
     canonical_mode,
     canonical_norm,
     format_mask,
@@ -66,16 +69,34 @@ def is_device(text: str) -> bool:
     return text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal() and text.isascii())
 
 
+def number_or(*words: str) -> Range:
+    """Return the range of a key that takes a number or a word."""
+    return Range(
+        f"{', '.join(words)} or {FINITE.words}",
+        lambda value: value in words if isinstance(value, str) else FINITE.allows(value),
+    )
+
+
 def anything(words: str) -> Range:
     """Return the range of a key whose value is looked up elsewhere."""
     return Range(words, lambda _: True)
 
 
 BOOLEAN = anything("true or false")
+AS_THE_MODE_SAYS = "mode"
 FOLDER = Range("a directory", lambda value: bool(str(value).strip()))
 
 
-def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = False, shown: str | None = None) -> Any:
+def _key(
+    text: str,
+    valid: Range,
+    *,
+    default: Any = MISSING,
+    decides: bool = False,
+    shown: str | None = None,
+    words: Sequence[str] = (),
+    acts_in: Callable[[Treatment], bool] | None = None,
+) -> Any:
     """Declare one key.
 
     Args:
@@ -85,8 +106,11 @@ def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = Fal
             changes once it is released: a fingerprint leaves such a key out where it stands at its default.
         decides: whether it decides the run's result, up to rounding.
         shown: the default as `--help` shows it.
+        words: what a key of numbers takes besides.
+        acts_in: says of a slot's treatment whether the key acts there, if it acts in slots only. Where it acts in none, it is
+            kept at its default: the runs are the same.
     """
-    about = {"help": text, "valid": valid, "decides": decides, "shown": shown}
+    about = {"help": text, "valid": valid, "decides": decides, "shown": shown, "words": words, "acts_in": acts_in}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
     return field(default=default, metadata=about)
@@ -160,13 +184,31 @@ class RunConfig:
         anything("a norm"),
         default=DEFAULT_NORM,
         decides=True,
+        acts_in=lambda treatment: treatment.norm is not None,
+    )
+    gamma_init: Union[float, str] = _key(  # noqa: UP007  (OmegaConf reads typing.Union only)
+        "where gamma starts, and stays where it is fixed: mode (as the mode says) | a number | uniform (U(0, 1) by channel)",
+        number_or(AS_THE_MODE_SAYS, UNIFORM),
+        default=AS_THE_MODE_SAYS,
+        decides=True,
+        words=(AS_THE_MODE_SAYS, UNIFORM),
+        acts_in=lambda treatment: treatment.gamma is not None,
+    )
+    beta_init: Union[float, str] = _key(  # noqa: UP007
+        "where beta starts, and stays where it is fixed: mode (as the mode says) | a number",
+        number_or(AS_THE_MODE_SAYS),
+        default=AS_THE_MODE_SAYS,
+        decides=True,
+        words=(AS_THE_MODE_SAYS,),
+        acts_in=lambda treatment: treatment.beta is not None,
     )
     l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", NOT_NEGATIVE, default=0.0, decides=True)
-    bias_init: Union[float, str] = _key(  # noqa: UP007  (OmegaConf reads typing.Union only)
+    bias_init: Union[float, str] = _key(  # noqa: UP007
         "deepobs: the problem's own initial biases; a number: all biases start there",
-        Range(f"deepobs or {FINITE.words}", lambda value: value == "deepobs" or FINITE.allows(float(value))),
+        number_or("deepobs"),
         default="deepobs",
         decides=True,
+        words=("deepobs",),
     )
     precision: str = _key("fp32, or bf16 (autocast)", one_of("fp32", "bf16"), default="fp32", decides=True)
     compile: bool = _key(
@@ -219,6 +261,25 @@ class RunConfig:
     def mask(self) -> Mask:
         """One 0 or 1 per slot; `position` holds it in comma form."""
         return tuple(int(digit) for digit in self.position.split(","))
+
+    @property
+    def treatments(self) -> tuple[Treatment, ...]:
+        """What is done to each slot.
+
+        Raises:
+            ConfigError: there is no such mode: this version does not know what a record's does.
+        """
+        return tuple(map(self._with_keys, treatments(self.mask, self.ablation, self.norm)))
+
+    def _with_keys(self, treatment: Treatment) -> Treatment:
+        """Return the treatment of a slot by its mode, changed as the keys say that act in slots."""
+
+        def started(part: Affine | None, value: float | str) -> Affine | None:
+            if part is None or value == AS_THE_MODE_SAYS:
+                return part
+            return replace(part, value=value, asked_for=True)
+
+        return replace(treatment, gamma=started(treatment.gamma, self.gamma_init), beta=started(treatment.beta, self.beta_init))
 
     @property
     def directory(self) -> Path:
@@ -513,10 +574,12 @@ def _typed(name: str, value: Any, *, shown: str) -> Any:
             raise ConfigError(f"{shown!r}: must be UTF-8 text")
         if value.lower() in ("null", "none") and entry.type == "int | None":
             value = None
-        if name == "bias_init" and value != "deepobs":
-            value = read_number(value, shown=shown, needs=needs)
+        if words := entry.metadata["words"]:
+            value = value.lower() if value.lower() in words else read_number(value, shown=shown, needs=needs)
     if isinstance(value, bool) and entry.type != "bool":
         raise ConfigError(f"{shown}: must be {needs}")
+    if entry.metadata["words"] and isinstance(value, int):
+        value = float(value)
     try:
         return (_plain_as_field if isinstance(value, (str, int, float)) else _as_field)(name, value)
     except OmegaConfBaseException:
@@ -619,8 +682,10 @@ def _checked(config: RunConfig) -> RunConfig:
         if not valid.allows(value):
             wrong = f"={value}:" if str(value).strip() else ": is empty;"
             raise ConfigError(f"{entry.name.upper()}{wrong} must be {valid.words}")
-    norm = canonical_norm(mask, mode, config.norm)
-    normed = [slot for slot, done in zip(problem.slots, treatments(mask, mode), strict=True) if done.norm]
+    norm = canonical_norm(config.norm)
+    config = _without_idle_keys(replace(config, position=format_mask(mask), ablation=mode, norm=norm))
+    norm = config.norm
+    normed = [slot for slot, done in zip(problem.slots, config.treatments, strict=True) if done.norm]
     single = [slot for slot in normed if slot in problem.dense]
     if config.batch_size == 1 and single and "images" in norm_kind(norm).over:
         raise one_value_per_channel(single)
@@ -632,14 +697,19 @@ def _checked(config: RunConfig) -> RunConfig:
     check_schedule(config.lr_schedule, lr=config.lr, epochs=config.num_epochs, where="LR_SCHEDULE")
     return replace(
         config,
-        position=format_mask(mask),
-        ablation=mode,
-        norm=norm,
         lr=float(config.lr),
         measure=",".join(_measurements(config.measure)) or "none",
         save_epochs=_epochs(config.save_epochs),
         overwrite=config.overwrite and not _is_requeued(),
     )
+
+
+def _without_idle_keys(config: RunConfig) -> RunConfig:
+    """Put the keys that act in slots only, and in none of this run's, to their defaults."""
+    treated = config.treatments
+    acts_in = {entry.name: entry.metadata["acts_in"] for entry in fields(config) if entry.metadata["acts_in"]}
+    idle = [name for name, acts in acts_in.items() if not any(map(acts, treated))]
+    return replace(config, **{name: _default(_FIELDS[name]) for name in idle})
 
 
 def one_value_per_channel(slots: Sequence[str]) -> ConfigError:

@@ -15,16 +15,27 @@ Dashes = tuple[float, tuple[float, ...]]
 """A line style as matplotlib takes it: offset, and lengths of dash and gap in line widths."""
 
 
+UNIFORM = "uniform"
+"""A start that is drawn for each channel, from U(0, 1)."""
+
+
 @dataclass(frozen=True)
 class Affine:
-    """What becomes of one of a norm's two parameters: it starts at a value, and is trained from there or stays."""
+    """What becomes of one of a norm's two parameters: it starts at a value, and is trained from there or stays.
 
-    value: float
+    Attributes:
+        value: where it starts: a number, or `UNIFORM`.
+        trained: from there.
+        asked_for: a key asks for this start; a network's own norm that is trained starts where it stands, unless one does.
+    """
+
+    value: float | str
     trained: bool
+    asked_for: bool = False
 
     def __str__(self) -> str:
         """Say it in a table's words."""
-        return "trained" if self.trained else f"stays {self.value:g}"
+        return "trained" if self.trained else f"stays {self.value}".removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -227,15 +238,13 @@ def treatments(mask: Mask, mode: str, norm: str = DEFAULT_NORM) -> tuple[Treatme
     return tuple(replace(treatment, norm=norm) if treatment.norm else treatment for treatment in found)
 
 
-def canonical_norm(mask: Mask, mode: str, text: str) -> str:
-    """Return the one name under which `NORM` is kept: where nothing is normalised, all norms are one run.
+def canonical_norm(text: str) -> str:
+    """Return the one way in which a norm is written.
 
     Raises:
         ConfigError: no such norm.
     """
     kind = norm_kind(text.strip().lower())
-    if not any(treatment.norm for treatment in treatments(mask, mode)):
-        return DEFAULT_NORM
     return f"{kind.name}:{groups_of(text)}" if kind.groups else kind.name
 
 

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from batchnorm.errors import ConfigError
-from batchnorm.modes import UNTREATED, Affine, Trains, Treatment
+from batchnorm.modes import UNIFORM, UNTREATED, Affine, Trains, Treatment
 from batchnorm.norms import BATCHNORM, NORM_LAYERS, Center, channels_of, make_norm
+from batchnorm.seeding import generator
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ACTIVATIONS = (
@@ -88,19 +89,21 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
     return tuple(_slot_name(net, str(node.target)) for node in weight_layers if _feeds_activation(node, modules))
 
 
-def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
+def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int = 0) -> None:
     """Put a norm after the weight layers whose treatment has one, take their biases away, and freeze what is not trained.
 
     A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name; `affine` stands there where gamma and
     beta come without a norm. In a network that brings BatchNorm of its own, the layers without a treatment become a
-    `ChannelBias`. No random number is drawn.
+    `ChannelBias`.
 
     What is frozen requires no gradient and is not handed to an optimizer, so that neither momentum nor weight decay can
-    move it. What is trained starts at the treatment's value, in a norm that the network brings where it stands there.
+    move it. What is trained starts at the treatment's value; in a norm that the network brings where it stands there, unless
+    the start is asked for. Random starts come from a stream of the slot's own: no other random number changes.
 
     Args:
         net: changed in place.
         treatments: one for each of `find_slots(net)`.
+        random_seed: of random starts.
 
     Raises:
         ValueError: there are more or fewer treatments than slots.
@@ -121,8 +124,9 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
             layer.register_parameter("bias", None)
             net.set_submodule(slot, _chained(place, layer, slot, treatment.norm))
         if (affine := _affine(net.get_submodule(slot))) is not None:
-            _start_(affine, "weight", treatment.gamma, keep=isinstance(place, BATCHNORM))
-            _start_(affine, "bias", treatment.beta, keep=isinstance(place, BATCHNORM))
+            for name, part, stream in (("weight", treatment.gamma, "gamma"), ("bias", treatment.beta, "beta")):
+                draws = generator(random_seed, f"initial {stream} of {slot}")
+                _start_(affine, name, part, keep=isinstance(place, BATCHNORM), draws=draws)
 
 
 def freeze_weights_(net: nn.Module, slots: Sequence[str], trains: Trains) -> None:
@@ -302,15 +306,18 @@ def _new(norm: str | None, channels: int, positions: int, slot: str, *, like: to
         raise ConfigError(f"NORM={error} in {slot}") from None
 
 
-def _start_(norm: nn.Module, name: str, affine: Affine | None, *, keep: bool) -> None:
+def _start_(norm: nn.Module, name: str, affine: Affine | None, *, keep: bool, draws: torch.Generator) -> None:
     """Let a norm's parameter start at its value and be trained or stay there; one that is absent is taken away.
 
-    With `keep`, one that is trained starts where it stands.
+    With `keep`, one that is trained and whose start nobody asked for starts where it stands.
     """
     parameter = getattr(norm, name)
     if affine is None:
         norm.register_parameter(name, None)
     elif parameter is not None:
         parameter.requires_grad_(affine.trained)
-        if not (keep and affine.trained):
-            nn.init.constant_(parameter, affine.value)
+        if affine.value == UNIFORM:
+            with torch.no_grad():
+                parameter.copy_(torch.rand(parameter.shape, generator=draws))
+        elif affine.asked_for or not (keep and affine.trained):
+            nn.init.constant_(parameter, float(affine.value))

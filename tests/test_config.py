@@ -25,6 +25,8 @@ SEED_COMMAND = [
     "TUNING_CONF=configs/basic_config.yaml", "PROBLEM=cifar100_allcnnc_bn", "OPTIMIZER=SGD", "RANDOM_SEED=4842821",
 ]  # fmt: skip
 DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
+DIGITS_KEYS = {"problem": "digits_2c2d_bn", "random_seed": 1}
+SLOT_KEYS = ["NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1"]
 
 
 def test_the_seed_command() -> None:
@@ -76,7 +78,7 @@ def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else() -> No
     decisive = [
         "PROBLEM=mnist_2c2d_bn", "RANDOM_SEED=2", "POSITION=110", "ABLATION=fixed_bn", "OPTIMIZER=RMSprop", "LR=2",
         "LR_SCHEDULE=cosine", "NUM_EPOCHS=5", "MAX_STEPS=9", "BATCH_SIZE=7", "L2_REG=1e-3", "BIAS_INIT=0", "PRECISION=bf16",
-        "COMPILE=true",
+        "COMPILE=true", *SLOT_KEYS,
     ]  # fmt: skip
     for change in decisive:
         assert read_command_line([*DIGITS, change]).fingerprint() != config.fingerprint(), change
@@ -166,6 +168,32 @@ def test_a_fingerprint_leaves_out_what_stands_at_its_default() -> None:
     assert differing_keys({}, {"MAX_STEPS": 5}) == ["MAX_STEPS (null there, 5 here)"]
 
 
+@pytest.mark.parametrize("key", SLOT_KEYS)
+def test_a_key_that_acts_in_slots_only_makes_no_other_run_of_vanilla(key: str) -> None:
+    vanilla = read_command_line([*DIGITS, "POSITION=none"])
+    assert read_command_line([*DIGITS, "POSITION=none", key]) == vanilla
+    assert "=" in read_command_line([*DIGITS, "POSITION=001", key]).directory.name
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (["ABLATION=affine_only", "NORM=layer", "GAMMA_INIT=.5"], "affine_only__GAMMA_INIT=0.5"),
+        (["ABLATION=fixed_bn,affine_only", "POSITION=110", "NORM=layer"], "fixed_bn,affine_only__NORM=layer"),
+    ],
+)
+def test_a_key_is_dropped_where_no_slot_has_what_it_acts_on(more: list[str], name: str) -> None:
+    assert read_command_line([*DIGITS, *more]).directory.name == name
+
+
+def test_numbers_and_words_of_a_key_have_one_form() -> None:
+    one = read_command_line([*DIGITS, "GAMMA_INIT=1"])
+    assert one == read_command_line([*DIGITS, "GAMMA_INIT=1e0"]) == resolve({**DIGITS_KEYS, "gamma_init": 1})
+    assert one.directory.name == "trained_bn__GAMMA_INIT=1.0"
+    assert read_command_line([*DIGITS, "GAMMA_INIT=Uniform"]).gamma_init == "uniform"
+    assert read_command_line([*DIGITS, "GAMMA_INIT=mode"]) == read_command_line(DIGITS)
+
+
 def test_the_modes_of_the_vanilla_network_are_one_run() -> None:
     vanilla = [read_command_line([*DIGITS, "POSITION=none", f"ABLATION={mode}"]) for mode in ("trained_bn", "fixed_beta")]
     assert vanilla[0] == vanilla[1]
@@ -202,6 +230,8 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "L2_REG=-1"], "L2_REG=-1.0: must be a finite number >= 0"),
         ([*DIGITS, "BIAS_INIT=tiny"], "BIAS_INIT=tiny: must be deepobs or a finite number"),
         ([*DIGITS, "BIAS_INIT=nan"], "BIAS_INIT=nan: must be deepobs or a finite number"),
+        ([*DIGITS, "GAMMA_INIT=one"], "GAMMA_INIT=one: must be mode, uniform or a finite number"),
+        ([*DIGITS, "BETA_INIT=uniform"], "BETA_INIT=uniform: must be mode or a finite number"),
         ([*DIGITS, "PRECISION=fp16"], "PRECISION=fp16: must be fp32 or bf16"),
         ([*DIGITS, "DEVICE=gpu"], "DEVICE=gpu: must be auto, cpu, cuda or cuda:N"),
         ([*DIGITS, "THREADS=0"], "THREADS=0: must be an integer >= 1"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -34,6 +35,11 @@ def small() -> nn.Sequential:
     torch.manual_seed(0)
     layers = {"conv1": nn.Conv2d(3, 4, 3), "relu1": nn.ReLU(), "flatten": nn.Flatten(), "dense1": nn.Linear(144, 5)}
     return nn.Sequential(OrderedDict(layers | {"relu2": nn.ReLU(), "dense2": nn.Linear(5, 2)}))
+
+
+def with_own_norms() -> nn.Sequential:
+    layers = [nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, bias=False), nn.BatchNorm2d(5)]
+    return nn.Sequential(*layers, nn.ReLU())
 
 
 def test_slots_are_the_weight_layers_that_feed_an_activation() -> None:
@@ -148,7 +154,28 @@ def test_modes_freeze_what_they_do_not_train(mode: Mode) -> None:
                 assert parameter is not None
                 assert affine is not None
                 assert parameter.requires_grad == affine.trained
-                assert (parameter == (start if affine.trained else affine.value)).all()
+                assert parameter.tolist() == [start if affine.trained else affine.value] * len(parameter)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_gamma_and_beta_start_where_they_are_asked_to(own: bool) -> None:
+    def starts(seed: int, treatments: Sequence[Treatment]) -> list[torch.Tensor | None]:
+        net = with_own_norms() if own else small()
+        slots = find_slots(net)
+        treat_(net, treatments, random_seed=seed)
+        return [value for slot in read_slots(net, slots) for value in (slot.gamma, slot.beta)]
+
+    fixed = Treatment("batch", Affine("uniform", trained=False), Affine(0.5, trained=True, asked_for=True))
+    trained = Treatment(None, Affine("uniform", trained=True), Affine(-2.0, trained=False))
+    gamma, beta, other_gamma, other_beta = starts(1, (fixed, trained))
+    assert gamma is not None and beta is not None and other_gamma is not None and other_beta is not None
+    assert (gamma.requires_grad, beta.requires_grad, other_gamma.requires_grad, other_beta.requires_grad) == (0, 1, 1, 0)
+    assert beta.tolist() == [0.5] * len(beta) and other_beta.tolist() == [-2.0] * len(other_beta)
+    assert all(0 <= value < 1 for value in (*gamma.tolist(), *other_gamma.tolist()))
+    assert len({*gamma.tolist(), *other_gamma.tolist()}) == len(gamma) + len(other_gamma)
+    alone = starts(1, (Treatment(), fixed))[2]  # drawn from a stream of the slot's own: whatever the others are
+    assert alone is not None and torch.equal(alone, other_gamma)
+    assert not torch.equal(gamma, starts(2, (fixed, trained))[0])  # type: ignore[arg-type]
 
 
 def test_gamma_and_beta_without_a_norm_scale_and_shift() -> None:

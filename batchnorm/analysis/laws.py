@@ -13,7 +13,7 @@ from batchnorm.analysis.shell import Answer, Command, chosen_paths
 from batchnorm.errors import ExitCode
 from batchnorm.measurements import laws
 from batchnorm.measurements.laws import Facts, RecordArrays, Verdict
-from batchnorm.modes import Affine, treatments
+from batchnorm.modes import UNIFORM, Affine
 from batchnorm.quantities import METRICS
 from batchnorm.store import Run, SlotParts, Status
 
@@ -49,7 +49,7 @@ def check(run: Run) -> list[Finding]:
         Finding(run, "bytes", Verdict(5, standing, len(changed), where)),
     ]
     last = None if run.ended != Status.DIVERGED else -1  # of a run that diverged, the last rows may be anything
-    for slot, treatment in zip(run.layers, treatments(run.mask, run.config.ablation), strict=True):
+    for slot, treatment in zip(run.layers, run.config.treatments, strict=True):
         found += _of_parameters(run, slot, {"gamma": treatment.gamma, "beta": treatment.beta})
         facts = _facts(run, slot)
         if facts is None:
@@ -68,7 +68,8 @@ def _of_parameters(run: Run, slot: str, parameters: dict[str, Affine | None]) ->
     for name, affine in parameters.items():
         if affine is not None and slot in run.slots_with(name):
             values, steps = run.read(name, slot), run.snapshot_steps
-            verdict = laws.fixed_is_fixed(values, affine.value, steps, trained=affine.trained)
+            start = values[0] if affine.value == UNIFORM and len(values) else affine.value
+            verdict = laws.fixed_is_fixed(values, start, steps, trained=affine.trained)
             yield Finding(run, f"{name} of {slot}", verdict)
 
 
@@ -96,7 +97,7 @@ def _facts(run: Run, slot: str) -> Facts | None:
         return None
     config, parts = run.config, known[slot]
     consumer = known.get(parts.consumer or "")
-    treatment = treatments(run.mask, config.ablation)[run.layers.index(slot)]
+    treatment = config.treatments[run.layers.index(slot)]
     return Facts(
         plain_sgd=config.optimizer == "SGD",
         fp32=config.precision == "fp32",

@@ -30,6 +30,8 @@ FROZEN = """\
   BATCH_SIZE: '64'
   MAX_STEPS: 'null'
   NORM: batch
+  GAMMA_INIT: mode
+  BETA_INIT: mode
   L2_REG: '0.0'
   BIAS_INIT: deepobs
   PRECISION: fp32
