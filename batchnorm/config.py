@@ -202,6 +202,22 @@ class RunConfig:
         words=(AS_THE_MODE_SAYS,),
         acts_in=lambda treatment: treatment.beta is not None,
     )
+    bn_momentum: float | None = _key(
+        "how far a running average of the norm goes towards a batch's statistic at each step",
+        Range("a number > 0 and <= 1", lambda value: value is None or 0 < value <= 1),
+        default=None,
+        decides=True,
+        shown="0.1, as torch has it; of a norm that the network brings, its own",
+        acts_in=lambda treatment: treatment.uses_batch,
+    )
+    bn_eps: float | None = _key(
+        "what a norm adds to the variance",
+        Range(POSITIVE.words, lambda value: value is None or POSITIVE.allows(value)),
+        default=None,
+        decides=True,
+        shown="1e-05, as torch has it; of a norm that the network brings, its own",
+        acts_in=lambda treatment: treatment.norm not in (None, "center"),
+    )
     l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", NOT_NEGATIVE, default=0.0, decides=True)
     bias_init: Union[float, str] = _key(  # noqa: UP007
         "deepobs: the problem's own initial biases; a number: all biases start there",
@@ -356,7 +372,7 @@ class RunConfig:
             entry = _field(str(key))
             if not _is_plain(value, entry):
                 raise ConfigError(f"{key}={value}: must be {_valid(entry).words}")
-            values[entry.name] = float(value) if entry.type == "float" else value
+            values[entry.name] = float(value) if value is not None and entry.type in ("float", "float | None") else value
         missing = [entry.name.upper() for entry in fields(cls) if entry.name not in values and _default(entry) is MISSING]
         if missing:
             raise ConfigError(f"{', '.join(sorted(missing))}: missing")
@@ -539,6 +555,7 @@ _STORED_AS: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "bool": (bool,),
     "int | None": (int, type(None)),
+    "float | None": (int, float, type(None)),
     "dict[str, float]": (dict,),
     "dict[str, Any] | None": (dict, type(None)),
     "Union[float, str]": (int, float, str),
@@ -572,7 +589,7 @@ def _typed(name: str, value: Any, *, shown: str) -> Any:
             value = _expanded(value, shown=shown)
         if any("\ud800" <= character <= "\udfff" for character in value):  # how Python holds bytes that are no text
             raise ConfigError(f"{shown!r}: must be UTF-8 text")
-        if value.lower() in ("null", "none") and entry.type == "int | None":
+        if value.lower() in ("null", "none") and entry.type in ("int | None", "float | None"):
             value = None
         if words := entry.metadata["words"]:
             value = value.lower() if value.lower() in words else read_number(value, shown=shown, needs=needs)

@@ -46,13 +46,22 @@ class Treatment:
         norm: what normalises it, as `NORM` takes it; None: nothing does.
         gamma: the scale; None where there is none.
         beta: the shift; None where there is none.
+        momentum: of the norm's running averages; None: torch's, or that of the norm in whose place it stands.
+        eps: that the norm adds to the variance; None as for `momentum`.
 
-    With none of the three the slot stays as the network has it, or a bias stands in its own norm's place.
+    Without norm, gamma and beta the slot stays as the network has it, or a bias stands in its own norm's place.
     """
 
     norm: str | None = None
     gamma: Affine | None = None
     beta: Affine | None = None
+    momentum: float | None = None
+    eps: float | None = None
+
+    @property
+    def uses_batch(self) -> bool:
+        """Whether the norm uses statistics of the batch, and keeps running ones for evaluation."""
+        return self.norm is not None and "images" in norm_kind(self.norm).over
 
 
 UNTREATED = Treatment()

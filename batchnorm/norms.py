@@ -8,7 +8,8 @@
     layer     over each image and all channels: group:1
 
 All scale by gamma and shift by beta per channel. Those that use the batch keep running averages of what they use, and of
-nothing else, for evaluation, as torch does: momentum 0.1, eps 1e-5. `batchnorm.modes.NORMS` is the table of them, torch-free.
+nothing else, for evaluation, as torch does: momentum 0.1, eps 1e-5, unless given. `batchnorm.modes.NORMS` is the table of
+them, torch-free.
 Sources: Ioffe and Szegedy, 1502.03167; Ulyanov et al., 1607.08022; Wu and He, 1803.08494; Ba et al., 1607.06450 (here with
 gamma and beta per channel, as group norm has them).
 """
@@ -16,6 +17,7 @@ gamma and beta per channel, as group norm has them).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -107,7 +109,9 @@ OF_BATCH = (*BATCHNORM, Center, Scale)
 NORM_LAYERS = (*OF_BATCH, nn.GroupNorm, *_INSTANCE_NORM.values())
 
 
-def make_norm(norm: str, channels: int, positions: int, *, like: torch.Tensor) -> nn.Module:
+def make_norm(
+    norm: str, channels: int, positions: int, *, like: torch.Tensor, momentum: float | None = None, eps: float | None = None
+) -> nn.Module:
     """Return a new norm with gamma 1 and beta 0.
 
     Args:
@@ -115,6 +119,8 @@ def make_norm(norm: str, channels: int, positions: int, *, like: torch.Tensor) -
         channels: along dimension 1.
         positions: how many dimensions come behind them: 2 in an image, 0 after a linear layer.
         like: its device and type are the norm's.
+        momentum: of running averages, in a norm that has them; None: torch's 0.1.
+        eps: None: torch's 1e-5.
 
     Raises:
         ValueError: there is no such norm, or it cannot stand there.
@@ -124,13 +130,15 @@ def make_norm(norm: str, channels: int, positions: int, *, like: torch.Tensor) -
         raise ValueError(f"{norm}: a layer that gives one value per channel and image leaves nothing to normalise")
     if kind == "group" and channels % groups_of(norm):
         raise ValueError(f"{norm}: does not divide {channels} channels")
+    eps_of: dict[str, Any] = {} if eps is None else {"eps": eps}
+    both = eps_of | ({} if momentum is None else {"momentum": momentum})
     makers: dict[str, Callable[[], nn.Module]] = {
-        "batch": lambda: BATCHNORM[max(positions - 1, 0)](channels),
-        "center": lambda: Center(channels),
-        "scale": lambda: Scale(channels),
-        "group": lambda: nn.GroupNorm(groups_of(norm), channels),
-        "layer": lambda: nn.GroupNorm(1, channels),
-        "instance": lambda: _INSTANCE_NORM[positions](channels, affine=True),
+        "batch": lambda: BATCHNORM[max(positions - 1, 0)](channels, **both),
+        "center": lambda: Center(channels, **both),
+        "scale": lambda: Scale(channels, **both),
+        "group": lambda: nn.GroupNorm(groups_of(norm), channels, **eps_of),
+        "layer": lambda: nn.GroupNorm(1, channels, **eps_of),
+        "instance": lambda: _INSTANCE_NORM[positions](channels, affine=True, **eps_of),
     }
     return makers[kind]().to(device=like.device, dtype=like.dtype)
 

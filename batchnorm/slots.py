@@ -6,7 +6,7 @@ Plain functions on any `nn.Module`; masks, modes and treatments as values are in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
@@ -117,12 +117,15 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int 
         if isinstance(place, BATCHNORM):
             if treatment == UNTREATED:
                 net.set_submodule(slot, ChannelBias(place.num_features))
-            elif treatment.norm != "batch":
-                net.set_submodule(slot, _in_place_of(place, slot, treatment.norm))
+            elif treatment.norm == "batch":
+                place.momentum = place.momentum if treatment.momentum is None else treatment.momentum
+                place.eps = place.eps if treatment.eps is None else treatment.eps
+            else:
+                net.set_submodule(slot, _in_place_of(place, slot, treatment))
         elif treatment != UNTREATED:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
-            net.set_submodule(slot, _chained(place, layer, slot, treatment.norm))
+            net.set_submodule(slot, _chained(place, layer, slot, treatment))
         if (affine := _affine(net.get_submodule(slot))) is not None:
             for name, part, stream in (("weight", treatment.gamma, "gamma"), ("bias", treatment.beta, "beta")):
                 draws = generator(random_seed, f"initial {stream} of {slot}")
@@ -277,31 +280,34 @@ def _affine(place: nn.Module) -> nn.Module | None:
     return next((module for module in place.modules() if isinstance(module, (*NORM_LAYERS, ChannelAffine))), None)
 
 
-def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: str, norm: str | None) -> nn.Module:
-    """Return another norm in place of a network's own, with its gamma and beta; or these alone."""
+def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: str, treatment: Treatment) -> nn.Module:
+    """Return another norm in place of a network's own, with its gamma, beta, momentum and eps; or gamma and beta alone."""
     like = own.weight if own.weight is not None else torch.ones(())
-    other = _new(norm, own.num_features, _POSITIONS_OF[type(own)], slot, like=like)
+    momentum = own.momentum if treatment.momentum is None else treatment.momentum
+    eps = own.eps if treatment.eps is None else treatment.eps
+    treatment = replace(treatment, momentum=momentum, eps=eps)
+    other = _new(treatment, own.num_features, _POSITIONS_OF[type(own)], slot, like=like)
     if own.weight is not None:
         other.weight, other.bias = own.weight, own.bias
     return other
 
 
-def _chained(place: nn.Module, layer: nn.Module, slot: str, norm: str | None) -> nn.Sequential:
+def _chained(place: nn.Module, layer: nn.Module, slot: str, treatment: Treatment) -> nn.Sequential:
     """Chain a slot's layer with a new norm of the same channels, device and type; or with gamma and beta alone."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     chained = nn.Sequential()
     chained.add_module("layer", place)
-    name = "affine" if norm is None else f"{norm.partition(':')[0]}norm"
-    chained.add_module(name, _new(norm, weight.shape[0], weight.ndim - 2, slot, like=weight))
+    name = "affine" if treatment.norm is None else f"{treatment.norm.partition(':')[0]}norm"
+    chained.add_module(name, _new(treatment, weight.shape[0], weight.ndim - 2, slot, like=weight))
     return chained
 
 
-def _new(norm: str | None, channels: int, positions: int, slot: str, *, like: torch.Tensor) -> nn.Module:
-    if norm is None:
+def _new(treatment: Treatment, channels: int, positions: int, slot: str, *, like: torch.Tensor) -> nn.Module:
+    if treatment.norm is None:
         return ChannelAffine(channels, device=like.device, dtype=like.dtype)
     try:
-        return make_norm(norm, channels, positions, like=like)
+        return make_norm(treatment.norm, channels, positions, like=like, momentum=treatment.momentum, eps=treatment.eps)
     except ValueError as error:
         raise ConfigError(f"NORM={error} in {slot}") from None
 

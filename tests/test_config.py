@@ -26,7 +26,7 @@ SEED_COMMAND = [
 ]  # fmt: skip
 DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
 DIGITS_KEYS = {"problem": "digits_2c2d_bn", "random_seed": 1}
-SLOT_KEYS = ["NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1"]
+SLOT_KEYS = ["NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1", "BN_MOMENTUM=0.5", "BN_EPS=1e-3"]
 
 
 def test_the_seed_command() -> None:
@@ -64,7 +64,11 @@ def test_hyperparameters_and_schedules_can_be_overridden() -> None:
 
 
 def test_a_saved_configuration_can_be_loaded(tmp_path: Path) -> None:
-    for extra in ([], ["OPTIMIZER=Adam", "LR_SCHEDULE=cosine", "BIAS_INIT=0.25", "MAX_STEPS=7", "OUTPUT_DIR=a b: #c"]):
+    for extra in (
+        [],
+        ["OPTIMIZER=Adam", "LR_SCHEDULE=cosine", "BIAS_INIT=0.25", "MAX_STEPS=7", "OUTPUT_DIR=a b: #c"],
+        SLOT_KEYS,
+    ):
         config = read_command_line([*DIGITS, *extra])
         config.save(tmp_path / "config.yaml")
         assert RunConfig.load(tmp_path / "config.yaml") == config
@@ -179,6 +183,8 @@ def test_a_key_that_acts_in_slots_only_makes_no_other_run_of_vanilla(key: str) -
     ("more", "name"),
     [
         (["ABLATION=affine_only", "NORM=layer", "GAMMA_INIT=.5"], "affine_only__GAMMA_INIT=0.5"),
+        (["NORM=layer", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=layer__BN_EPS=0.1"),
+        (["NORM=center", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=center__BN_MOMENTUM=0.5"),
         (["ABLATION=fixed_bn,affine_only", "POSITION=110", "NORM=layer"], "fixed_bn,affine_only__NORM=layer"),
     ],
 )
@@ -191,7 +197,8 @@ def test_numbers_and_words_of_a_key_have_one_form() -> None:
     assert one == read_command_line([*DIGITS, "GAMMA_INIT=1e0"]) == resolve({**DIGITS_KEYS, "gamma_init": 1})
     assert one.directory.name == "trained_bn__GAMMA_INIT=1.0"
     assert read_command_line([*DIGITS, "GAMMA_INIT=Uniform"]).gamma_init == "uniform"
-    assert read_command_line([*DIGITS, "GAMMA_INIT=mode"]) == read_command_line(DIGITS)
+    assert read_command_line([*DIGITS, "BN_MOMENTUM=1"]) == resolve({**DIGITS_KEYS, "bn_momentum": 1})
+    assert read_command_line([*DIGITS, "GAMMA_INIT=mode", "BN_EPS=null"]) == read_command_line(DIGITS)
 
 
 def test_the_modes_of_the_vanilla_network_are_one_run() -> None:
@@ -231,6 +238,8 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "BIAS_INIT=tiny"], "BIAS_INIT=tiny: must be deepobs or a finite number"),
         ([*DIGITS, "BIAS_INIT=nan"], "BIAS_INIT=nan: must be deepobs or a finite number"),
         ([*DIGITS, "GAMMA_INIT=one"], "GAMMA_INIT=one: must be mode, uniform or a finite number"),
+        ([*DIGITS, "BN_MOMENTUM=0"], "BN_MOMENTUM=0.0: must be a number > 0 and <= 1"),
+        ([*DIGITS, "BN_EPS=0"], "BN_EPS=0.0: must be a finite number > 0"),
         ([*DIGITS, "BETA_INIT=uniform"], "BETA_INIT=uniform: must be mode or a finite number"),
         ([*DIGITS, "PRECISION=fp16"], "PRECISION=fp16: must be fp32 or bf16"),
         ([*DIGITS, "DEVICE=gpu"], "DEVICE=gpu: must be auto, cpu, cuda or cuda:N"),

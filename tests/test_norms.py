@@ -13,7 +13,7 @@ from batchnorm.analysis.laws import check
 from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError
 from batchnorm.measurements import laws
-from batchnorm.modes import NORMS, UNTREATED, Treatment, treatments
+from batchnorm.modes import NORMS, UNTREATED, Affine, Treatment, treatments
 from batchnorm.norms import OF_BATCH, BatchStatistic, Center, Scale, channels_of, make_norm
 from batchnorm.slots import read_slots, treat_
 from batchnorm.store import Run, Status
@@ -106,6 +106,22 @@ def test_a_networks_own_norm_hands_its_parameters_to_another(norm: str) -> None:
     assert slot.gamma is own.weight
     assert (slot.norm is own) == (norm == "batch")
     assert net(torch.rand(2, 3, 5, 5)).shape == (2, 4, 3, 3)
+
+
+def test_momentum_and_eps_are_torchs_or_those_of_the_networks_own_norm_unless_given() -> None:
+    def found(net: nn.Sequential, slot: str, treatment: Treatment) -> tuple[object, object]:
+        treat_(net, (treatment,))
+        norm = read_slots(net, (slot,))[0].norm
+        return getattr(norm, "momentum", None), getattr(norm, "eps", None)
+
+    for norm, has in {"batch": (0.1, EPS), "center": (0.1, EPS), "scale": (0.1, EPS), "layer": (None, EPS)}.items():
+        affine = Affine(1.0, trained=True)
+        for given in (Treatment(norm, affine, affine), Treatment(norm, affine, affine, momentum=0.25, eps=0.5)):
+            plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+            own = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.9, eps=0.01), nn.ReLU())
+            expected = has if given.eps is None else (has[0] and 0.25, 0.5)
+            assert found(plain, "0", given) == expected
+            assert found(own, "1", given) == ((has[0] and 0.9, 0.01) if given.eps is None else expected)
 
 
 def test_the_record_has_the_statistics_that_a_norm_has() -> None:

@@ -32,6 +32,8 @@ FROZEN = """\
   NORM: batch
   GAMMA_INIT: mode
   BETA_INIT: mode
+  BN_MOMENTUM: 'null'
+  BN_EPS: 'null'
   L2_REG: '0.0'
   BIAS_INIT: deepobs
   PRECISION: fp32
