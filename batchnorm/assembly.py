@@ -23,7 +23,7 @@ from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, on
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import groups_of, norm_kind, trained_weights
-from batchnorm.optim import build_optimizer, build_schedule
+from batchnorm.optim import AffineRule, build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
 from batchnorm.seeding import seed_default_generators
@@ -143,7 +143,16 @@ def assemble(config: RunConfig, *, facts: ImageSet | None = None) -> Training:
 def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device: torch.device) -> Training:
     """Bring a network to the device, and give it all that it is trained with."""
     net.to(device=device, memory_format=batches.memory_format)  # type: ignore[call-overload]
-    optimizer = build_optimizer(net, config.optimizer, lr=config.lr, hyperparameters=config.opt_hpars, l2_reg=config.l2_reg)
+    names = find_problem(config.problem).slots
+    optimizer = build_optimizer(
+        net,
+        config.optimizer,
+        lr=config.lr,
+        hyperparameters=config.opt_hpars,
+        l2_reg=config.l2_reg,
+        affine=[part for slot in read_slots(net, names) for part in (slot.gamma, slot.beta) if part is not None],
+        rule=AffineRule(config.affine_lr_scale, config.l2_affine),
+    )
     schedule = build_schedule(optimizer, config.lr_schedule, epochs=config.num_epochs, steps_per_epoch=batches.steps_per_epoch)
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     if config.precision == "bf16":
@@ -155,7 +164,6 @@ def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device
 
     if config.compile:
         loss = torch.compile(loss, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
-    names = find_problem(config.problem).slots
     slots = _slots_with_neighbours(net, names, batches)
     return Training(config, net, slots, find_feeds(net, names), optimizer, schedule, batches, device, loss, autocast)
 

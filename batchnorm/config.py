@@ -218,7 +218,23 @@ class RunConfig:
         shown="1e-05, as torch has it; of a norm that the network brings, its own",
         acts_in=lambda treatment: treatment.norm not in (None, "center"),
     )
-    l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", NOT_NEGATIVE, default=0.0, decides=True)
+    affine_lr_scale: float = _key(
+        "learning rate of gamma and beta, as a factor of LR",
+        POSITIVE,
+        default=1.0,
+        decides=True,
+        acts_in=lambda treatment: treatment.trains_affine,
+    )
+    l2_affine: float = _key(
+        "L2 factor on gamma and beta",
+        NOT_NEGATIVE,
+        default=0.0,
+        decides=True,
+        acts_in=lambda treatment: treatment.trains_affine,
+    )
+    l2_reg: float = _key(
+        "L2 factor on weights, never on biases; L2_AFFINE is that on gamma and beta", NOT_NEGATIVE, default=0.0, decides=True
+    )
     bias_init: Union[float, str] = _key(  # noqa: UP007
         "deepobs: the problem's own initial biases; a number: all biases start there",
         number_or("deepobs"),
@@ -710,6 +726,9 @@ def _checked(config: RunConfig) -> RunConfig:
         raise nothing_to_normalise(norm, single)
     if config.optimizer == "AdamW" and config.l2_reg:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
+    if not POSITIVE.allows(config.affine_lr_scale * config.lr):
+        product = f"AFFINE_LR_SCALE={config.affine_lr_scale}: times LR={config.lr}"
+        raise ConfigError(f"{product} must be {POSITIVE.words}")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
     check_schedule(config.lr_schedule, lr=config.lr, epochs=config.num_epochs, where="LR_SCHEDULE")
     return replace(

@@ -63,6 +63,11 @@ class Treatment:
         """Whether the norm uses statistics of the batch, and keeps running ones for evaluation."""
         return self.norm is not None and "images" in norm_kind(self.norm).over
 
+    @property
+    def trains_affine(self) -> bool:
+        """Whether gamma or beta is trained."""
+        return any(part is not None and part.trained for part in (self.gamma, self.beta))
+
 
 UNTREATED = Treatment()
 """A slot that the mask leaves out."""

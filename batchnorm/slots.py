@@ -179,8 +179,8 @@ class Slot:
     norm: nn.Module | None
     consumer: nn.Module | None = None
     positions: int | None = None
-    gamma: torch.Tensor | None = None
-    beta: torch.Tensor | None = None
+    gamma: nn.Parameter | None = None
+    beta: nn.Parameter | None = None
     running_mean: torch.Tensor | None = None
     running_var: torch.Tensor | None = None
     bias: torch.Tensor | None = None

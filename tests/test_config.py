@@ -26,7 +26,16 @@ SEED_COMMAND = [
 ]  # fmt: skip
 DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
 DIGITS_KEYS = {"problem": "digits_2c2d_bn", "random_seed": 1}
-SLOT_KEYS = ["NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1", "BN_MOMENTUM=0.5", "BN_EPS=1e-3"]
+SLOT_KEYS = [
+    "NORM=layer",
+    "GAMMA_INIT=0.1",
+    "GAMMA_INIT=uniform",
+    "BETA_INIT=-1",
+    "BN_MOMENTUM=0.5",
+    "BN_EPS=1e-3",
+    "AFFINE_LR_SCALE=10",
+    "L2_AFFINE=1e-3",
+]
 
 
 def test_the_seed_command() -> None:
@@ -183,6 +192,7 @@ def test_a_key_that_acts_in_slots_only_makes_no_other_run_of_vanilla(key: str) -
     ("more", "name"),
     [
         (["ABLATION=affine_only", "NORM=layer", "GAMMA_INIT=.5"], "affine_only__GAMMA_INIT=0.5"),
+        (["ABLATION=fixed_bn", "L2_AFFINE=0.1", "BETA_INIT=1"], "fixed_bn__BETA_INIT=1.0"),
         (["NORM=layer", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=layer__BN_EPS=0.1"),
         (["NORM=center", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=center__BN_MOMENTUM=0.5"),
         (["ABLATION=fixed_bn,affine_only", "POSITION=110", "NORM=layer"], "fixed_bn,affine_only__NORM=layer"),
@@ -239,6 +249,8 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "BIAS_INIT=nan"], "BIAS_INIT=nan: must be deepobs or a finite number"),
         ([*DIGITS, "GAMMA_INIT=one"], "GAMMA_INIT=one: must be mode, uniform or a finite number"),
         ([*DIGITS, "BN_MOMENTUM=0"], "BN_MOMENTUM=0.0: must be a number > 0 and <= 1"),
+        ([*DIGITS, "L2_AFFINE=-1"], "L2_AFFINE=-1.0: must be a finite number >= 0"),
+        ([*DIGITS, "LR=1e30", "AFFINE_LR_SCALE=1e30"], "AFFINE_LR_SCALE=1e+30: times LR=1e+30 must be a finite number > 0"),
         ([*DIGITS, "BN_EPS=0"], "BN_EPS=0.0: must be a finite number > 0"),
         ([*DIGITS, "BETA_INIT=uniform"], "BETA_INIT=uniform: must be mode or a finite number"),
         ([*DIGITS, "PRECISION=fp16"], "PRECISION=fp16: must be fp32 or bf16"),

@@ -102,7 +102,7 @@ def _facts(run: Run, slot: str) -> Facts | None:
         plain_sgd=config.optimizer == "SGD",
         fp32=config.precision == "fp32",
         l2_on_weights=config.l2_reg,
-        l2_on_affine=0.0,
+        l2_on_affine=config.l2_affine,
         normalised=_uses_batch_statistics(parts),
         own_layer=parts.layer is not None,
         trains_gamma=treatment.gamma is not None and treatment.gamma.trained,
