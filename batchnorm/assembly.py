@@ -23,6 +23,7 @@ from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, on
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import groups_of, norm_kind, trained_weights
+from batchnorm.norms import freeze_statistics_
 from batchnorm.optim import AffineRule, build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
@@ -81,6 +82,12 @@ class Training:
     def is_due(self, epoch: int, *, every: int) -> bool:
         """Say whether something that is done each so many epochs is done after this one: after the first and last always."""
         return epoch % every == 0 or epoch == self.length.epochs
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Put the network into training mode; from FREEZE_STATS_AFTER on, its norms use their running statistics there."""
+        self.net.train()
+        if self.config.freeze_stats_after is not None:
+            freeze_statistics_(self.net, frozen=epoch >= self.config.freeze_stats_after)
 
     def training_batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Serve what is left of an epoch's batches."""
@@ -230,10 +237,11 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
     """See that each mean and variance is taken over more than one value: one alone has no variance.
 
     Raises:
-        ConfigError: BATCH_SIZE is too small for a slot that the mask normalises, or the norm has nothing to normalise there.
+        ConfigError: BATCH_SIZE or GHOST is too small for a slot that the mask normalises, or the norm has nothing to normalise
+            there.
     """
     over = norm_kind(config.norm).over
-    if "images" in over and config.batch_size > 1:
+    if "images" in over and config.images_of_statistics > 1:
         return
     single: list[str] = []
 
@@ -251,7 +259,7 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
     for hook in hooks:
         hook.remove()
     if single:
-        raise one_value_per_channel(single) if "images" in over else nothing_to_normalise(config.norm, single)
+        raise one_value_per_channel(config, single) if "images" in over else nothing_to_normalise(config.norm, single)
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

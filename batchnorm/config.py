@@ -218,6 +218,22 @@ class RunConfig:
         shown="1e-05, as torch has it; of a norm that the network brings, its own",
         acts_in=lambda treatment: treatment.norm not in (None, "center"),
     )
+    ghost: int | None = _key(
+        "images in a part of the batch over which a norm takes its statistics in training; BATCH_SIZE must be a multiple",
+        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        default=None,
+        decides=True,
+        shown="the whole batch",
+        acts_in=lambda treatment: treatment.uses_batch,
+    )
+    freeze_stats_after: int | None = _key(
+        "epoch from which on norms of the batch use their running statistics in training too, and keep them",
+        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        default=None,
+        decides=True,
+        shown="never",
+        acts_in=lambda treatment: treatment.uses_batch,
+    )
     affine_lr_scale: float = _key(
         "learning rate of gamma and beta, as a factor of LR",
         POSITIVE,
@@ -293,6 +309,11 @@ class RunConfig:
     def mask(self) -> Mask:
         """One 0 or 1 per slot; `position` holds it in comma form."""
         return tuple(int(digit) for digit in self.position.split(","))
+
+    @property
+    def images_of_statistics(self) -> int:
+        """Over how many images a norm of the batch takes its statistics in training."""
+        return self.ghost or self.batch_size
 
     @property
     def treatments(self) -> tuple[Treatment, ...]:
@@ -720,8 +741,11 @@ def _checked(config: RunConfig) -> RunConfig:
     norm = config.norm
     normed = [slot for slot, done in zip(problem.slots, config.treatments, strict=True) if done.norm]
     single = [slot for slot in normed if slot in problem.dense]
-    if config.batch_size == 1 and single and "images" in norm_kind(norm).over:
-        raise one_value_per_channel(single)
+    if config.ghost and config.batch_size % config.ghost:
+        divisors = ", ".join(str(size) for size in range(1, config.batch_size + 1) if config.batch_size % size == 0)
+        raise ConfigError(f"GHOST={config.ghost}: does not divide BATCH_SIZE={config.batch_size}; must be one of {divisors}")
+    if config.images_of_statistics == 1 and single and "images" in norm_kind(norm).over:
+        raise one_value_per_channel(config, single)
     if single and norm_kind(norm).over == ("positions",):
         raise nothing_to_normalise(norm, single)
     if config.optimizer == "AdamW" and config.l2_reg:
@@ -741,17 +765,20 @@ def _checked(config: RunConfig) -> RunConfig:
 
 
 def _without_idle_keys(config: RunConfig) -> RunConfig:
-    """Put the keys that act in slots only, and in none of this run's, to their defaults."""
+    """Put the keys that act in slots only, and in none of this run's, to their defaults; and GHOST where it is the batch."""
     treated = config.treatments
     acts_in = {entry.name: entry.metadata["acts_in"] for entry in fields(config) if entry.metadata["acts_in"]}
     idle = [name for name, acts in acts_in.items() if not any(map(acts, treated))]
+    if config.ghost == config.batch_size:
+        idle.append("ghost")
     return replace(config, **{name: _default(_FIELDS[name]) for name in idle})
 
 
-def one_value_per_channel(slots: Sequence[str]) -> ConfigError:
-    """Say that batches of one image leave the BatchNorm of some slots one value per channel."""
+def one_value_per_channel(config: RunConfig, slots: Sequence[str]) -> ConfigError:
+    """Say that statistics of one image leave the BatchNorm of some slots one value per channel."""
+    key, where = "GHOST" if config.ghost else "BATCH_SIZE", ", ".join(slots)
     return ConfigError(
-        f"BATCH_SIZE=1: gives one value per channel to BatchNorm in {', '.join(slots)}, which has no variance; "
+        f"{key}=1: gives one value per channel to BatchNorm in {where}, which has no variance; "
         "must be an integer >= 2, or POSITION must leave these slots out"
     )
 

@@ -48,6 +48,7 @@ class Treatment:
         beta: the shift; None where there is none.
         momentum: of the norm's running averages; None: torch's, or that of the norm in whose place it stands.
         eps: that the norm adds to the variance; None as for `momentum`.
+        ghost: over how many images its statistics are taken in training; None: over the whole batch.
 
     Without norm, gamma and beta the slot stays as the network has it, or a bias stands in its own norm's place.
     """
@@ -57,6 +58,7 @@ class Treatment:
     beta: Affine | None = None
     momentum: float | None = None
     eps: float | None = None
+    ghost: int | None = None
 
     @property
     def uses_batch(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -117,7 +118,7 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int 
         if isinstance(place, BATCHNORM):
             if treatment == UNTREATED:
                 net.set_submodule(slot, ChannelBias(place.num_features))
-            elif treatment.norm == "batch":
+            elif treatment.norm == "batch" and treatment.ghost is None:
                 place.momentum = place.momentum if treatment.momentum is None else treatment.momentum
                 place.eps = place.eps if treatment.eps is None else treatment.eps
             else:
@@ -190,7 +191,7 @@ class Slot:
         """The names of the parts that it has.
 
         `trained_gamma` and `trained_layer` besides, where these are trained; `divided`, where the norm divides by a deviation,
-        so that the size of the weights does not matter.
+        so that the size of the weights does not matter; `ghost`, where it takes its statistics over parts of the batch.
         """
         parts = {each.name for each in fields(self) if getattr(self, each.name) is not None}
         if self.layer is not None and self.layer.weight.requires_grad:
@@ -199,6 +200,8 @@ class Slot:
             parts.add("trained_gamma")
         if self.norm is not None and not isinstance(self.norm, Center):
             parts.add("divided")
+        if getattr(self.norm, "images", None) is not None:
+            parts.add("ghost")
         return frozenset(parts)
 
 
@@ -284,6 +287,8 @@ def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: st
     """Return another norm in place of a network's own, with its gamma, beta, momentum and eps; or gamma and beta alone."""
     like = own.weight if own.weight is not None else torch.ones(())
     momentum = own.momentum if treatment.momentum is None else treatment.momentum
+    if momentum is None and treatment.uses_batch:
+        raise ConfigError(f"BN_MOMENTUM: the network's own norm in {slot} has none (it averages over all batches); give one")
     eps = own.eps if treatment.eps is None else treatment.eps
     treatment = replace(treatment, momentum=momentum, eps=eps)
     other = _new(treatment, own.num_features, _POSITIONS_OF[type(own)], slot, like=like)
@@ -307,7 +312,8 @@ def _new(treatment: Treatment, channels: int, positions: int, slot: str, *, like
     if treatment.norm is None:
         return ChannelAffine(channels, device=like.device, dtype=like.dtype)
     try:
-        return make_norm(treatment.norm, channels, positions, like=like, momentum=treatment.momentum, eps=treatment.eps)
+        given: dict[str, Any] = {"momentum": treatment.momentum, "eps": treatment.eps, "images": treatment.ghost}
+        return make_norm(treatment.norm, channels, positions, like=like, **given)
     except ValueError as error:
         raise ConfigError(f"NORM={error} in {slot}") from None
 

@@ -27,15 +27,9 @@ SEED_COMMAND = [
 DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
 DIGITS_KEYS = {"problem": "digits_2c2d_bn", "random_seed": 1}
 SLOT_KEYS = [
-    "NORM=layer",
-    "GAMMA_INIT=0.1",
-    "GAMMA_INIT=uniform",
-    "BETA_INIT=-1",
-    "BN_MOMENTUM=0.5",
-    "BN_EPS=1e-3",
-    "AFFINE_LR_SCALE=10",
-    "L2_AFFINE=1e-3",
-]
+    "NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1", "BN_MOMENTUM=0.5", "BN_EPS=1e-3", "GHOST=16",
+    "FREEZE_STATS_AFTER=3", "AFFINE_LR_SCALE=10", "L2_AFFINE=1e-3",
+]  # fmt: skip
 
 
 def test_the_seed_command() -> None:
@@ -192,6 +186,9 @@ def test_a_key_that_acts_in_slots_only_makes_no_other_run_of_vanilla(key: str) -
     ("more", "name"),
     [
         (["ABLATION=affine_only", "NORM=layer", "GAMMA_INIT=.5"], "affine_only__GAMMA_INIT=0.5"),
+        (["GHOST=64"], "trained_bn"),
+        (["GHOST=1", "POSITION=110"], "trained_bn__GHOST=1"),
+        (["NORM=layer", "GHOST=48", "FREEZE_STATS_AFTER=2"], "trained_bn__NORM=layer"),
         (["ABLATION=fixed_bn", "L2_AFFINE=0.1", "BETA_INIT=1"], "fixed_bn__BETA_INIT=1.0"),
         (["NORM=layer", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=layer__BN_EPS=0.1"),
         (["NORM=center", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=center__BN_MOMENTUM=0.5"),
@@ -249,6 +246,10 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "BIAS_INIT=nan"], "BIAS_INIT=nan: must be deepobs or a finite number"),
         ([*DIGITS, "GAMMA_INIT=one"], "GAMMA_INIT=one: must be mode, uniform or a finite number"),
         ([*DIGITS, "BN_MOMENTUM=0"], "BN_MOMENTUM=0.0: must be a number > 0 and <= 1"),
+        ([*DIGITS, "GHOST=48"], "GHOST=48: does not divide BATCH_SIZE=64; must be one of 1, 2, 4, 8, 16, 32, 64"),
+        ([*DIGITS, "GHOST=128"], "GHOST=128: does not divide BATCH_SIZE=64"),
+        ([*DIGITS, "GHOST=1"], "GHOST=1: gives one value per channel to BatchNorm in dense1, which has no variance"),
+        ([*DIGITS, "FREEZE_STATS_AFTER=0"], "FREEZE_STATS_AFTER=0: must be an integer >= 1"),
         ([*DIGITS, "L2_AFFINE=-1"], "L2_AFFINE=-1.0: must be a finite number >= 0"),
         ([*DIGITS, "LR=1e30", "AFFINE_LR_SCALE=1e30"], "AFFINE_LR_SCALE=1e+30: times LR=1e+30 must be a finite number > 0"),
         ([*DIGITS, "BN_EPS=0"], "BN_EPS=0.0: must be a finite number > 0"),

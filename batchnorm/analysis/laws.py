@@ -10,6 +10,7 @@ import numpy as np
 
 from batchnorm.analysis.runs import read_each
 from batchnorm.analysis.shell import Answer, Command, chosen_paths
+from batchnorm.config import RunConfig
 from batchnorm.errors import ExitCode
 from batchnorm.measurements import laws
 from batchnorm.measurements.laws import Facts, RecordArrays, Verdict
@@ -103,18 +104,18 @@ def _facts(run: Run, slot: str) -> Facts | None:
         fp32=config.precision == "fp32",
         l2_on_weights=config.l2_reg,
         l2_on_affine=config.l2_affine,
-        normalised=_uses_batch_statistics(parts),
+        normalised=_uses_batch_statistics(parts, config),
         own_layer=parts.layer is not None,
         trains_gamma=treatment.gamma is not None and treatment.gamma.trained,
         trains_beta=treatment.beta is not None and treatment.beta.trained,
         beta_at_zero=treatment.beta is None or treatment.beta.value == 0,
-        consumer_normalised=consumer is not None and _uses_batch_statistics(consumer),
+        consumer_normalised=consumer is not None and _uses_batch_statistics(consumer, config),
         homogeneous=parts.homogeneous,
     )
 
 
-def _uses_batch_statistics(parts: SlotParts) -> bool:
-    return {"norm", "running_var"} <= parts.parts
+def _uses_batch_statistics(parts: SlotParts, config: RunConfig) -> bool:
+    return {"norm", "running_var"} <= parts.parts and config.freeze_stats_after is None
 
 
 def _record(run: Run) -> RecordArrays:

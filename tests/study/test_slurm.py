@@ -34,6 +34,8 @@ FROZEN = """\
   BETA_INIT: mode
   BN_MOMENTUM: 'null'
   BN_EPS: 'null'
+  GHOST: 'null'
+  FREEZE_STATS_AFTER: 'null'
   AFFINE_LR_SCALE: '1.0'
   L2_AFFINE: '0.0'
   L2_REG: '0.0'
