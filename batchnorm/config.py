@@ -22,6 +22,7 @@ from batchnorm.modes import (
     DEFAULT_NORM,
     NORMS,
     UNIFORM,
+    UNTREATED,
     Affine,
     Mask,
     Treatment,
@@ -29,6 +30,7 @@ from batchnorm.modes import (
     canonical_norm,
     format_mask,
     norm_kind,
+    norms_stay,
     parse_mask,
     treatments,
 )
@@ -234,6 +236,13 @@ class RunConfig:
         shown="never",
         acts_in=lambda treatment: treatment.uses_batch,
     )
+    placement: str = _key(
+        "before | after the activation: conv, ReLU, norm, pooling; not in a network that brings its own norms",
+        one_of("before", "after"),
+        default="before",
+        decides=True,
+        acts_in=lambda treatment: treatment != UNTREATED,
+    )
     affine_lr_scale: float = _key(
         "learning rate of gamma and beta, as a factor of LR",
         POSITIVE,
@@ -332,7 +341,13 @@ class RunConfig:
                 return part
             return replace(part, value=value, asked_for=True)
 
-        return replace(treatment, gamma=started(treatment.gamma, self.gamma_init), beta=started(treatment.beta, self.beta_init))
+        if treatment == UNTREATED:
+            return treatment
+        gamma, beta = started(treatment.gamma, self.gamma_init), started(treatment.beta, self.beta_init)
+        placed = replace(treatment, gamma=gamma, beta=beta, after=self.placement == "after")
+        if treatment.norm is None:
+            return placed
+        return replace(placed, momentum=self.bn_momentum, eps=self.bn_eps, ghost=self.ghost)
 
     @property
     def directory(self) -> Path:
@@ -741,6 +756,8 @@ def _checked(config: RunConfig) -> RunConfig:
     norm = config.norm
     normed = [slot for slot, done in zip(problem.slots, config.treatments, strict=True) if done.norm]
     single = [slot for slot in normed if slot in problem.dense]
+    if config.placement == "after" and problem.brings_norms:
+        raise norms_stay(problem.name)
     if config.ghost and config.batch_size % config.ghost:
         divisors = ", ".join(str(size) for size in range(1, config.batch_size + 1) if config.batch_size % size == 0)
         raise ConfigError(f"GHOST={config.ghost}: does not divide BATCH_SIZE={config.batch_size}; must be one of {divisors}")

@@ -49,6 +49,7 @@ class Treatment:
         momentum: of the norm's running averages; None: torch's, or that of the norm in whose place it stands.
         eps: that the norm adds to the variance; None as for `momentum`.
         ghost: over how many images its statistics are taken in training; None: over the whole batch.
+        after: whether it stands after the slot's activation, not before it.
 
     Without norm, gamma and beta the slot stays as the network has it, or a bias stands in its own norm's place.
     """
@@ -59,6 +60,7 @@ class Treatment:
     momentum: float | None = None
     eps: float | None = None
     ghost: int | None = None
+    after: bool = False
 
     @property
     def uses_batch(self) -> bool:
@@ -252,6 +254,11 @@ def treatments(mask: Mask, mode: str, norm: str = DEFAULT_NORM) -> tuple[Treatme
     each = iter(names * sum(mask) if len(names) == 1 else names)
     found = (find_mode(next(each)).treatment if digit else UNTREATED for digit in mask)
     return tuple(replace(treatment, norm=norm) if treatment.norm else treatment for treatment in found)
+
+
+def norms_stay(network: str) -> ConfigError:
+    """Say that a network's own norms are not put after its activations."""
+    return ConfigError(f"PLACEMENT=after: {network} brings norms of its own, which stay where they are; must be before")
 
 
 def canonical_norm(text: str) -> str:

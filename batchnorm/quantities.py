@@ -130,10 +130,12 @@ _PROBE_SCORES = [
     for statistics in _SCORES
     for metric, words, unit in (("loss", "mean loss", "nats"), ("acc", "share classified right", ""))
 ]  # fmt: skip
+_RECTIFIED = ("activation",)
+"""What a slot has whose activation stands before its norm: no ReLU stops what it gives."""
 _REPRESENTATIONS = [
     Quantity(
         name, "probes", f"probes/{name}/{{slot}}", meaning, per=per, dtype="f4", measurement="representations",
-        read=_by("representations.of_slot", part), symbol=symbol,
+        read=_by("representations.of_slot", part), symbol=symbol, lacks=_RECTIFIED if part in ("off", "dead") else (),
     )
     for name, part, per, meaning, symbol in (
         ("input_mean", "mean", "channel", "mean of the slot's input over the probe's images", ""),
@@ -160,7 +162,7 @@ _STANDARDISED = ("running_mean", "running_var", "gamma", "beta")
 _DERIVED = [
     Quantity(
         name, "snapshots", "", meaning, per=per, needs=needs, derive=_by(function, *arguments), unit=unit, symbol=symbol,
-        neutral=neutral,
+        neutral=neutral, lacks=_RECTIFIED if needs is _STANDARDISED else (),
     )
     for name, per, needs, function, arguments, meaning, unit, symbol, neutral in (
         ("threshold", "channel", _STANDARDISED, "thresholds.derived_threshold", (),

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from batchnorm.errors import ConfigError
-from batchnorm.modes import UNIFORM, UNTREATED, Affine, Trains, Treatment
+from batchnorm.modes import UNIFORM, UNTREATED, Affine, Trains, Treatment, norms_stay
 from batchnorm.norms import BATCHNORM, NORM_LAYERS, Center, channels_of, make_norm
 from batchnorm.seeding import generator
 
@@ -35,6 +35,8 @@ PASSED_THROUGH = (
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
 )  # fmt: skip
 """Layers that may stand between a weight layer and its activation."""
+_KEEP_THE_LARGEST = (nn.Identity, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool2d)
+"""Layers behind which a ReLU gives the same as before them."""
 _POSITIONS_OF = {nn.BatchNorm1d: 0, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
 PADDINGS = (nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Identity)
 
@@ -94,8 +96,8 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int 
     """Put a norm after the weight layers whose treatment has one, take their biases away, and freeze what is not trained.
 
     A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name; `affine` stands there where gamma and
-    beta come without a norm. In a network that brings BatchNorm of its own, the layers without a treatment become a
-    `ChannelBias`.
+    beta come without a norm. Where they come after the activation, it leaves its place and stands between, as `activation`.
+    In a network that brings BatchNorm of its own, the layers without a treatment become a `ChannelBias`.
 
     What is frozen requires no gradient and is not handed to an optimizer, so that neither momentum nor weight decay can
     move it. What is trained starts at the treatment's value; in a norm that the network brings where it stands there, unless
@@ -108,11 +110,13 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int 
 
     Raises:
         ValueError: there are more or fewer treatments than slots.
-        ConfigError: a norm is not known, or cannot stand in its slot.
+        ConfigError: a norm is not known, or cannot stand in its slot, or not after its activation.
     """
     slots = find_slots(net)
     if len(treatments) != len(slots):
         raise ValueError(f"the mask has {len(treatments)} digits, the network {len(slots)} slots: {', '.join(slots)}")
+    after = [slot for slot, treatment in zip(slots, treatments, strict=True) if treatment.after]
+    activations = _take_activations_(net, after) if after else {}
     for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
         if isinstance(place, BATCHNORM):
@@ -126,7 +130,7 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int 
         elif treatment != UNTREATED:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
-            net.set_submodule(slot, _chained(place, layer, slot, treatment))
+            net.set_submodule(slot, _chained(place, layer, slot, treatment, activations.get(slot)))
         if (affine := _affine(net.get_submodule(slot))) is not None:
             for name, part, stream in (("weight", treatment.gamma, "gamma"), ("bias", treatment.beta, "beta")):
                 draws = generator(random_seed, f"initial {stream} of {slot}")
@@ -172,6 +176,7 @@ class Slot:
         gamma, beta: of the norm, or without one, each of shape (channels,).
         running_mean, running_var: of the norm, each of shape (channels,).
         bias: of a slot without any of these, shape (channels,).
+        activation: that stands before the norm in the slot, where the norm was put after it.
     """
 
     name: str
@@ -185,6 +190,7 @@ class Slot:
     running_mean: torch.Tensor | None = None
     running_var: torch.Tensor | None = None
     bias: torch.Tensor | None = None
+    activation: nn.Module | None = None
 
     @property
     def parts(self) -> frozenset[str]:
@@ -212,12 +218,16 @@ def read_slots(net: nn.Module, slots: Sequence[str]) -> tuple[Slot, ...]:
 
 def _read_slot(name: str, place: nn.Module) -> Slot:
     layer = next((module for module in place.modules() if isinstance(module, WEIGHT_LAYERS)), None)
+    activation = dict(place.named_children()).get("activation") if isinstance(place, nn.Sequential) else None
     norm = _norm(place)
     if norm is not None:
         mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
-        return Slot(name, channels_of(norm), layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var)
+        found = Slot(
+            name, channels_of(norm), layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var
+        )
+        return replace(found, activation=activation)
     if isinstance(affine := _affine(place), ChannelAffine):
-        return Slot(name, len(affine.weight), layer, norm, gamma=affine.weight, beta=affine.bias)
+        return Slot(name, len(affine.weight), layer, norm, gamma=affine.weight, beta=affine.bias, activation=activation)
     if isinstance(place, ChannelBias):
         return Slot(name, len(place.bias), layer, norm, bias=place.bias)
     layer = _weight_layer(place)
@@ -297,12 +307,54 @@ def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: st
     return other
 
 
-def _chained(place: nn.Module, layer: nn.Module, slot: str, treatment: Treatment) -> nn.Sequential:
-    """Chain a slot's layer with a new norm of the same channels, device and type; or with gamma and beta alone."""
+def _take_activations_(net: nn.Module, slots: Sequence[str]) -> dict[str, nn.Module]:
+    """Take the activations of slots out of a network, and return them.
+
+    The largest of rectified values is the rectified largest one: before a max-pooling layer a ReLU gives the same as behind.
+
+    Raises:
+        ConfigError: an activation is not a module of the slot's own right behind its layer.
+    """
+    nodes = list(trace(net).nodes)
+    modules = dict(net.named_modules())
+    called = [str(node.target) for node in nodes if node.op == "call_module"]
+    found: dict[str, nn.Module] = {}
+    for slot in slots:
+        if isinstance(modules[slot], BATCHNORM):
+            raise norms_stay("the network")
+        layer = _weight_layer(modules[slot])
+        node = next(node for node in nodes if node.op == "call_module" and modules[str(node.target)] is layer)
+        between: list[nn.Module] = []
+        module: nn.Module | None = None
+        while len(node.users) == 1:
+            (node,) = node.users
+            module = modules[str(node.target)] if node.op == "call_module" else None
+            if not isinstance(module, PASSED_THROUGH):
+                break
+            between.append(module)
+        commutes = isinstance(module, nn.ReLU) and all(isinstance(each, _KEEP_THE_LARGEST) for each in between)
+        if not isinstance(module, ACTIVATIONS) or called.count(str(node.target)) > 1 or (between and not commutes):
+            raise ConfigError(
+                f"PLACEMENT=after: {slot} needs an activation right behind it that is a module (nn.ReLU(), ...), used once"
+            )
+        found[slot] = module
+        net.set_submodule(str(node.target), nn.Identity())
+    return found
+
+
+def _chained(
+    place: nn.Module, layer: nn.Module, slot: str, treatment: Treatment, activation: nn.Module | None
+) -> nn.Sequential:
+    """Chain a slot's layer with a new norm of the same channels, device and type; or with gamma and beta alone.
+
+    An activation that is given stands between them.
+    """
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     chained = nn.Sequential()
     chained.add_module("layer", place)
+    if activation is not None:
+        chained.add_module("activation", activation)
     name = "affine" if treatment.norm is None else f"{treatment.norm.partition(':')[0]}norm"
     chained.add_module(name, _new(treatment, weight.shape[0], weight.ndim - 2, slot, like=weight))
     return chained

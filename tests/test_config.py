@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from batchnorm.config import (
     split_arguments,
 )
 from batchnorm.errors import ConfigError
+from batchnorm.modes import MODES, Affine, Treatment, treatments
 from batchnorm.tuning import read_tuning
 
 SEED_COMMAND = [
@@ -28,7 +30,7 @@ DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
 DIGITS_KEYS = {"problem": "digits_2c2d_bn", "random_seed": 1}
 SLOT_KEYS = [
     "NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1", "BN_MOMENTUM=0.5", "BN_EPS=1e-3", "GHOST=16",
-    "FREEZE_STATS_AFTER=3", "AFFINE_LR_SCALE=10", "L2_AFFINE=1e-3",
+    "FREEZE_STATS_AFTER=3", "PLACEMENT=after", "AFFINE_LR_SCALE=10", "L2_AFFINE=1e-3",
 ]  # fmt: skip
 
 
@@ -199,6 +201,18 @@ def test_a_key_is_dropped_where_no_slot_has_what_it_acts_on(more: list[str], nam
     assert read_command_line([*DIGITS, *more]).directory.name == name
 
 
+def test_treatments_are_the_modes_with_what_the_keys_say() -> None:
+    keys = ["GAMMA_INIT=uniform", "BETA_INIT=2", "BN_MOMENTUM=0.5", "BN_EPS=0.25", "GHOST=16", "PLACEMENT=after", "NORM=scale"]
+    config = read_command_line([*DIGITS, *keys, "POSITION=101", "ABLATION=fixed_gamma,affine_only"])
+    gamma, beta = Affine("uniform", trained=False, asked_for=True), Affine(2.0, trained=True, asked_for=True)
+    normed = Treatment("scale", gamma, beta, momentum=0.5, eps=0.25, ghost=16, after=True)
+    bare = Treatment(None, replace(gamma, trained=True), beta, after=True)
+    assert config.treatments == (normed, Treatment(), bare)
+    for mode in MODES:
+        plain = read_command_line([*DIGITS, "POSITION=101", f"ABLATION={mode}"])
+        assert plain.treatments == treatments((1, 0, 1), mode)
+
+
 def test_numbers_and_words_of_a_key_have_one_form() -> None:
     one = read_command_line([*DIGITS, "GAMMA_INIT=1"])
     assert one == read_command_line([*DIGITS, "GAMMA_INIT=1e0"]) == resolve({**DIGITS_KEYS, "gamma_init": 1})
@@ -246,6 +260,8 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "BIAS_INIT=nan"], "BIAS_INIT=nan: must be deepobs or a finite number"),
         ([*DIGITS, "GAMMA_INIT=one"], "GAMMA_INIT=one: must be mode, uniform or a finite number"),
         ([*DIGITS, "BN_MOMENTUM=0"], "BN_MOMENTUM=0.0: must be a number > 0 and <= 1"),
+        ([*DIGITS, "PLACEMENT=behind"], "PLACEMENT=behind: must be before or after"),
+        (["PROBLEM=svhn_wrn164_bn", "RANDOM_SEED=1", "PLACEMENT=after"], "PLACEMENT=after: svhn_wrn164_bn brings norms"),
         ([*DIGITS, "GHOST=48"], "GHOST=48: does not divide BATCH_SIZE=64; must be one of 1, 2, 4, 8, 16, 32, 64"),
         ([*DIGITS, "GHOST=128"], "GHOST=128: does not divide BATCH_SIZE=64"),
         ([*DIGITS, "GHOST=1"], "GHOST=1: gives one value per channel to BatchNorm in dense1, which has no variance"),

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from batchnorm.errors import ConfigError
+from batchnorm.feeds import Feed, find_feeds
 from batchnorm.modes import MODES, Affine, Mode, Trains, Treatment, all_masks, treatments
+from batchnorm.problems.reordering import pool_before_relu_
+from batchnorm.quantities import QUANTITIES
 from batchnorm.slots import ChannelAffine, ChannelBias, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
 
 
@@ -176,6 +180,58 @@ def test_gamma_and_beta_start_where_they_are_asked_to(own: bool) -> None:
     alone = starts(1, (Treatment(), fixed))[2]  # drawn from a stream of the slot's own: whatever the others are
     assert alone is not None and torch.equal(alone, other_gamma)
     assert not torch.equal(gamma, starts(2, (fixed, trained))[0])  # type: ignore[arg-type]
+
+
+AFTER = Treatment("batch", Affine(1.0, trained=True), Affine(0.0, trained=True), after=True)
+
+
+@pytest.mark.parametrize("pools_first", [False, True])
+def test_a_norm_after_the_activation_stands_before_the_pooling(pools_first: bool) -> None:
+    torch.manual_seed(0)
+    layers: dict[str, nn.Module] = {"conv": nn.Conv2d(3, 4, 3), "relu": nn.ReLU(), "pool": nn.MaxPool2d(2, ceil_mode=True)}
+    layers |= {"flatten": nn.Flatten(), "dense": nn.Linear(36, 5), "tanh": nn.Tanh(), "head": nn.Linear(5, 2)}
+    conv, dense, head = (layers[name] for name in ("conv", "dense", "head"))
+    net = nn.Sequential(OrderedDict(layers))
+    if pools_first:
+        pool_before_relu_(net)
+    treat_(net, (AFTER, AFTER))
+    images = torch.randn(6, 3, 7, 7, generator=torch.Generator().manual_seed(1))
+    rectified = functional.batch_norm(functional.conv2d(images, conv.weight).relu(), None, None, training=True)  # type: ignore[arg-type]
+    hidden = torch.tanh(functional.max_pool2d(rectified, 2, ceil_mode=True).flatten(1) @ dense.weight.T)  # type: ignore[operator]
+    assert torch.allclose(net(images), head(functional.batch_norm(hidden, None, None, training=True)), atol=1e-6)
+    feeds = find_feeds(net, ("conv", "dense"))
+    assert feeds == {"conv": Feed("conv.layer", "dense.layer", True), "dense": Feed(None, "head", True)}  # tanh lies between
+    for slot in read_slots(net, ("conv", "dense")):
+        assert slot.parts >= {"norm", "activation", "gamma", "beta", "running_mean", "running_var"}
+        assert slot.bias is None
+        assert not QUANTITIES["threshold"].is_in(slot.parts)
+    again = nn.Sequential(OrderedDict(layers))
+    assert "activation" not in read_slots(again, ("head",))[0].parts
+
+
+def test_gamma_and_beta_alone_after_the_activation_change_nothing_at_the_start() -> None:
+    net, plain = small(), small()
+    fill_biases_(plain, 0.0)
+    treat_(net, (replace(AFTER, norm=None), Treatment()))
+    fill_biases_(net, 0.0)
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(net(images), plain(images))
+
+
+@pytest.mark.parametrize(
+    ("build", "slot"),
+    [
+        (Functional, "stem"),
+        (lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.ReLU(), nn.Linear(3, 2)), "0"),
+        (lambda: nn.Sequential(nn.Linear(3, 3), relu := nn.ReLU(), nn.Linear(3, 3), relu), "0"),
+    ],
+)
+def test_an_activation_that_cannot_be_moved_is_one_line(build: Callable[[], nn.Module], slot: str) -> None:
+    net = build()
+    with pytest.raises(ConfigError, match=f"^PLACEMENT=after: {slot} needs an activation right behind it that is a module"):
+        treat_(net, [AFTER] * len(find_slots(net)))
+    with pytest.raises(ConfigError, match="^PLACEMENT=after: the network brings norms of its own"):
+        treat_(with_own_norms(), (AFTER, AFTER))
 
 
 def test_gamma_and_beta_without_a_norm_scale_and_shift() -> None:

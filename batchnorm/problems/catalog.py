@@ -24,6 +24,7 @@ class _DeepobsNetwork:
     slots: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
     takes_classes: bool = True
+    brings_norms: bool = False
 
     def build(self, classes: int) -> nn.Module:
         from batchnorm.problems import deepobs
@@ -44,6 +45,7 @@ _WRN164 = _DeepobsNetwork(
     _COLOUR,
     (*(f"res_unit{group}{block}.bn{number}" for group in (1, 2, 3) for block in (1, 2) for number in (1, 2)), "bn"),
     {"num_residual_blocks": 2, "widening_factor": 4},
+    brings_norms=True,
 )
 _DEEPOBS = {
     "mnist_2c2d_bn": ("mnist", 10, _2C2D),
@@ -66,7 +68,8 @@ def _register(name: str, image_set: str, classes: int, network: _DeepobsNetwork)
 
     make_network.__name__ = name
     dense = tuple(slot for slot in network.slots if slot.startswith("dense"))
-    register_problem(image_set=image_set, classes=classes, slots=network.slots, dense=dense)(make_network)
+    facts: dict[str, Any] = {"image_set": image_set, "classes": classes, "slots": network.slots, "dense": dense}
+    register_problem(**facts, brings_norms=network.brings_norms)(make_network)
 
 
 for _name, _facts in _DEEPOBS.items():

@@ -36,6 +36,7 @@ FROZEN = """\
   BN_EPS: 'null'
   GHOST: 'null'
   FREEZE_STATS_AFTER: 'null'
+  PLACEMENT: before
   AFFINE_LR_SCALE: '1.0'
   L2_AFFINE: '0.0'
   L2_REG: '0.0'
