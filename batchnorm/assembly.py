@@ -24,8 +24,9 @@ from batchnorm.data.sources import ImageArrays, facts_of, load_image_set
 from batchnorm.errors import ConfigError, DataError, RunError, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
-from batchnorm.modes import groups_of, norm_kind, trained_weights, treatments
-from batchnorm.optim import build_optimizer, build_schedule
+from batchnorm.modes import groups_of, norm_kind, trained_weights
+from batchnorm.norms import freeze_statistics_
+from batchnorm.optim import AffineRule, build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
 from batchnorm.seeding import seed_default_generators
@@ -83,6 +84,12 @@ class Training:
     def is_due(self, epoch: int, *, every: int) -> bool:
         """Say whether something that is done each so many epochs is done after this one: after the first and last always."""
         return epoch % every == 0 or epoch == self.length.epochs
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Put the network into training mode; from FREEZE_STATS_AFTER on, its norms use their running statistics there."""
+        self.net.train()
+        if self.config.freeze_stats_after is not None:
+            freeze_statistics_(self.net, frozen=epoch >= self.config.freeze_stats_after)
 
     def training_batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Serve what is left of an epoch's batches."""
@@ -143,7 +150,16 @@ def assemble(config: RunConfig, *, facts: ImageSet | OwnImages | None = None) ->
 def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device: torch.device) -> Training:
     """Bring a network to the device, and give it all that it is trained with."""
     net.to(device=device, memory_format=batches.memory_format)  # type: ignore[call-overload]
-    optimizer = build_optimizer(net, config.optimizer, lr=config.lr, hyperparameters=config.opt_hpars, l2_reg=config.l2_reg)
+    names = find_problem(config.problem).slots
+    optimizer = build_optimizer(
+        net,
+        config.optimizer,
+        lr=config.lr,
+        hyperparameters=config.opt_hpars,
+        l2_reg=config.l2_reg,
+        affine=[part for slot in read_slots(net, names) for part in (slot.gamma, slot.beta) if part is not None],
+        rule=AffineRule(config.affine_lr_scale, config.l2_affine),
+    )
     schedule = build_schedule(optimizer, config.lr_schedule, epochs=config.num_epochs, steps_per_epoch=batches.steps_per_epoch)
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     if config.precision == "bf16":
@@ -155,7 +171,6 @@ def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device
 
     if config.compile:
         loss = torch.compile(loss, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default")
-    names = find_problem(config.problem).slots
     slots = _slots_with_neighbours(net, names, batches)
     return Training(config, net, slots, find_feeds(net, names), optimizer, schedule, batches, device, loss, autocast)
 
@@ -184,7 +199,7 @@ def build_network(config: RunConfig) -> nn.Module:
     check_slots(problem, net)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
-    treat_(net, treatments(config.mask, config.ablation, config.norm))
+    treat_(net, config.treatments, random_seed=config.random_seed)
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))
     return net
 
@@ -234,10 +249,11 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
     """See that each mean and variance is taken over more than one value: one alone has no variance.
 
     Raises:
-        ConfigError: BATCH_SIZE is too small for a slot that the mask normalises, or the norm has nothing to normalise there.
+        ConfigError: BATCH_SIZE or GHOST is too small for a slot that the mask normalises, or the norm has nothing to normalise
+            there.
     """
     over = norm_kind(config.norm).over
-    if "images" in over and config.batch_size > 1:
+    if "images" in over and config.images_of_statistics > 1:
         return
     single: list[str] = []
 
@@ -255,7 +271,7 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
     for hook in hooks:
         hook.remove()
     if single:
-        raise one_value_per_channel(single) if "images" in over else nothing_to_normalise(config.norm, single)
+        raise one_value_per_channel(config, single) if "images" in over else nothing_to_normalise(config.norm, single)
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

@@ -21,11 +21,16 @@ from batchnorm.modes import (
     DEFAULT_MODE,
     DEFAULT_NORM,
     NORMS,
+    UNIFORM,
+    UNTREATED,
+    Affine,
     Mask,
+    Treatment,
     canonical_mode,
     canonical_norm,
     format_mask,
     norm_kind,
+    norms_stay,
     parse_mask,
     treatments,
 )
@@ -66,16 +71,34 @@ def is_device(text: str) -> bool:
     return text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal() and text.isascii())
 
 
+def number_or(*words: str) -> Range:
+    """Return the range of a key that takes a number or a word."""
+    return Range(
+        f"{', '.join(words)} or {FINITE.words}",
+        lambda value: value in words if isinstance(value, str) else FINITE.allows(value),
+    )
+
+
 def anything(words: str) -> Range:
     """Return the range of a key whose value is looked up elsewhere."""
     return Range(words, lambda _: True)
 
 
 BOOLEAN = anything("true or false")
+AS_THE_MODE_SAYS = "mode"
 FOLDER = Range("a directory", lambda value: bool(str(value).strip()))
 
 
-def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = False, shown: str | None = None) -> Any:
+def _key(
+    text: str,
+    valid: Range,
+    *,
+    default: Any = MISSING,
+    decides: bool = False,
+    shown: str | None = None,
+    words: Sequence[str] = (),
+    acts_in: Callable[[Treatment], bool] | None = None,
+) -> Any:
     """Declare one key.
 
     Args:
@@ -85,8 +108,11 @@ def _key(text: str, valid: Range, *, default: Any = MISSING, decides: bool = Fal
             changes once it is released: a fingerprint leaves such a key out where it stands at its default.
         decides: whether it decides the run's result, up to rounding.
         shown: the default as `--help` shows it.
+        words: what a key of numbers takes besides.
+        acts_in: says of a slot's treatment whether the key acts there, if it acts in slots only. Where it acts in none, it is
+            kept at its default: the runs are the same.
     """
-    about = {"help": text, "valid": valid, "decides": decides, "shown": shown}
+    about = {"help": text, "valid": valid, "decides": decides, "shown": shown, "words": words, "acts_in": acts_in}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
     return field(default=default, metadata=about)
@@ -160,13 +186,86 @@ class RunConfig:
         anything("a norm"),
         default=DEFAULT_NORM,
         decides=True,
+        acts_in=lambda treatment: treatment.norm is not None,
     )
-    l2_reg: float = _key("L2 factor on weights, never on biases, gamma or beta", NOT_NEGATIVE, default=0.0, decides=True)
-    bias_init: Union[float, str] = _key(  # noqa: UP007  (OmegaConf reads typing.Union only)
+    gamma_init: Union[float, str] = _key(  # noqa: UP007  (OmegaConf reads typing.Union only)
+        "where gamma starts, and stays where it is fixed: mode (as the mode says) | a number | uniform (U(0, 1) by channel)",
+        number_or(AS_THE_MODE_SAYS, UNIFORM),
+        default=AS_THE_MODE_SAYS,
+        decides=True,
+        words=(AS_THE_MODE_SAYS, UNIFORM),
+        acts_in=lambda treatment: treatment.gamma is not None,
+    )
+    beta_init: Union[float, str] = _key(  # noqa: UP007
+        "where beta starts, and stays where it is fixed: mode (as the mode says) | a number",
+        number_or(AS_THE_MODE_SAYS),
+        default=AS_THE_MODE_SAYS,
+        decides=True,
+        words=(AS_THE_MODE_SAYS,),
+        acts_in=lambda treatment: treatment.beta is not None,
+    )
+    bn_momentum: float | None = _key(
+        "how far a running average of the norm goes towards a batch's statistic at each step",
+        Range("a number > 0 and <= 1", lambda value: value is None or 0 < value <= 1),
+        default=None,
+        decides=True,
+        shown="0.1, as torch has it; of a norm that the network brings, its own",
+        acts_in=lambda treatment: treatment.uses_batch,
+    )
+    bn_eps: float | None = _key(
+        "what a norm adds to the variance",
+        Range(POSITIVE.words, lambda value: value is None or POSITIVE.allows(value)),
+        default=None,
+        decides=True,
+        shown="1e-05, as torch has it; of a norm that the network brings, its own",
+        acts_in=lambda treatment: treatment.norm not in (None, "center"),
+    )
+    ghost: int | None = _key(
+        "images in a part of the batch over which a norm takes its statistics in training; BATCH_SIZE must be a multiple",
+        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        default=None,
+        decides=True,
+        shown="the whole batch",
+        acts_in=lambda treatment: treatment.uses_batch,
+    )
+    freeze_stats_after: int | None = _key(
+        "epoch from which on norms of the batch use their running statistics in training too, and keep them",
+        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        default=None,
+        decides=True,
+        shown="never",
+        acts_in=lambda treatment: treatment.uses_batch,
+    )
+    placement: str = _key(
+        "before | after the activation: conv, ReLU, norm, pooling; not in a network that brings its own norms",
+        one_of("before", "after"),
+        default="before",
+        decides=True,
+        acts_in=lambda treatment: treatment != UNTREATED,
+    )
+    affine_lr_scale: float = _key(
+        "learning rate of gamma and beta, as a factor of LR",
+        POSITIVE,
+        default=1.0,
+        decides=True,
+        acts_in=lambda treatment: treatment.trains_affine,
+    )
+    l2_affine: float = _key(
+        "L2 factor on gamma and beta",
+        NOT_NEGATIVE,
+        default=0.0,
+        decides=True,
+        acts_in=lambda treatment: treatment.trains_affine,
+    )
+    l2_reg: float = _key(
+        "L2 factor on weights, never on biases; L2_AFFINE is that on gamma and beta", NOT_NEGATIVE, default=0.0, decides=True
+    )
+    bias_init: Union[float, str] = _key(  # noqa: UP007
         "deepobs: the problem's own initial biases; a number: all biases start there",
-        Range(f"deepobs or {FINITE.words}", lambda value: value == "deepobs" or FINITE.allows(float(value))),
+        number_or("deepobs"),
         default="deepobs",
         decides=True,
+        words=("deepobs",),
     )
     precision: str = _key("fp32, or bf16 (autocast)", one_of("fp32", "bf16"), default="fp32", decides=True)
     compile: bool = _key(
@@ -219,6 +318,36 @@ class RunConfig:
     def mask(self) -> Mask:
         """One 0 or 1 per slot; `position` holds it in comma form."""
         return tuple(int(digit) for digit in self.position.split(","))
+
+    @property
+    def images_of_statistics(self) -> int:
+        """Over how many images a norm of the batch takes its statistics in training."""
+        return self.ghost or self.batch_size
+
+    @property
+    def treatments(self) -> tuple[Treatment, ...]:
+        """What is done to each slot.
+
+        Raises:
+            ConfigError: there is no such mode: this version does not know what a record's does.
+        """
+        return tuple(map(self._with_keys, treatments(self.mask, self.ablation, self.norm)))
+
+    def _with_keys(self, treatment: Treatment) -> Treatment:
+        """Return the treatment of a slot by its mode, changed as the keys say that act in slots."""
+
+        def started(part: Affine | None, value: float | str) -> Affine | None:
+            if part is None or value == AS_THE_MODE_SAYS:
+                return part
+            return replace(part, value=value, asked_for=True)
+
+        if treatment == UNTREATED:
+            return treatment
+        gamma, beta = started(treatment.gamma, self.gamma_init), started(treatment.beta, self.beta_init)
+        placed = replace(treatment, gamma=gamma, beta=beta, after=self.placement == "after")
+        if treatment.norm is None:
+            return placed
+        return replace(placed, momentum=self.bn_momentum, eps=self.bn_eps, ghost=self.ghost)
 
     @property
     def directory(self) -> Path:
@@ -295,7 +424,7 @@ class RunConfig:
             entry = _field(str(key))
             if not _is_plain(value, entry):
                 raise ConfigError(f"{key}={value}: must be {_valid(entry).words}")
-            values[entry.name] = float(value) if entry.type == "float" else value
+            values[entry.name] = float(value) if value is not None and entry.type in ("float", "float | None") else value
         missing = [entry.name.upper() for entry in fields(cls) if entry.name not in values and _default(entry) is MISSING]
         if missing:
             raise ConfigError(f"{', '.join(sorted(missing))}: missing")
@@ -478,6 +607,7 @@ _STORED_AS: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "bool": (bool,),
     "int | None": (int, type(None)),
+    "float | None": (int, float, type(None)),
     "dict[str, float]": (dict,),
     "dict[str, Any] | None": (dict, type(None)),
     "Union[float, str]": (int, float, str),
@@ -511,12 +641,14 @@ def _typed(name: str, value: Any, *, shown: str) -> Any:
             value = _expanded(value, shown=shown)
         if any("\ud800" <= character <= "\udfff" for character in value):  # how Python holds bytes that are no text
             raise ConfigError(f"{shown!r}: must be UTF-8 text")
-        if value.lower() in ("null", "none") and entry.type == "int | None":
+        if value.lower() in ("null", "none") and entry.type in ("int | None", "float | None"):
             value = None
-        if name == "bias_init" and value != "deepobs":
-            value = read_number(value, shown=shown, needs=needs)
+        if words := entry.metadata["words"]:
+            value = value.lower() if value.lower() in words else read_number(value, shown=shown, needs=needs)
     if isinstance(value, bool) and entry.type != "bool":
         raise ConfigError(f"{shown}: must be {needs}")
+    if entry.metadata["words"] and isinstance(value, int):
+        value = float(value)
     try:
         return (_plain_as_field if isinstance(value, (str, int, float)) else _as_field)(name, value)
     except OmegaConfBaseException:
@@ -619,22 +751,29 @@ def _checked(config: RunConfig) -> RunConfig:
         if not valid.allows(value):
             wrong = f"={value}:" if str(value).strip() else ": is empty;"
             raise ConfigError(f"{entry.name.upper()}{wrong} must be {valid.words}")
-    norm = canonical_norm(mask, mode, config.norm)
-    normed = [slot for slot, done in zip(problem.slots, treatments(mask, mode), strict=True) if done.norm]
+    norm = canonical_norm(config.norm)
+    config = _without_idle_keys(replace(config, position=format_mask(mask), ablation=mode, norm=norm))
+    norm = config.norm
+    normed = [slot for slot, done in zip(problem.slots, config.treatments, strict=True) if done.norm]
     single = [slot for slot in normed if slot in problem.dense]
-    if config.batch_size == 1 and single and "images" in norm_kind(norm).over:
-        raise one_value_per_channel(single)
+    if config.placement == "after" and problem.brings_norms:
+        raise norms_stay(problem.name)
+    if config.ghost and config.batch_size % config.ghost:
+        divisors = ", ".join(str(size) for size in range(1, config.batch_size + 1) if config.batch_size % size == 0)
+        raise ConfigError(f"GHOST={config.ghost}: does not divide BATCH_SIZE={config.batch_size}; must be one of {divisors}")
+    if config.images_of_statistics == 1 and single and "images" in norm_kind(norm).over:
+        raise one_value_per_channel(config, single)
     if single and norm_kind(norm).over == ("positions",):
         raise nothing_to_normalise(norm, single)
     if config.optimizer == "AdamW" and config.l2_reg:
         raise ConfigError(f"L2_REG={config.l2_reg}: AdamW decays weights by itself; give OPT_HPARS.weight_decay instead")
+    if not POSITIVE.allows(config.affine_lr_scale * config.lr):
+        product = f"AFFINE_LR_SCALE={config.affine_lr_scale}: times LR={config.lr}"
+        raise ConfigError(f"{product} must be {POSITIVE.words}")
     check_hyperparameters(config.optimizer, config.opt_hpars, where="OPT_HPARS")
     check_schedule(config.lr_schedule, lr=config.lr, epochs=config.num_epochs, where="LR_SCHEDULE")
     return replace(
         config,
-        position=format_mask(mask),
-        ablation=mode,
-        norm=norm,
         lr=float(config.lr),
         measure=",".join(_measurements(config.measure)) or "none",
         save_epochs=_epochs(config.save_epochs),
@@ -642,10 +781,21 @@ def _checked(config: RunConfig) -> RunConfig:
     )
 
 
-def one_value_per_channel(slots: Sequence[str]) -> ConfigError:
-    """Say that batches of one image leave the BatchNorm of some slots one value per channel."""
+def _without_idle_keys(config: RunConfig) -> RunConfig:
+    """Put the keys that act in slots only, and in none of this run's, to their defaults; and GHOST where it is the batch."""
+    treated = config.treatments
+    acts_in = {entry.name: entry.metadata["acts_in"] for entry in fields(config) if entry.metadata["acts_in"]}
+    idle = [name for name, acts in acts_in.items() if not any(map(acts, treated))]
+    if config.ghost == config.batch_size:
+        idle.append("ghost")
+    return replace(config, **{name: _default(_FIELDS[name]) for name in idle})
+
+
+def one_value_per_channel(config: RunConfig, slots: Sequence[str]) -> ConfigError:
+    """Say that statistics of one image leave the BatchNorm of some slots one value per channel."""
+    key, where = "GHOST" if config.ghost else "BATCH_SIZE", ", ".join(slots)
     return ConfigError(
-        f"BATCH_SIZE=1: gives one value per channel to BatchNorm in {', '.join(slots)}, which has no variance; "
+        f"{key}=1: gives one value per channel to BatchNorm in {where}, which has no variance; "
         "must be an integer >= 2, or POSITION must leave these slots out"
     )
 

@@ -40,7 +40,8 @@ class Feed:
     """What stands around one slot.
 
     Attributes:
-        layer: path of the weight layer that alone feeds the slot, and feeds nothing else; None where there is none.
+        layer: path of the weight layer that alone feeds the slot, and feeds nothing else; None where there is none, or where
+            an activation that is not positively homogeneous stands between it and the slot's norm.
         consumer: the slot, or the path of the weight layer that belongs to no slot, that alone takes what the slot gives;
             None where a sum, a concatenation, a second user or an operation that is not known comes first.
         homogeneous: whether all that stands between the slot and its consumer is positively homogeneous,
@@ -77,7 +78,7 @@ def find_feeds(net: nn.Module, slots: Sequence[str]) -> dict[str, Feed]:
     """
     flow = _Flow(net)
     outputs = {slot: flow.output_of(slot) for slot in slots}
-    layers = {slot: flow.layer_before(outputs[slot]) for slot in slots}
+    layers = {slot: flow.layer_before(outputs[slot], slot) for slot in slots}
     slot_of_layer = {layer: slot for slot, layer in layers.items() if layer is not None}
     feeds = {}
     for slot in slots:
@@ -130,16 +131,15 @@ class _Flow:
         last: torch.fx.Node = inside[-1]
         return last
 
-    def layer_before(self, output: torch.fx.Node) -> str | None:
+    def layer_before(self, output: torch.fx.Node, slot: str) -> str | None:
         node = output
         while node.op == "call_module" and str(node.target) in self._called_once:
             module = self._modules[str(node.target)]
             if isinstance(module, WEIGHT_LAYERS):
                 return str(node.target)
-            if (
-                not isinstance(module, (*NORM_LAYERS, ChannelAffine, ChannelBias, nn.Identity))
-                or len(node.all_input_nodes) != 1
-            ):
+            known = isinstance(module, (*NORM_LAYERS, ChannelAffine, ChannelBias, nn.Identity))
+            rectifies = str(node.target) == f"{slot}.activation" and isinstance(module, HOMOGENEOUS)
+            if not (known or rectifies) or len(node.all_input_nodes) != 1:
                 return None
             node = node.all_input_nodes[0]
             if len(node.users) != 1:

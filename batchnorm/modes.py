@@ -15,16 +15,27 @@ Dashes = tuple[float, tuple[float, ...]]
 """A line style as matplotlib takes it: offset, and lengths of dash and gap in line widths."""
 
 
+UNIFORM = "uniform"
+"""A start that is drawn for each channel, from U(0, 1)."""
+
+
 @dataclass(frozen=True)
 class Affine:
-    """What becomes of one of a norm's two parameters: it starts at a value, and is trained from there or stays."""
+    """What becomes of one of a norm's two parameters: it starts at a value, and is trained from there or stays.
 
-    value: float
+    Attributes:
+        value: where it starts: a number, or `UNIFORM`.
+        trained: from there.
+        asked_for: a key asks for this start; a network's own norm that is trained starts where it stands, unless one does.
+    """
+
+    value: float | str
     trained: bool
+    asked_for: bool = False
 
     def __str__(self) -> str:
         """Say it in a table's words."""
-        return "trained" if self.trained else f"stays {self.value:g}"
+        return "trained" if self.trained else f"stays {self.value}".removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -35,13 +46,31 @@ class Treatment:
         norm: what normalises it, as `NORM` takes it; None: nothing does.
         gamma: the scale; None where there is none.
         beta: the shift; None where there is none.
+        momentum: of the norm's running averages; None: torch's, or that of the norm in whose place it stands.
+        eps: that the norm adds to the variance; None as for `momentum`.
+        ghost: over how many images its statistics are taken in training; None: over the whole batch.
+        after: whether it stands after the slot's activation, not before it.
 
-    With none of the three the slot stays as the network has it, or a bias stands in its own norm's place.
+    Without norm, gamma and beta the slot stays as the network has it, or a bias stands in its own norm's place.
     """
 
     norm: str | None = None
     gamma: Affine | None = None
     beta: Affine | None = None
+    momentum: float | None = None
+    eps: float | None = None
+    ghost: int | None = None
+    after: bool = False
+
+    @property
+    def uses_batch(self) -> bool:
+        """Whether the norm uses statistics of the batch, and keeps running ones for evaluation."""
+        return self.norm is not None and "images" in norm_kind(self.norm).over
+
+    @property
+    def trains_affine(self) -> bool:
+        """Whether gamma or beta is trained."""
+        return any(part is not None and part.trained for part in (self.gamma, self.beta))
 
 
 UNTREATED = Treatment()
@@ -227,15 +256,18 @@ def treatments(mask: Mask, mode: str, norm: str = DEFAULT_NORM) -> tuple[Treatme
     return tuple(replace(treatment, norm=norm) if treatment.norm else treatment for treatment in found)
 
 
-def canonical_norm(mask: Mask, mode: str, text: str) -> str:
-    """Return the one name under which `NORM` is kept: where nothing is normalised, all norms are one run.
+def norms_stay(network: str) -> ConfigError:
+    """Say that a network's own norms are not put after its activations."""
+    return ConfigError(f"PLACEMENT=after: {network} brings norms of its own, which stay where they are; must be before")
+
+
+def canonical_norm(text: str) -> str:
+    """Return the one way in which a norm is written.
 
     Raises:
         ConfigError: no such norm.
     """
     kind = norm_kind(text.strip().lower())
-    if not any(treatment.norm for treatment in treatments(mask, mode)):
-        return DEFAULT_NORM
     return f"{kind.name}:{groups_of(text)}" if kind.groups else kind.name
 
 

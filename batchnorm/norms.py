@@ -7,18 +7,23 @@
     group:G   over each image and each of G groups of channels
     layer     over each image and all channels: group:1
 
+The first three may take their statistics over parts of the batch: ghost batch norm.
+
 All scale by gamma and shift by beta per channel. Those that use the batch keep running averages of what they use, and of
-nothing else, for evaluation, as torch does: momentum 0.1, eps 1e-5. `batchnorm.modes.NORMS` is the table of them, torch-free.
-Sources: Ioffe and Szegedy, 1502.03167; Ulyanov et al., 1607.08022; Wu and He, 1803.08494; Ba et al., 1607.06450 (here with
-gamma and beta per channel, as group norm has them).
+nothing else, for evaluation, as torch does: momentum 0.1, eps 1e-5, unless given. `batchnorm.modes.NORMS` is the table of
+them, torch-free.
+Sources: Ioffe and Szegedy, 1502.03167; Hoffer et al., 1705.08741 (ghost); Ulyanov et al., 1607.08022; Wu and He, 1803.08494;
+Ba et al., 1607.06450 (here with gamma and beta per channel, as group norm has them).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import batch_norm
 
 from batchnorm.modes import groups_of, norm_kind
 
@@ -26,32 +31,35 @@ BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
-class BatchStatistic(nn.Module):
-    """A norm that uses one statistic of the batch: `Center` and `Scale`. Computes in float32 at least, gives back what comes.
+class BatchStatistics(nn.Module):
+    """A norm that uses statistics of the batch. Computes in float32 at least, gives back what comes.
 
     Attributes:
-        statistic: the buffer that follows it, and where that starts.
+        statistics: the buffers that follow them, and where these start.
 
     Args:
         num_features: channels, along dimension 1.
         eps: as torch's.
-        momentum: of the running average.
+        momentum: of the running averages.
+        images: over how many the statistics are taken in training (ghost batch norm); None: over the whole batch. The running
+            averages follow the mean over the batch's parts, once.
     """
 
-    statistic: tuple[str, float]
+    statistics: tuple[tuple[str, float], ...]
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1, images: int | None = None) -> None:
         super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.num_features, self.eps, self.momentum, self.images = num_features, eps, momentum, images
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
-        name, start = self.statistic
-        self.register_buffer(name, torch.full((num_features,), start))
+        for name, start in self.statistics:
+            self.register_buffer(name, torch.full((num_features,), start))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Normalise, scale and shift features of shape (B, C, ...)."""
-        shape = (-1, *(1,) * (features.ndim - 2))
-        normalised = self.normalise(features.to(torch.promote_types(features.dtype, torch.float32)), shape)
+        shape = _by_channel(features)
+        wide = features.to(torch.promote_types(features.dtype, torch.float32))
+        normalised = self.by_batch(wide) if self.training else self.by_running_averages(wide)
         weight, bias = self.weight, self.bias  # None where a treatment has none
         if weight is not None:
             normalised = normalised * weight.view(shape)
@@ -59,55 +67,111 @@ class BatchStatistic(nn.Module):
             normalised = normalised + bias.view(shape)
         return normalised.to(features.dtype)
 
-    def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return the features normalised; `shape` lets a channel's numbers stand along dimension 1."""
+    def by_batch(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the features normalised part by part, and let the running averages follow."""
+        normalised, found = zip(*map(self.by_part, features.tensor_split(parts_of(self, len(features)))), strict=True)
+        with torch.no_grad():
+            for (name, _), values in zip(self.statistics, zip(*found, strict=True), strict=True):
+                average: torch.Tensor = getattr(self, name)
+                value = values[0] if len(values) == 1 else torch.stack(values).mean(dim=0)
+                average.lerp_(value.detach().to(average.dtype), self.momentum)
+        return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
+
+    def by_part(self, features: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return one part of a batch normalised, and its statistics, of shape (C,) each."""
         raise NotImplementedError
 
-    def follow(self, average: torch.Tensor, value: torch.Tensor) -> None:
-        """Let a running average follow a batch's value."""
-        with torch.no_grad():
-            average.lerp_(value.detach().to(average.dtype), self.momentum)
+    def by_running_averages(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the features normalised by the running averages."""
+        raise NotImplementedError
 
 
-class Center(BatchStatistic):
+def parts_of(norm: nn.Module, images: int) -> int:
+    """Return in how many parts a norm takes its statistics over a batch; parts are equal where their size divides it."""
+    size = getattr(norm, "images", None)
+    return 1 if size is None else max(1, round(images / size))
+
+
+class Center(BatchStatistics):
     """Subtracts the batch's mean, and divides by nothing."""
 
-    statistic = "running_mean", 0.0
+    statistics = (("running_mean", 0.0),)
     running_mean: torch.Tensor
 
-    def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        """Subtract the mean: the batch's in training, the running one in evaluation."""
-        if not self.training:
-            return features - self.running_mean.view(shape)
-        mean = features.mean(dim=[dim for dim in range(features.ndim) if dim != 1])
-        self.follow(self.running_mean, mean)
-        return features - mean.view(shape)
+    def by_part(self, features: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Subtract the mean."""
+        mean = features.mean(dim=_all_but_channels(features))
+        return features - mean.view(_by_channel(features)), (mean,)
+
+    def by_running_averages(self, features: torch.Tensor) -> torch.Tensor:
+        """Subtract the running mean."""
+        return features - self.running_mean.view(_by_channel(features))
 
 
-class Scale(BatchStatistic):
+class Scale(BatchStatistics):
     """Divides by the batch's standard deviation, and subtracts nothing."""
 
-    statistic = "running_var", 1.0
+    statistics = (("running_var", 1.0),)
     running_var: torch.Tensor
 
-    def normalise(self, features: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        """Divide by the deviation: the batch's in training, the running one in evaluation."""
-        variance = self.running_var
-        if self.training:
-            others = [dim for dim in range(features.ndim) if dim != 1]
-            mean = features.mean(dim=others, keepdim=True)
-            variance = (features - mean).square().mean(dim=others)
-            values = features.numel() // features.shape[1]
-            self.follow(self.running_var, variance * (values / (values - 1)))
-        return features * (variance + self.eps).rsqrt().view(shape)
+    def by_part(self, features: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Divide by the deviation."""
+        others = _all_but_channels(features)
+        mean = features.mean(dim=others, keepdim=True)
+        variance = (features - mean).square().mean(dim=others)
+        values = features.numel() // features.shape[1]
+        return self._divided(features, variance), (variance * (values / (values - 1)),)
+
+    def by_running_averages(self, features: torch.Tensor) -> torch.Tensor:
+        """Divide by the running deviation."""
+        return self._divided(features, self.running_var)
+
+    def _divided(self, features: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        return features * (variance + self.eps).rsqrt().view(_by_channel(features))
 
 
-OF_BATCH = (*BATCHNORM, Center, Scale)
+class Ghost(BatchStatistics):
+    """Batch norm over parts of the batch, by torch's own kernel."""
+
+    statistics = (("running_mean", 0.0), ("running_var", 1.0))
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+    def by_part(self, features: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Subtract the mean and divide by the deviation."""
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        normalised = batch_norm(features, mean, variance, training=True, momentum=1.0, eps=self.eps)  # which writes both
+        return normalised, (mean, variance)
+
+    def by_running_averages(self, features: torch.Tensor) -> torch.Tensor:
+        """Subtract the running mean and divide by the running deviation."""
+        return batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
+
+
+def _by_channel(features: torch.Tensor) -> tuple[int, ...]:
+    """Return the shape in which a channel's numbers stand along dimension 1."""
+    return (-1, *(1,) * (features.ndim - 2))
+
+
+def _all_but_channels(features: torch.Tensor) -> list[int]:
+    return [dim for dim in range(features.ndim) if dim != 1]
+
+
+OF_BATCH = (*BATCHNORM, BatchStatistics)
 """Norms that use statistics of the batch in training and running ones in evaluation."""
 NORM_LAYERS = (*OF_BATCH, nn.GroupNorm, *_INSTANCE_NORM.values())
 
 
-def make_norm(norm: str, channels: int, positions: int, *, like: torch.Tensor) -> nn.Module:
+def make_norm(
+    norm: str,
+    channels: int,
+    positions: int,
+    *,
+    like: torch.Tensor,
+    momentum: float | None = None,
+    eps: float | None = None,
+    images: int | None = None,
+) -> nn.Module:
     """Return a new norm with gamma 1 and beta 0.
 
     Args:
@@ -115,6 +179,9 @@ def make_norm(norm: str, channels: int, positions: int, *, like: torch.Tensor) -
         channels: along dimension 1.
         positions: how many dimensions come behind them: 2 in an image, 0 after a linear layer.
         like: its device and type are the norm's.
+        momentum: of running averages, in a norm that has them; None: torch's 0.1.
+        eps: None: torch's 1e-5.
+        images: in a part of the batch over which a norm that uses the batch takes its statistics; None: the whole batch.
 
     Raises:
         ValueError: there is no such norm, or it cannot stand there.
@@ -124,15 +191,35 @@ def make_norm(norm: str, channels: int, positions: int, *, like: torch.Tensor) -
         raise ValueError(f"{norm}: a layer that gives one value per channel and image leaves nothing to normalise")
     if kind == "group" and channels % groups_of(norm):
         raise ValueError(f"{norm}: does not divide {channels} channels")
+    eps_of: dict[str, Any] = {} if eps is None else {"eps": eps}
+    both = eps_of | ({} if momentum is None else {"momentum": momentum})
     makers: dict[str, Callable[[], nn.Module]] = {
-        "batch": lambda: BATCHNORM[max(positions - 1, 0)](channels),
-        "center": lambda: Center(channels),
-        "scale": lambda: Scale(channels),
-        "group": lambda: nn.GroupNorm(groups_of(norm), channels),
-        "layer": lambda: nn.GroupNorm(1, channels),
-        "instance": lambda: _INSTANCE_NORM[positions](channels, affine=True),
+        "batch": lambda: (
+            Ghost(channels, **both, images=images) if images else BATCHNORM[max(positions - 1, 0)](channels, **both)
+        ),
+        "center": lambda: Center(channels, **both, images=images),
+        "scale": lambda: Scale(channels, **both, images=images),
+        "group": lambda: nn.GroupNorm(groups_of(norm), channels, **eps_of),
+        "layer": lambda: nn.GroupNorm(1, channels, **eps_of),
+        "instance": lambda: _INSTANCE_NORM[positions](channels, affine=True, **eps_of),
     }
     return makers[kind]().to(device=like.device, dtype=like.dtype)
+
+
+def freeze_statistics_(net: nn.Module, *, frozen: bool) -> None:
+    """Let norms that use the batch use their running statistics in training too, and keep them; or no longer.
+
+    A network that is put into training mode forgets it. Probes that look at the training's loss do as it says.
+    """
+    for module in net.modules():
+        if isinstance(module, OF_BATCH):
+            module._statistics_are_frozen = frozen  # type: ignore[assignment]
+            module.train(module.training and not frozen)
+
+
+def has_frozen_statistics(norm: nn.Module) -> bool:
+    """Say whether `freeze_statistics_` froze a norm's statistics."""
+    return bool(getattr(norm, "_statistics_are_frozen", False))
 
 
 def channels_of(norm: nn.Module) -> int:

@@ -156,11 +156,42 @@ def _allowed(valid: Range | str, value: object) -> bool:
     return bool(value) and value == sorted(set(value))
 
 
-def build_optimizer(net: nn.Module, name: str, *, lr: float, hyperparameters: Mapping[str, float], l2_reg: float) -> Optimizer:
-    """Make the optimizer over what is trained in the network.
+@dataclass(frozen=True)
+class AffineRule:
+    """How gamma and beta are trained beside all else.
 
-    Weight decay (`l2_reg`, or AdamW's own) acts on conv and linear weights only, never on biases, gamma or beta.
-    A parameter that does not require a gradient (a frozen gamma or beta) is not handed over.
+    Attributes:
+        lr_scale: their learning rate as a factor of the run's, at every step.
+        l2: their L2 factor; under AdamW its own weight decay.
+    """
+
+    lr_scale: float = 1.0
+    l2: float = 0.0
+
+
+def build_optimizer(
+    net: nn.Module,
+    name: str,
+    *,
+    lr: float,
+    hyperparameters: Mapping[str, float],
+    l2_reg: float,
+    affine: Iterable[nn.Parameter] = (),
+    rule: AffineRule = AffineRule(),
+) -> Optimizer:
+    """Make the optimizer over what is trained in the network; the rate of its first group is the run's.
+
+    Weight decay (`l2_reg`, or AdamW's own) acts on conv and linear weights only, never on biases, gamma or beta; on the last
+    two as `rule` says. A parameter that does not require a gradient (a frozen gamma or beta) is not handed over.
+
+    Args:
+        net: whose parameters are trained.
+        name: a key of `OPTIMIZERS`.
+        lr: the learning rate.
+        hyperparameters: the others.
+        l2_reg: L2 factor on weights.
+        affine: gamma and beta of all slots.
+        rule: of these; they are a group of their own only where it says anything.
     """
     import torch
 
@@ -170,11 +201,26 @@ def build_optimizer(net: nn.Module, name: str, *, lr: float, hyperparameters: Ma
         options["betas"] = (options.pop("beta1"), options.pop("beta2"))
     decay = options.pop("weight_decay", l2_reg)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    apart = set() if rule == AffineRule() else {id(parameter) for parameter in affine}
     weights = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim <= 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1 and id(parameter) not in apart]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if apart:
+        gamma_and_beta = [parameter for parameter in trained if id(parameter) in apart]
+        groups = groups or [{"params": [], "weight_decay": 0.0}]  # has the run's rate, where nothing else is trained
+        groups.append({"params": gamma_and_beta, "weight_decay": rule.l2, "lr": rule.lr_scale * lr})
     optimizer_class: type[Optimizer] = getattr(torch.optim, spec.torch_class)
-    return optimizer_class([group for group in groups if group["params"]], lr=lr, **options)  # type: ignore[call-arg]
+    optimizer = optimizer_class(groups, lr=lr, **options)  # type: ignore[call-arg]
+    if rule.lr_scale != 1:
+        # A schedule moves each group's rate by itself, some towards a rate that is not scaled.
+        optimizer.register_step_pre_hook(lambda given, *_: _scale_last_rate(given, rule.lr_scale))
+    return optimizer
+
+
+def _scale_last_rate(optimizer: Optimizer, scale: float) -> None:
+    first, *_, last = optimizer.param_groups
+    last["lr"] = scale * first["lr"]
 
 
 def build_schedule(

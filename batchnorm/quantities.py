@@ -48,6 +48,7 @@ class Quantity:
         meaning: one line.
         per: `run` (one number), `slot` (one number for each slot that has it) or `channel` (one for each of its channels).
         needs: what a slot must have for the quantity, by the names of `batchnorm.slots.Slot`'s parts.
+        lacks: what it must not have.
         read: takes it from the live network, as a tensor: `read(slot)` on the axes `epochs` and `snapshots`,
             `read(slot_update)` on `updates`, `read(probe)` or, unless it is one number of the run, `read(probe, slot)` on
             `probes` (see `batchnorm.slots` and `batchnorm.probing`). None: the training loop hands it over.
@@ -67,6 +68,7 @@ class Quantity:
     meaning: str
     per: str = "run"
     needs: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     read: Callable[..., Any] | None = None
     derive: Callable[..., Any] | None = None
     measurement: str = ""
@@ -85,7 +87,7 @@ class Quantity:
 
     def is_in(self, parts: Iterable[str]) -> bool:
         """Say whether a slot that has these parts has the quantity."""
-        return set(self.needs) <= set(parts)
+        return set(self.needs) <= {*parts} and not {*self.lacks} & {*parts}
 
 
 def _of_slot(part: str, axis: str, dataset: str, meaning: str, **more: Any) -> Quantity:
@@ -128,10 +130,12 @@ _PROBE_SCORES = [
     for statistics in _SCORES
     for metric, words, unit in (("loss", "mean loss", "nats"), ("acc", "share classified right", ""))
 ]  # fmt: skip
+_RECTIFIED = ("activation",)
+"""What a slot has whose activation stands before its norm: no ReLU stops what it gives."""
 _REPRESENTATIONS = [
     Quantity(
         name, "probes", f"probes/{name}/{{slot}}", meaning, per=per, dtype="f4", measurement="representations",
-        read=_by("representations.of_slot", part), symbol=symbol,
+        read=_by("representations.of_slot", part), symbol=symbol, lacks=_RECTIFIED if part in ("off", "dead") else (),
     )
     for name, part, per, meaning, symbol in (
         ("input_mean", "mean", "channel", "mean of the slot's input over the probe's images", ""),
@@ -158,7 +162,7 @@ _STANDARDISED = ("running_mean", "running_var", "gamma", "beta")
 _DERIVED = [
     Quantity(
         name, "snapshots", "", meaning, per=per, needs=needs, derive=_by(function, *arguments), unit=unit, symbol=symbol,
-        neutral=neutral,
+        neutral=neutral, lacks=_RECTIFIED if needs is _STANDARDISED else (),
     )
     for name, per, needs, function, arguments, meaning, unit, symbol, neutral in (
         ("threshold", "channel", _STANDARDISED, "thresholds.derived_threshold", (),
@@ -235,7 +239,7 @@ ROWS: tuple[Quantity, ...] = (
     _of_update(
         "channel_eps", "eps / (sigma^2 + eps) * gamma * dL/dgamma by channel: <w, g> under BatchNorm",
         _by("weights.channel_eps"), per="channel", measurement="weights",
-        needs=("trained_layer", "running_var", "trained_gamma"),
+        needs=("trained_layer", "running_var", "trained_gamma"), lacks=("ghost",),
     ),
     _of_update(
         "contribution", "what gamma contributes to the next layer, free of gauge", _by("contribution.of_update"),

@@ -6,15 +6,17 @@ Plain functions on any `nn.Module`; masks, modes and treatments as values are in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from batchnorm.errors import ConfigError
-from batchnorm.modes import UNTREATED, Affine, Trains, Treatment
+from batchnorm.modes import UNIFORM, UNTREATED, Affine, Trains, Treatment, norms_stay
 from batchnorm.norms import BATCHNORM, NORM_LAYERS, Center, channels_of, make_norm
+from batchnorm.seeding import generator
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ACTIVATIONS = (
@@ -33,6 +35,8 @@ PASSED_THROUGH = (
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
 )  # fmt: skip
 """Layers that may stand between a weight layer and its activation."""
+_KEEP_THE_LARGEST = (nn.Identity, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool2d)
+"""Layers behind which a ReLU gives the same as before them."""
 _POSITIONS_OF = {nn.BatchNorm1d: 0, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
 PADDINGS = (nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Identity)
 
@@ -88,41 +92,49 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
     return tuple(_slot_name(net, str(node.target)) for node in weight_layers if _feeds_activation(node, modules))
 
 
-def treat_(net: nn.Module, treatments: Sequence[Treatment]) -> None:
+def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int = 0) -> None:
     """Put a norm after the weight layers whose treatment has one, take their biases away, and freeze what is not trained.
 
     A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name; `affine` stands there where gamma and
-    beta come without a norm. In a network that brings BatchNorm of its own, the layers without a treatment become a
-    `ChannelBias`. No random number is drawn.
+    beta come without a norm. Where they come after the activation, it leaves its place and stands between, as `activation`.
+    In a network that brings BatchNorm of its own, the layers without a treatment become a `ChannelBias`.
 
     What is frozen requires no gradient and is not handed to an optimizer, so that neither momentum nor weight decay can
-    move it. What is trained starts at the treatment's value, in a norm that the network brings where it stands there.
+    move it. What is trained starts at the treatment's value; in a norm that the network brings where it stands there, unless
+    the start is asked for. Random starts come from a stream of the slot's own: no other random number changes.
 
     Args:
         net: changed in place.
         treatments: one for each of `find_slots(net)`.
+        random_seed: of random starts.
 
     Raises:
         ValueError: there are more or fewer treatments than slots.
-        ConfigError: a norm is not known, or cannot stand in its slot.
+        ConfigError: a norm is not known, or cannot stand in its slot, or not after its activation.
     """
     slots = find_slots(net)
     if len(treatments) != len(slots):
         raise ValueError(f"the mask has {len(treatments)} digits, the network {len(slots)} slots: {', '.join(slots)}")
+    after = [slot for slot, treatment in zip(slots, treatments, strict=True) if treatment.after]
+    activations = _take_activations_(net, after) if after else {}
     for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
         if isinstance(place, BATCHNORM):
             if treatment == UNTREATED:
                 net.set_submodule(slot, ChannelBias(place.num_features))
-            elif treatment.norm != "batch":
-                net.set_submodule(slot, _in_place_of(place, slot, treatment.norm))
+            elif treatment.norm == "batch" and treatment.ghost is None:
+                place.momentum = place.momentum if treatment.momentum is None else treatment.momentum
+                place.eps = place.eps if treatment.eps is None else treatment.eps
+            else:
+                net.set_submodule(slot, _in_place_of(place, slot, treatment))
         elif treatment != UNTREATED:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
-            net.set_submodule(slot, _chained(place, layer, slot, treatment.norm))
+            net.set_submodule(slot, _chained(place, layer, slot, treatment, activations.get(slot)))
         if (affine := _affine(net.get_submodule(slot))) is not None:
-            _start_(affine, "weight", treatment.gamma, keep=isinstance(place, BATCHNORM))
-            _start_(affine, "bias", treatment.beta, keep=isinstance(place, BATCHNORM))
+            for name, part, stream in (("weight", treatment.gamma, "gamma"), ("bias", treatment.beta, "beta")):
+                draws = generator(random_seed, f"initial {stream} of {slot}")
+                _start_(affine, name, part, keep=isinstance(place, BATCHNORM), draws=draws)
 
 
 def freeze_weights_(net: nn.Module, slots: Sequence[str], trains: Trains) -> None:
@@ -164,6 +176,7 @@ class Slot:
         gamma, beta: of the norm, or without one, each of shape (channels,).
         running_mean, running_var: of the norm, each of shape (channels,).
         bias: of a slot without any of these, shape (channels,).
+        activation: that stands before the norm in the slot, where the norm was put after it.
     """
 
     name: str
@@ -172,18 +185,19 @@ class Slot:
     norm: nn.Module | None
     consumer: nn.Module | None = None
     positions: int | None = None
-    gamma: torch.Tensor | None = None
-    beta: torch.Tensor | None = None
+    gamma: nn.Parameter | None = None
+    beta: nn.Parameter | None = None
     running_mean: torch.Tensor | None = None
     running_var: torch.Tensor | None = None
     bias: torch.Tensor | None = None
+    activation: nn.Module | None = None
 
     @property
     def parts(self) -> frozenset[str]:
         """The names of the parts that it has.
 
         `trained_gamma` and `trained_layer` besides, where these are trained; `divided`, where the norm divides by a deviation,
-        so that the size of the weights does not matter.
+        so that the size of the weights does not matter; `ghost`, where it takes its statistics over parts of the batch.
         """
         parts = {each.name for each in fields(self) if getattr(self, each.name) is not None}
         if self.layer is not None and self.layer.weight.requires_grad:
@@ -192,6 +206,8 @@ class Slot:
             parts.add("trained_gamma")
         if self.norm is not None and not isinstance(self.norm, Center):
             parts.add("divided")
+        if getattr(self.norm, "images", None) is not None:
+            parts.add("ghost")
         return frozenset(parts)
 
 
@@ -202,12 +218,16 @@ def read_slots(net: nn.Module, slots: Sequence[str]) -> tuple[Slot, ...]:
 
 def _read_slot(name: str, place: nn.Module) -> Slot:
     layer = next((module for module in place.modules() if isinstance(module, WEIGHT_LAYERS)), None)
+    activation = dict(place.named_children()).get("activation") if isinstance(place, nn.Sequential) else None
     norm = _norm(place)
     if norm is not None:
         mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
-        return Slot(name, channels_of(norm), layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var)
+        found = Slot(
+            name, channels_of(norm), layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var
+        )
+        return replace(found, activation=activation)
     if isinstance(affine := _affine(place), ChannelAffine):
-        return Slot(name, len(affine.weight), layer, norm, gamma=affine.weight, beta=affine.bias)
+        return Slot(name, len(affine.weight), layer, norm, gamma=affine.weight, beta=affine.bias, activation=activation)
     if isinstance(place, ChannelBias):
         return Slot(name, len(place.bias), layer, norm, bias=place.bias)
     layer = _weight_layer(place)
@@ -273,44 +293,95 @@ def _affine(place: nn.Module) -> nn.Module | None:
     return next((module for module in place.modules() if isinstance(module, (*NORM_LAYERS, ChannelAffine))), None)
 
 
-def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: str, norm: str | None) -> nn.Module:
-    """Return another norm in place of a network's own, with its gamma and beta; or these alone."""
+def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: str, treatment: Treatment) -> nn.Module:
+    """Return another norm in place of a network's own, with its gamma, beta, momentum and eps; or gamma and beta alone."""
     like = own.weight if own.weight is not None else torch.ones(())
-    other = _new(norm, own.num_features, _POSITIONS_OF[type(own)], slot, like=like)
+    momentum = own.momentum if treatment.momentum is None else treatment.momentum
+    if momentum is None and treatment.uses_batch:
+        raise ConfigError(f"BN_MOMENTUM: the network's own norm in {slot} has none (it averages over all batches); give one")
+    eps = own.eps if treatment.eps is None else treatment.eps
+    treatment = replace(treatment, momentum=momentum, eps=eps)
+    other = _new(treatment, own.num_features, _POSITIONS_OF[type(own)], slot, like=like)
     if own.weight is not None:
         other.weight, other.bias = own.weight, own.bias
     return other
 
 
-def _chained(place: nn.Module, layer: nn.Module, slot: str, norm: str | None) -> nn.Sequential:
-    """Chain a slot's layer with a new norm of the same channels, device and type; or with gamma and beta alone."""
+def _take_activations_(net: nn.Module, slots: Sequence[str]) -> dict[str, nn.Module]:
+    """Take the activations of slots out of a network, and return them.
+
+    The largest of rectified values is the rectified largest one: before a max-pooling layer a ReLU gives the same as behind.
+
+    Raises:
+        ConfigError: an activation is not a module of the slot's own right behind its layer.
+    """
+    nodes = list(trace(net).nodes)
+    modules = dict(net.named_modules())
+    called = [str(node.target) for node in nodes if node.op == "call_module"]
+    found: dict[str, nn.Module] = {}
+    for slot in slots:
+        if isinstance(modules[slot], BATCHNORM):
+            raise norms_stay("the network")
+        layer = _weight_layer(modules[slot])
+        node = next(node for node in nodes if node.op == "call_module" and modules[str(node.target)] is layer)
+        between: list[nn.Module] = []
+        module: nn.Module | None = None
+        while len(node.users) == 1:
+            (node,) = node.users
+            module = modules[str(node.target)] if node.op == "call_module" else None
+            if not isinstance(module, PASSED_THROUGH):
+                break
+            between.append(module)
+        commutes = isinstance(module, nn.ReLU) and all(isinstance(each, _KEEP_THE_LARGEST) for each in between)
+        if not isinstance(module, ACTIVATIONS) or called.count(str(node.target)) > 1 or (between and not commutes):
+            raise ConfigError(
+                f"PLACEMENT=after: {slot} needs an activation right behind it that is a module (nn.ReLU(), ...), used once"
+            )
+        found[slot] = module
+        net.set_submodule(str(node.target), nn.Identity())
+    return found
+
+
+def _chained(
+    place: nn.Module, layer: nn.Module, slot: str, treatment: Treatment, activation: nn.Module | None
+) -> nn.Sequential:
+    """Chain a slot's layer with a new norm of the same channels, device and type; or with gamma and beta alone.
+
+    An activation that is given stands between them.
+    """
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     chained = nn.Sequential()
     chained.add_module("layer", place)
-    name = "affine" if norm is None else f"{norm.partition(':')[0]}norm"
-    chained.add_module(name, _new(norm, weight.shape[0], weight.ndim - 2, slot, like=weight))
+    if activation is not None:
+        chained.add_module("activation", activation)
+    name = "affine" if treatment.norm is None else f"{treatment.norm.partition(':')[0]}norm"
+    chained.add_module(name, _new(treatment, weight.shape[0], weight.ndim - 2, slot, like=weight))
     return chained
 
 
-def _new(norm: str | None, channels: int, positions: int, slot: str, *, like: torch.Tensor) -> nn.Module:
-    if norm is None:
+def _new(treatment: Treatment, channels: int, positions: int, slot: str, *, like: torch.Tensor) -> nn.Module:
+    if treatment.norm is None:
         return ChannelAffine(channels, device=like.device, dtype=like.dtype)
     try:
-        return make_norm(norm, channels, positions, like=like)
+        given: dict[str, Any] = {"momentum": treatment.momentum, "eps": treatment.eps, "images": treatment.ghost}
+        return make_norm(treatment.norm, channels, positions, like=like, **given)
     except ValueError as error:
         raise ConfigError(f"NORM={error} in {slot}") from None
 
 
-def _start_(norm: nn.Module, name: str, affine: Affine | None, *, keep: bool) -> None:
+def _start_(norm: nn.Module, name: str, affine: Affine | None, *, keep: bool, draws: torch.Generator) -> None:
     """Let a norm's parameter start at its value and be trained or stay there; one that is absent is taken away.
 
-    With `keep`, one that is trained starts where it stands.
+    With `keep`, one that is trained and whose start nobody asked for starts where it stands.
     """
     parameter = getattr(norm, name)
     if affine is None:
         norm.register_parameter(name, None)
     elif parameter is not None:
         parameter.requires_grad_(affine.trained)
-        if not (keep and affine.trained):
-            nn.init.constant_(parameter, affine.value)
+        if affine.value == UNIFORM:
+            with torch.no_grad():
+                parameter.copy_(torch.rand(parameter.shape, generator=draws))
+        elif affine.asked_for or not (keep and affine.trained):
+            nn.init.constant_(parameter, float(affine.value))

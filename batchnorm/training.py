@@ -83,7 +83,7 @@ def run_epoch(training: Training, epoch: int, recorder: Recorder, keeper: Keeper
         Diverged: a loss is not finite.
     """
     started = time.perf_counter()
-    training.net.train()
+    training.begin_epoch(epoch)
     for images, labels in with_progress(training, epoch):
         step(training, images, labels, recorder)
         keeper.stop_if_asked()

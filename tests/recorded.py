@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 
 from batchnorm.config import RunConfig, resolve
-from batchnorm.modes import treatments
 from batchnorm.problems import find_problem
 from batchnorm.quantities import AXES, PARAMETERS, chosen
 from batchnorm.store import RunDirectory, RunLength, RunWriter, SlotParts, Status
@@ -92,10 +91,11 @@ def record_run(
     snapshot_steps = np.append(batch_steps, last) if done >= 0 else batch_steps
     rows: dict[str, Any] = dict(columns)
     rows |= {"batch_loss": loss, "batch_lr": np.full(len(batch_steps), config.lr)}
-    for slot, treatment in zip(slots, treatments(config.mask, config.ablation), strict=True):
+    for slot, treatment in zip(slots, config.treatments, strict=True):
         for parameter in (name for name in PARAMETERS if name in slot.parts):
             affine = getattr(treatment, parameter, None)
             start, trained = (affine.value, affine.trained) if affine else (0.05, True)
+            start = 0.5 if isinstance(start, str) else start
             goals, noise = rng.normal(0, 0.3 * trained, slot.channels), rng.normal(0, 0.01 * trained)
             grown = 1 - np.exp(-snapshot_steps[:, None] / (2 * steps_per_epoch))
             values = start + goals * grown + noise * rng.standard_normal((len(snapshot_steps), slot.channels))
@@ -121,7 +121,7 @@ def slot_parts(config: RunConfig) -> list[SlotParts]:
     """Return what the slots of a run have, as its network would say."""
     parts = []
     widths = WIDTHS[config.problem]
-    for name, treatment in zip(find_problem(config.problem).slots, treatments(config.mask, config.ablation), strict=True):
+    for name, treatment in zip(find_problem(config.problem).slots, config.treatments, strict=True):
         affine = {part for part in ("gamma", "beta") if getattr(treatment, part) is not None}
         has = {"norm", "divided", "running_mean", "running_var", *affine} if treatment.norm else affine or {"bias"}
         parts.append(SlotParts(name, widths[name], frozenset({"name", "channels", "layer", "trained_layer", *has})))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,12 +20,18 @@ from batchnorm.config import (
     split_arguments,
 )
 from batchnorm.errors import ConfigError
+from batchnorm.modes import MODES, Affine, Treatment, treatments
 from batchnorm.tuning import read_tuning
 
 SEED_COMMAND = [
     "TUNING_CONF=configs/basic_config.yaml", "PROBLEM=cifar100_allcnnc_bn", "OPTIMIZER=SGD", "RANDOM_SEED=4842821",
 ]  # fmt: skip
 DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
+DIGITS_KEYS = {"problem": "digits_2c2d_bn", "random_seed": 1}
+SLOT_KEYS = [
+    "NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1", "BN_MOMENTUM=0.5", "BN_EPS=1e-3", "GHOST=16",
+    "FREEZE_STATS_AFTER=3", "PLACEMENT=after", "AFFINE_LR_SCALE=10", "L2_AFFINE=1e-3",
+]  # fmt: skip
 
 
 def test_the_seed_command() -> None:
@@ -62,7 +69,11 @@ def test_hyperparameters_and_schedules_can_be_overridden() -> None:
 
 
 def test_a_saved_configuration_can_be_loaded(tmp_path: Path) -> None:
-    for extra in ([], ["OPTIMIZER=Adam", "LR_SCHEDULE=cosine", "BIAS_INIT=0.25", "MAX_STEPS=7", "OUTPUT_DIR=a b: #c"]):
+    for extra in (
+        [],
+        ["OPTIMIZER=Adam", "LR_SCHEDULE=cosine", "BIAS_INIT=0.25", "MAX_STEPS=7", "OUTPUT_DIR=a b: #c"],
+        SLOT_KEYS,
+    ):
         config = read_command_line([*DIGITS, *extra])
         config.save(tmp_path / "config.yaml")
         assert RunConfig.load(tmp_path / "config.yaml") == config
@@ -76,7 +87,7 @@ def test_the_fingerprint_covers_what_decides_the_result_and_nothing_else() -> No
     decisive = [
         "PROBLEM=mnist_2c2d_bn", "RANDOM_SEED=2", "POSITION=110", "ABLATION=fixed_bn", "OPTIMIZER=RMSprop", "LR=2",
         "LR_SCHEDULE=cosine", "NUM_EPOCHS=5", "MAX_STEPS=9", "BATCH_SIZE=7", "L2_REG=1e-3", "BIAS_INIT=0", "PRECISION=bf16",
-        "COMPILE=true",
+        "COMPILE=true", *SLOT_KEYS,
     ]  # fmt: skip
     for change in decisive:
         assert read_command_line([*DIGITS, change]).fingerprint() != config.fingerprint(), change
@@ -166,6 +177,51 @@ def test_a_fingerprint_leaves_out_what_stands_at_its_default() -> None:
     assert differing_keys({}, {"MAX_STEPS": 5}) == ["MAX_STEPS (null there, 5 here)"]
 
 
+@pytest.mark.parametrize("key", SLOT_KEYS)
+def test_a_key_that_acts_in_slots_only_makes_no_other_run_of_vanilla(key: str) -> None:
+    vanilla = read_command_line([*DIGITS, "POSITION=none"])
+    assert read_command_line([*DIGITS, "POSITION=none", key]) == vanilla
+    assert "=" in read_command_line([*DIGITS, "POSITION=001", key]).directory.name
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (["ABLATION=affine_only", "NORM=layer", "GAMMA_INIT=.5"], "affine_only__GAMMA_INIT=0.5"),
+        (["GHOST=64"], "trained_bn"),
+        (["GHOST=1", "POSITION=110"], "trained_bn__GHOST=1"),
+        (["NORM=layer", "GHOST=48", "FREEZE_STATS_AFTER=2"], "trained_bn__NORM=layer"),
+        (["ABLATION=fixed_bn", "L2_AFFINE=0.1", "BETA_INIT=1"], "fixed_bn__BETA_INIT=1.0"),
+        (["NORM=layer", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=layer__BN_EPS=0.1"),
+        (["NORM=center", "BN_MOMENTUM=0.5", "BN_EPS=.1"], "trained_bn__NORM=center__BN_MOMENTUM=0.5"),
+        (["ABLATION=fixed_bn,affine_only", "POSITION=110", "NORM=layer"], "fixed_bn,affine_only__NORM=layer"),
+    ],
+)
+def test_a_key_is_dropped_where_no_slot_has_what_it_acts_on(more: list[str], name: str) -> None:
+    assert read_command_line([*DIGITS, *more]).directory.name == name
+
+
+def test_treatments_are_the_modes_with_what_the_keys_say() -> None:
+    keys = ["GAMMA_INIT=uniform", "BETA_INIT=2", "BN_MOMENTUM=0.5", "BN_EPS=0.25", "GHOST=16", "PLACEMENT=after", "NORM=scale"]
+    config = read_command_line([*DIGITS, *keys, "POSITION=101", "ABLATION=fixed_gamma,affine_only"])
+    gamma, beta = Affine("uniform", trained=False, asked_for=True), Affine(2.0, trained=True, asked_for=True)
+    normed = Treatment("scale", gamma, beta, momentum=0.5, eps=0.25, ghost=16, after=True)
+    bare = Treatment(None, replace(gamma, trained=True), beta, after=True)
+    assert config.treatments == (normed, Treatment(), bare)
+    for mode in MODES:
+        plain = read_command_line([*DIGITS, "POSITION=101", f"ABLATION={mode}"])
+        assert plain.treatments == treatments((1, 0, 1), mode)
+
+
+def test_numbers_and_words_of_a_key_have_one_form() -> None:
+    one = read_command_line([*DIGITS, "GAMMA_INIT=1"])
+    assert one == read_command_line([*DIGITS, "GAMMA_INIT=1e0"]) == resolve({**DIGITS_KEYS, "gamma_init": 1})
+    assert one.directory.name == "trained_bn__GAMMA_INIT=1.0"
+    assert read_command_line([*DIGITS, "GAMMA_INIT=Uniform"]).gamma_init == "uniform"
+    assert read_command_line([*DIGITS, "BN_MOMENTUM=1"]) == resolve({**DIGITS_KEYS, "bn_momentum": 1})
+    assert read_command_line([*DIGITS, "GAMMA_INIT=mode", "BN_EPS=null"]) == read_command_line(DIGITS)
+
+
 def test_the_modes_of_the_vanilla_network_are_one_run() -> None:
     vanilla = [read_command_line([*DIGITS, "POSITION=none", f"ABLATION={mode}"]) for mode in ("trained_bn", "fixed_beta")]
     assert vanilla[0] == vanilla[1]
@@ -202,6 +258,18 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "L2_REG=-1"], "L2_REG=-1.0: must be a finite number >= 0"),
         ([*DIGITS, "BIAS_INIT=tiny"], "BIAS_INIT=tiny: must be deepobs or a finite number"),
         ([*DIGITS, "BIAS_INIT=nan"], "BIAS_INIT=nan: must be deepobs or a finite number"),
+        ([*DIGITS, "GAMMA_INIT=one"], "GAMMA_INIT=one: must be mode, uniform or a finite number"),
+        ([*DIGITS, "BN_MOMENTUM=0"], "BN_MOMENTUM=0.0: must be a number > 0 and <= 1"),
+        ([*DIGITS, "PLACEMENT=behind"], "PLACEMENT=behind: must be before or after"),
+        (["PROBLEM=svhn_wrn164_bn", "RANDOM_SEED=1", "PLACEMENT=after"], "PLACEMENT=after: svhn_wrn164_bn brings norms"),
+        ([*DIGITS, "GHOST=48"], "GHOST=48: does not divide BATCH_SIZE=64; must be one of 1, 2, 4, 8, 16, 32, 64"),
+        ([*DIGITS, "GHOST=128"], "GHOST=128: does not divide BATCH_SIZE=64"),
+        ([*DIGITS, "GHOST=1"], "GHOST=1: gives one value per channel to BatchNorm in dense1, which has no variance"),
+        ([*DIGITS, "FREEZE_STATS_AFTER=0"], "FREEZE_STATS_AFTER=0: must be an integer >= 1"),
+        ([*DIGITS, "L2_AFFINE=-1"], "L2_AFFINE=-1.0: must be a finite number >= 0"),
+        ([*DIGITS, "LR=1e30", "AFFINE_LR_SCALE=1e30"], "AFFINE_LR_SCALE=1e+30: times LR=1e+30 must be a finite number > 0"),
+        ([*DIGITS, "BN_EPS=0"], "BN_EPS=0.0: must be a finite number > 0"),
+        ([*DIGITS, "BETA_INIT=uniform"], "BETA_INIT=uniform: must be mode or a finite number"),
         ([*DIGITS, "PRECISION=fp16"], "PRECISION=fp16: must be fp32 or bf16"),
         ([*DIGITS, "DEVICE=gpu"], "DEVICE=gpu: must be auto, cpu, cuda or cuda:N"),
         ([*DIGITS, "THREADS=0"], "THREADS=0: must be an integer >= 1"),

@@ -13,8 +13,19 @@ from batchnorm.analysis.laws import check
 from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError
 from batchnorm.measurements import laws
-from batchnorm.modes import NORMS, UNTREATED, Treatment, treatments
-from batchnorm.norms import OF_BATCH, BatchStatistic, Center, Scale, channels_of, make_norm
+from batchnorm.measurements.probing import probing
+from batchnorm.modes import NORMS, UNTREATED, Affine, Treatment, treatments
+from batchnorm.norms import (
+    OF_BATCH,
+    BatchStatistics,
+    Center,
+    Ghost,
+    Scale,
+    channels_of,
+    freeze_statistics_,
+    make_norm,
+    parts_of,
+)
 from batchnorm.slots import read_slots, treat_
 from batchnorm.store import Run, Status
 from tests.test_training import assert_same_run, first_steps, interrupted_at
@@ -56,7 +67,7 @@ def test_each_norm_is_its_definition(norm: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Center, Scale])
-def test_running_statistics_are_batch_norms(kind: type[BatchStatistic]) -> None:
+def test_running_statistics_are_batch_norms(kind: type[BatchStatistics]) -> None:
     ours, torchs = kind(4), nn.BatchNorm2d(4)  # gamma 1, beta 0
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
@@ -74,14 +85,14 @@ def test_running_statistics_are_batch_norms(kind: type[BatchStatistic]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Center, Scale])
-def test_gradients(kind: type[BatchStatistic]) -> None:
+def test_gradients(kind: type[BatchStatistics]) -> None:
     norm = kind(3).double()
     features = torch.randn(4, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
     assert torch.autograd.gradcheck(norm, (features,))
 
 
 @pytest.mark.parametrize("kind", [Center, Scale])
-def test_a_type_of_few_bits_comes_back_and_is_computed_in_float32(kind: type[BatchStatistic]) -> None:
+def test_a_type_of_few_bits_comes_back_and_is_computed_in_float32(kind: type[BatchStatistics]) -> None:
     features = torch.randn(64, 3, 4, generator=torch.Generator().manual_seed(1)).bfloat16()
     given = kind(3)(features)
     assert given.dtype == torch.bfloat16
@@ -106,6 +117,92 @@ def test_a_networks_own_norm_hands_its_parameters_to_another(norm: str) -> None:
     assert slot.gamma is own.weight
     assert (slot.norm is own) == (norm == "batch")
     assert net(torch.rand(2, 3, 5, 5)).shape == (2, 4, 3, 3)
+
+
+@pytest.mark.parametrize("norm", ["batch", "center", "scale"])
+@pytest.mark.parametrize("shape", [(12, 4, 3, 5), (12, 4)])
+def test_statistics_of_parts_are_those_of_a_norm_of_each_and_running_ones_follow_their_mean_once(
+    norm: str, shape: tuple[int, ...]
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    ghost = make_norm(norm, 4, len(shape) - 2, like=LIKE, momentum=0.3, images=4)
+    each = [make_norm(norm, 4, len(shape) - 2, like=LIKE, momentum=1.0) for _ in range(3)]
+    running = {name: value.clone() for name, value in ghost.named_buffers()}
+    for _ in range(2):
+        rising = torch.arange(12.0).view(-1, *(1,) * (len(shape) - 1))
+        features = (3 * torch.randn(shape, generator=generator) + rising).requires_grad_()
+        given = ghost(features)
+        expected = torch.cat([one(part) for one, part in zip(each, features.split(4), strict=True)])
+        assert torch.allclose(given, expected, atol=1e-6)
+        (mine,), (theirs,) = (torch.autograd.grad(value.pow(3).sum(), features) for value in (given, expected))
+        assert torch.allclose(mine, theirs, atol=1e-4)
+        for name, value in ghost.named_buffers():
+            mean = torch.stack([getattr(one, name) for one in each]).mean(0)
+            running[name] += 0.3 * (mean - running[name])
+            assert torch.allclose(value, running[name], rtol=1e-5)
+    plain = make_norm(norm, 4, len(shape) - 2, like=LIKE)
+    plain.load_state_dict(ghost.state_dict(), strict=False)
+    assert torch.allclose(ghost.eval()(features), plain.eval()(features), atol=1e-6)
+    assert all(torch.allclose(value, running[name], rtol=1e-5) for name, value in ghost.named_buffers())
+
+
+def test_ghost_batch_norm_is_batch_norm_where_there_is_one_part_and_instance_norm_of_single_images() -> None:
+    features = torch.randn(6, 4, 3, 5, generator=torch.Generator().manual_seed(1))
+    for images, norm in ((6, "batch"), (9, "batch"), (1, "instance")):
+        ghost = make_norm("batch", 4, 2, like=LIKE, images=images)
+        assert torch.allclose(ghost(features), make_norm(norm, 4, 2, like=LIKE)(features), atol=1e-6)
+    fours = make_norm("batch", 4, 2, like=LIKE, images=4)
+    assert [parts_of(fours, images) for images in (3, 4, 5, 7, 8)] == [1, 1, 1, 2, 2]  # a probe's batch may be smaller
+
+
+@pytest.mark.parametrize("images", [None, 2])
+def test_frozen_statistics_are_used_in_training_and_stay(images: int | None) -> None:
+    net = nn.Sequential(make_norm("batch", 4, 2, like=LIKE, images=images), nn.Dropout(), make_norm("scale", 4, 2, like=LIKE))
+    features = torch.randn(4, 4, 3, 5, generator=torch.Generator().manual_seed(1))
+    net(features)
+    kept = {name: value.clone() for name, value in net.named_buffers()}
+    freeze_statistics_(net, frozen=True)
+    assert [module.training for module in net] == [False, True, False]
+    net(features)
+    assert all(torch.equal(value, kept[name]) for name, value in net.named_buffers())
+    for batch_statistics, seen in ((None, False), (True, True)):
+        with probing(net, batch_statistics=batch_statistics):
+            assert [module.training for module in net] == [seen, False, seen]
+    net.train()
+    freeze_statistics_(net, frozen=False)
+    with probing(net):
+        assert [module.training for module in net] == [True, False, True]
+    assert all(module.training for module in net)
+
+
+def test_a_networks_own_norm_gives_way_to_a_ghost_with_all_it_has() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.9, eps=0.01), nn.ReLU())
+    own = net.get_submodule("1")
+    treat_(net, (Treatment("batch", Affine(1.0, trained=True), Affine(0.0, trained=True), ghost=2),))
+    (slot,) = read_slots(net, ("1",))
+    assert isinstance(slot.norm, Ghost)
+    assert (slot.norm.momentum, slot.norm.eps, slot.norm.images) == (0.9, 0.01, 2)
+    assert slot.gamma is own.weight
+    assert "ghost" in slot.parts
+    endless = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None), nn.ReLU())
+    with pytest.raises(ConfigError, match=r"^BN_MOMENTUM: the network's own norm in 1 has none"):
+        treat_(endless, (Treatment("center"),))
+
+
+def test_momentum_and_eps_are_torchs_or_those_of_the_networks_own_norm_unless_given() -> None:
+    def found(net: nn.Sequential, slot: str, treatment: Treatment) -> tuple[object, object]:
+        treat_(net, (treatment,))
+        norm = read_slots(net, (slot,))[0].norm
+        return getattr(norm, "momentum", None), getattr(norm, "eps", None)
+
+    for norm, has in {"batch": (0.1, EPS), "center": (0.1, EPS), "scale": (0.1, EPS), "layer": (None, EPS)}.items():
+        affine = Affine(1.0, trained=True)
+        for given in (Treatment(norm, affine, affine), Treatment(norm, affine, affine, momentum=0.25, eps=0.5)):
+            plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+            own = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.9, eps=0.01), nn.ReLU())
+            expected = has if given.eps is None else (has[0] and 0.25, 0.5)
+            assert found(plain, "0", given) == expected
+            assert found(own, "1", given) == ((has[0] and 0.9, 0.01) if given.eps is None else expected)
 
 
 def test_the_record_has_the_statistics_that_a_norm_has() -> None:

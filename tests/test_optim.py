@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from batchnorm.optim import OPTIMIZERS, build_optimizer, build_schedule
+from batchnorm.optim import OPTIMIZERS, AffineRule, build_optimizer, build_schedule
 
 ADAM = {"beta1": 0.8, "beta2": 0.9, "eps": 1e-6}
 HYPERPARAMETERS: Mapping[str, Mapping[str, float]] = {
@@ -71,8 +71,56 @@ def test_what_needs_no_gradient_is_not_handed_over() -> None:
     assert handed_over == {id(parameter) for parameter in net.parameters() if parameter is not frozen}
 
 
-def rates(schedule: Mapping[str, Any] | None, epochs: int = 10, steps_per_epoch: int = 7) -> list[float]:
-    optimizer = build_optimizer(network(), "SGD", lr=0.5, hyperparameters={}, l2_reg=0.0)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("alone", [False, True], ids=["beside weights", "alone"])
+def test_gamma_and_beta_may_have_a_rate_and_an_l2_of_their_own(name: str, alone: bool) -> None:
+    """Against one optimizer for each, under a schedule whose end is not scaled with the rate."""
+    l2_reg, rule = (0.0 if name == "AdamW" else 0.1), AffineRule(lr_scale=8.0, l2=0.5)
+    schedule = {"name": "cosine", "eta_min": 0.02, "warmup_epochs": 1}
+    nets = network(), network()
+    for net in nets:
+        net.requires_grad_(not alone)
+        net[1].requires_grad_()
+    options: dict[str, Any] = {"hyperparameters": HYPERPARAMETERS[name], "l2_reg": l2_reg}
+    ours = build_optimizer(nets[0], name, lr=0.05, affine=list(nets[0][1].parameters()), rule=rule, **options)
+    mine = build_schedule(ours, schedule, epochs=3, steps_per_epoch=2)
+    whole = nn.Module()
+    whole.weight, whole.bias = nets[1][1].weight, nets[1][1].bias
+    naive = [build_optimizer(whole, name, lr=0.05, **options)]
+    naive[0].param_groups[0]["weight_decay"] = rule.l2
+    if not alone:
+        rest = nn.ModuleList([nets[1][0], nets[1][2]])
+        naive.append(build_optimizer(rest, name, lr=0.05, **options))
+    images = torch.rand(8, 3)
+    for expected in rates(schedule, epochs=3, steps_per_epoch=2, lr=0.05):
+        assert ours.param_groups[0]["lr"] == expected  # the recorded one
+        for optimizer, factor in zip(naive, (rule.lr_scale, 1.0), strict=False):
+            optimizer.param_groups[0]["lr"] = optimizer.param_groups[-1]["lr"] = factor * expected
+        for net, optimizers in zip(nets, ([ours], naive), strict=True):
+            net.zero_grad()
+            net(images).tanh().sum().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+        mine.step()
+        again = build_optimizer(nets[0], name, lr=0.05, affine=list(nets[0][1].parameters()), rule=rule, **options)
+        schedule_again = build_schedule(again, schedule, epochs=3, steps_per_epoch=2)
+        again.load_state_dict(ours.state_dict())
+        schedule_again.load_state_dict(mine.state_dict())
+        ours, mine = again, schedule_again  # as a run that is resumed at each step
+    for one, other in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_a_rule_gamma_and_beta_are_in_no_group_of_their_own() -> None:
+    net = network()
+    options: dict[str, Any] = {"lr": 0.1, "hyperparameters": {}, "l2_reg": 0.5}
+    plain, given = (build_optimizer(net, "SGD", **options, affine=affine) for affine in ([], [*net[1].parameters()]))
+    assert repr(plain) == repr(given)
+    assert not given._optimizer_step_pre_hooks
+
+
+def rates(schedule: Mapping[str, Any] | None, epochs: int = 10, steps_per_epoch: int = 7, lr: float = 0.5) -> list[float]:
+    optimizer = build_optimizer(network(), "SGD", lr=lr, hyperparameters={}, l2_reg=0.0)
     scheduler = build_schedule(optimizer, schedule, epochs=epochs, steps_per_epoch=steps_per_epoch)
     found = []
     for _ in range(epochs * steps_per_epoch):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from batchnorm.errors import ConfigError
+from batchnorm.feeds import Feed, find_feeds
 from batchnorm.modes import MODES, Affine, Mode, Trains, Treatment, all_masks, treatments
+from batchnorm.problems.reordering import pool_before_relu_
+from batchnorm.quantities import QUANTITIES
 from batchnorm.slots import ChannelAffine, ChannelBias, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
 
 
@@ -34,6 +39,11 @@ def small() -> nn.Sequential:
     torch.manual_seed(0)
     layers = {"conv1": nn.Conv2d(3, 4, 3), "relu1": nn.ReLU(), "flatten": nn.Flatten(), "dense1": nn.Linear(144, 5)}
     return nn.Sequential(OrderedDict(layers | {"relu2": nn.ReLU(), "dense2": nn.Linear(5, 2)}))
+
+
+def with_own_norms() -> nn.Sequential:
+    layers = [nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, bias=False), nn.BatchNorm2d(5)]
+    return nn.Sequential(*layers, nn.ReLU())
 
 
 def test_slots_are_the_weight_layers_that_feed_an_activation() -> None:
@@ -148,7 +158,80 @@ def test_modes_freeze_what_they_do_not_train(mode: Mode) -> None:
                 assert parameter is not None
                 assert affine is not None
                 assert parameter.requires_grad == affine.trained
-                assert (parameter == (start if affine.trained else affine.value)).all()
+                assert parameter.tolist() == [start if affine.trained else affine.value] * len(parameter)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_gamma_and_beta_start_where_they_are_asked_to(own: bool) -> None:
+    def starts(seed: int, treatments: Sequence[Treatment]) -> list[torch.Tensor | None]:
+        net = with_own_norms() if own else small()
+        slots = find_slots(net)
+        treat_(net, treatments, random_seed=seed)
+        return [value for slot in read_slots(net, slots) for value in (slot.gamma, slot.beta)]
+
+    fixed = Treatment("batch", Affine("uniform", trained=False), Affine(0.5, trained=True, asked_for=True))
+    trained = Treatment(None, Affine("uniform", trained=True), Affine(-2.0, trained=False))
+    gamma, beta, other_gamma, other_beta = starts(1, (fixed, trained))
+    assert gamma is not None and beta is not None and other_gamma is not None and other_beta is not None
+    assert (gamma.requires_grad, beta.requires_grad, other_gamma.requires_grad, other_beta.requires_grad) == (0, 1, 1, 0)
+    assert beta.tolist() == [0.5] * len(beta) and other_beta.tolist() == [-2.0] * len(other_beta)
+    assert all(0 <= value < 1 for value in (*gamma.tolist(), *other_gamma.tolist()))
+    assert len({*gamma.tolist(), *other_gamma.tolist()}) == len(gamma) + len(other_gamma)
+    alone = starts(1, (Treatment(), fixed))[2]  # drawn from a stream of the slot's own: whatever the others are
+    assert alone is not None and torch.equal(alone, other_gamma)
+    assert not torch.equal(gamma, starts(2, (fixed, trained))[0])  # type: ignore[arg-type]
+
+
+AFTER = Treatment("batch", Affine(1.0, trained=True), Affine(0.0, trained=True), after=True)
+
+
+@pytest.mark.parametrize("pools_first", [False, True])
+def test_a_norm_after_the_activation_stands_before_the_pooling(pools_first: bool) -> None:
+    torch.manual_seed(0)
+    layers: dict[str, nn.Module] = {"conv": nn.Conv2d(3, 4, 3), "relu": nn.ReLU(), "pool": nn.MaxPool2d(2, ceil_mode=True)}
+    layers |= {"flatten": nn.Flatten(), "dense": nn.Linear(36, 5), "tanh": nn.Tanh(), "head": nn.Linear(5, 2)}
+    conv, dense, head = (layers[name] for name in ("conv", "dense", "head"))
+    net = nn.Sequential(OrderedDict(layers))
+    if pools_first:
+        pool_before_relu_(net)
+    treat_(net, (AFTER, AFTER))
+    images = torch.randn(6, 3, 7, 7, generator=torch.Generator().manual_seed(1))
+    rectified = functional.batch_norm(functional.conv2d(images, conv.weight).relu(), None, None, training=True)  # type: ignore[arg-type]
+    hidden = torch.tanh(functional.max_pool2d(rectified, 2, ceil_mode=True).flatten(1) @ dense.weight.T)  # type: ignore[operator]
+    assert torch.allclose(net(images), head(functional.batch_norm(hidden, None, None, training=True)), atol=1e-6)
+    feeds = find_feeds(net, ("conv", "dense"))
+    assert feeds == {"conv": Feed("conv.layer", "dense.layer", True), "dense": Feed(None, "head", True)}  # tanh lies between
+    for slot in read_slots(net, ("conv", "dense")):
+        assert slot.parts >= {"norm", "activation", "gamma", "beta", "running_mean", "running_var"}
+        assert slot.bias is None
+        assert not QUANTITIES["threshold"].is_in(slot.parts)
+    again = nn.Sequential(OrderedDict(layers))
+    assert "activation" not in read_slots(again, ("head",))[0].parts
+
+
+def test_gamma_and_beta_alone_after_the_activation_change_nothing_at_the_start() -> None:
+    net, plain = small(), small()
+    fill_biases_(plain, 0.0)
+    treat_(net, (replace(AFTER, norm=None), Treatment()))
+    fill_biases_(net, 0.0)
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(net(images), plain(images))
+
+
+@pytest.mark.parametrize(
+    ("build", "slot"),
+    [
+        (Functional, "stem"),
+        (lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.ReLU(), nn.Linear(3, 2)), "0"),
+        (lambda: nn.Sequential(nn.Linear(3, 3), relu := nn.ReLU(), nn.Linear(3, 3), relu), "0"),
+    ],
+)
+def test_an_activation_that_cannot_be_moved_is_one_line(build: Callable[[], nn.Module], slot: str) -> None:
+    net = build()
+    with pytest.raises(ConfigError, match=f"^PLACEMENT=after: {slot} needs an activation right behind it that is a module"):
+        treat_(net, [AFTER] * len(find_slots(net)))
+    with pytest.raises(ConfigError, match="^PLACEMENT=after: the network brings norms of its own"):
+        treat_(with_own_norms(), (AFTER, AFTER))
 
 
 def test_gamma_and_beta_without_a_norm_scale_and_shift() -> None:

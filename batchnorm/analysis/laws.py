@@ -10,10 +10,11 @@ import numpy as np
 
 from batchnorm.analysis.runs import read_each
 from batchnorm.analysis.shell import Answer, Command, chosen_paths
+from batchnorm.config import RunConfig
 from batchnorm.errors import ExitCode
 from batchnorm.measurements import laws
 from batchnorm.measurements.laws import Facts, RecordArrays, Verdict
-from batchnorm.modes import Affine, treatments
+from batchnorm.modes import UNIFORM, Affine
 from batchnorm.quantities import METRICS
 from batchnorm.store import Run, SlotParts, Status
 
@@ -49,7 +50,7 @@ def check(run: Run) -> list[Finding]:
         Finding(run, "bytes", Verdict(5, standing, len(changed), where)),
     ]
     last = None if run.ended != Status.DIVERGED else -1  # of a run that diverged, the last rows may be anything
-    for slot, treatment in zip(run.layers, treatments(run.mask, run.config.ablation), strict=True):
+    for slot, treatment in zip(run.layers, run.config.treatments, strict=True):
         found += _of_parameters(run, slot, {"gamma": treatment.gamma, "beta": treatment.beta})
         facts = _facts(run, slot)
         if facts is None:
@@ -68,7 +69,8 @@ def _of_parameters(run: Run, slot: str, parameters: dict[str, Affine | None]) ->
     for name, affine in parameters.items():
         if affine is not None and slot in run.slots_with(name):
             values, steps = run.read(name, slot), run.snapshot_steps
-            verdict = laws.fixed_is_fixed(values, affine.value, steps, trained=affine.trained)
+            start = values[0] if affine.value == UNIFORM and len(values) else affine.value
+            verdict = laws.fixed_is_fixed(values, start, steps, trained=affine.trained)
             yield Finding(run, f"{name} of {slot}", verdict)
 
 
@@ -96,24 +98,24 @@ def _facts(run: Run, slot: str) -> Facts | None:
         return None
     config, parts = run.config, known[slot]
     consumer = known.get(parts.consumer or "")
-    treatment = treatments(run.mask, config.ablation)[run.layers.index(slot)]
+    treatment = config.treatments[run.layers.index(slot)]
     return Facts(
         plain_sgd=config.optimizer == "SGD",
         fp32=config.precision == "fp32",
         l2_on_weights=config.l2_reg,
-        l2_on_affine=0.0,
-        normalised=_uses_batch_statistics(parts),
+        l2_on_affine=config.l2_affine,
+        normalised=_uses_batch_statistics(parts, config),
         own_layer=parts.layer is not None,
         trains_gamma=treatment.gamma is not None and treatment.gamma.trained,
         trains_beta=treatment.beta is not None and treatment.beta.trained,
         beta_at_zero=treatment.beta is None or treatment.beta.value == 0,
-        consumer_normalised=consumer is not None and _uses_batch_statistics(consumer),
+        consumer_normalised=consumer is not None and _uses_batch_statistics(consumer, config),
         homogeneous=parts.homogeneous,
     )
 
 
-def _uses_batch_statistics(parts: SlotParts) -> bool:
-    return {"norm", "running_var"} <= parts.parts
+def _uses_batch_statistics(parts: SlotParts, config: RunConfig) -> bool:
+    return {"norm", "running_var"} <= parts.parts and config.freeze_stats_after is None
 
 
 def _record(run: Run) -> RecordArrays:

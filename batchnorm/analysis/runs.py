@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import RunConfig, differing_keys
 from batchnorm.errors import ConfigError, RunError, UserError, one_line
-from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask, treatments
+from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask
 from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.streams import shown_while_it_lasts
@@ -209,7 +209,7 @@ def is_vanilla(run: Run) -> bool:
 def treatment_in(run: Run, slot: str) -> Treatment:
     """Return what was done to one of a run's slots; nothing, as far as is known, in a mode that this package does not know."""
     try:
-        return treatments(run.mask, run.config.ablation)[run.layers.index(slot)]
+        return run.config.treatments[run.layers.index(slot)]
     except ConfigError:
         return UNTREATED
 

@@ -68,7 +68,7 @@ class Facts:
         fp32: computed in float32 throughout.
         l2_on_weights: L2 factor on conv and linear weights.
         l2_on_affine: L2 factor on gamma and beta.
-        normalised: the slot has BatchNorm with batch statistics.
+        normalised: the slot has BatchNorm with batch statistics, throughout the run.
         own_layer: one weight layer alone feeds the slot, and nothing else.
         trains_gamma: gamma is trained.
         trains_beta: beta is trained.
@@ -119,7 +119,7 @@ def blind_to_scale(
 
     Args:
         channel_inner: <w_c, g_c> at the measured updates, shape (N, C).
-        channel_eps: the other side, shape (N, C); None where it was not measured (gamma is fixed).
+        channel_eps: the other side, shape (N, C); None where it was not measured (gamma is fixed, or GHOST).
         weight_norm: ||w|| of the slot, shape (N,).
         gradient_norm: ||g|| of the slot, shape (N,); updates where it is 0 say nothing.
         steps: of the updates, shape (N,).
@@ -127,13 +127,13 @@ def blind_to_scale(
         tolerance: of ||w|| ||g||.
     """
     if not facts.normalised:
-        return _does_not_apply(2, "the slot is not normalised")
+        return _does_not_apply(2, "the slot is not normalised by the batch throughout")
     if not facts.own_layer:
         return _does_not_apply(2, "the slot has no weight layer of its own")
     if not facts.fp32:
         return _does_not_apply(2, "the run is not in fp32")
     if channel_eps is None:
-        return _does_not_apply(2, "gamma has no gradient: the eps term is not known")
+        return _does_not_apply(2, "the eps term is not known: gamma has no gradient, or there are several variances")
     length = weight_norm * gradient_norm
     moving = length > 0
     if not moving.any() and not np.isnan(length).any():
@@ -188,7 +188,7 @@ def affine_norm_never_falls(
         tolerance: of the norm.
     """
     reasons = {
-        "the slot is not normalised": not facts.normalised,
+        "the slot is not normalised by the batch throughout": not facts.normalised,
         "the optimizer is not plain SGD": not facts.plain_sgd,
         "the run is not in fp32": not facts.fp32,
         "L2 acts on gamma or beta": bool(facts.l2_on_affine),

@@ -1,9 +1,10 @@
 """How a probe looks at a network and leaves it as it was; what the probes share.
 
 In a probe all modules stand in evaluation mode, so that dropout and whatever else draws random numbers is off, but for
-BatchNorm, which normalises by the batch (unless running statistics are what is probed). It computes in float32, eager, outside
-any autocast. Buffers are copies: a forward pass moves no running statistic. Gradients are taken by `torch.autograd.grad`, which
-touches no `.grad`. Parameters with `requires_grad` False (a fixed gamma) are no direction.
+BatchNorm, which normalises as in training: by the batch, unless its statistics are frozen (or running ones are what is
+probed). It computes in float32, eager, outside any autocast. Buffers are copies: a forward pass moves no running statistic.
+Gradients are taken by `torch.autograd.grad`, which touches no `.grad`. Parameters with `requires_grad` False (a fixed gamma)
+are no direction.
 Module modes and torch's default generators are put back, after an error too.
 """
 
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from batchnorm.norms import OF_BATCH
+from batchnorm.norms import OF_BATCH, has_frozen_statistics
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From logits and labels, the mean loss of the batch."""
@@ -25,8 +26,13 @@ Vector = Sequence[torch.Tensor]
 
 
 @contextmanager
-def probing(net: nn.Module, *, batch_statistics: bool = True) -> Iterator[None]:
-    """Put a network into the probes' state, and back."""
+def probing(net: nn.Module, *, batch_statistics: bool | None = None) -> Iterator[None]:
+    """Put a network into the probes' state, and back.
+
+    Args:
+        net: the network.
+        batch_statistics: whether BatchNorm normalises by the batch; None: as in training.
+    """
     modes = [(module, module.training) for module in net.modules()]
     device = next((value.device for value in net.parameters()), torch.device("cpu"))
     generators = [] if device.type == "cpu" else [device]
@@ -35,7 +41,7 @@ def probing(net: nn.Module, *, batch_statistics: bool = True) -> Iterator[None]:
             net.eval()
             for module, _ in modes:
                 if isinstance(module, OF_BATCH):
-                    module.training = batch_statistics
+                    module.training = not has_frozen_statistics(module) if batch_statistics is None else batch_statistics
             with torch.autocast(device.type, enabled=False):
                 yield
         finally:

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from batchnorm.measurements.probing import Loss, copied_buffers, forward, probing
-from batchnorm.norms import OF_BATCH
+from batchnorm.norms import OF_BATCH, parts_of
 from batchnorm.probing import Probe
 
 TEST_IMAGES, PRECISE_BATCHES = 2000, 20
@@ -87,7 +87,8 @@ def precise_statistics(net: nn.Module, training_images: Iterable[torch.Tensor]) 
     """Return means and variances of BatchNorm's inputs over batches, under the names of its running statistics.
 
     The variances are biased by the number of all values, which differs from n / (n - 1) by nothing that is seen. A norm that
-    keeps no mean has the mean of its batches' variances, each about the batch's own mean, as it divides by them.
+    keeps no mean has the mean of its batches' variances, each about the batch's own mean, as it divides by them; ghost batch
+    norm means and variances of its parts, averaged batch by batch, as its running statistics have them.
     """
     count: dict[str, int] = {}
     sums: dict[str, dict[str, torch.Tensor]] = {}
@@ -99,7 +100,8 @@ def precise_statistics(net: nn.Module, training_images: Iterable[torch.Tensor]) 
             if (mean := _buffer(module, "running_mean")) is not None:
                 found["running_mean"] = values * mean.double()
             if (unbiased := _buffer(module, "running_var")) is not None:
-                variance = unbiased.double() * ((values - 1) / values)
+                together = values // parts_of(module, len(taken[0]))
+                variance = unbiased.double() * ((together - 1) / together)
                 found["running_var"] = values * (variance if mean is None else variance + mean.double().square())
             count[name] = count.get(name, 0) + values
             before = sums.get(name, {})
@@ -113,7 +115,7 @@ def precise_statistics(net: nn.Module, training_images: Iterable[torch.Tensor]) 
     try:
         for module in norms.values():
             module.momentum = 1.0
-        with probing(net), torch.no_grad():
+        with probing(net, batch_statistics=True), torch.no_grad():
             for images in training_images:
                 forward(net, images)
     finally:

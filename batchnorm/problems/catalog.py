@@ -24,6 +24,7 @@ class _DeepobsNetwork:
     slots: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
     takes_classes: bool = True
+    brings_norms: bool = False
 
     def build(self, classes: int) -> nn.Module:
         from batchnorm.problems import deepobs
@@ -44,7 +45,8 @@ _ALLCNNC = _DeepobsNetwork(
 def _wide_resnet(blocks: int) -> _DeepobsNetwork:
     """Describe a Wide ResNet of widening factor 4, with 6 layers for each of the blocks in a group, and 4 more."""
     norms = (f"res_unit{group}{block + 1}.bn{number}" for group in (1, 2, 3) for block in range(blocks) for number in (1, 2))
-    return _DeepobsNetwork("net_wrn", _COLOUR, (*norms, "bn"), {"num_residual_blocks": blocks, "widening_factor": 4})
+    options = {"num_residual_blocks": blocks, "widening_factor": 4}
+    return _DeepobsNetwork("net_wrn", _COLOUR, (*norms, "bn"), options, brings_norms=True)
 
 
 _WRN164, _WRN404 = _wide_resnet(2), _wide_resnet(6)
@@ -71,7 +73,8 @@ def _register(name: str, image_set: str, classes: int, network: _DeepobsNetwork)
 
     make_network.__name__ = name
     dense = tuple(slot for slot in network.slots if slot.startswith("dense"))
-    register_problem(image_set=image_set, classes=classes, slots=network.slots, dense=dense)(make_network)
+    facts: dict[str, Any] = {"image_set": image_set, "classes": classes, "slots": network.slots, "dense": dense}
+    register_problem(**facts, brings_norms=network.brings_norms)(make_network)
 
 
 for _name, _facts in _DEEPOBS.items():
@@ -86,6 +89,7 @@ for _name, _facts in _DEEPOBS.items():
         *(f"layer1.{block}.bn{number}" for block in (0, 1) for number in (1, 2)),
         *(f"layer{group}.{norm}" for group in (2, 3, 4) for norm in ("0.bn1", "0.bn2", "0.downsample.1", "1.bn1", "1.bn2")),
     ),
+    brings_norms=True,
 )
 def cifar10_resnet18_bn() -> nn.Module:
     """Build torchvision's ResNet-18 with a stem for small images."""
@@ -98,6 +102,7 @@ def cifar10_resnet18_bn() -> nn.Module:
     image_set="fmnist",
     classes=10,
     slots=("bn", *(f"block{block}.bn{number}" for block in (1, 2, 3) for number in (1, 2))),
+    brings_norms=True,
 )
 def fmnist_resnet8_bn() -> nn.Module:
     """Build a small residual network."""

@@ -32,6 +32,7 @@ class Problem:
             default generator.
         dense: the slots whose layer gives one value per channel and image, so that BatchNorm there needs two images at
             least. It lets a study refuse such a batch beforehand; a run finds it from the network too.
+        brings_norms: whether its own norms are its slots, so that a study may refuse `PLACEMENT=after` beforehand.
         source_digest: of the user's file that it is from; empty for the package's own.
     """
 
@@ -41,6 +42,7 @@ class Problem:
     slots: tuple[str, ...]
     make_network: Callable[[], nn.Module]
     dense: tuple[str, ...] = ()
+    brings_norms: bool = False
     source_digest: str = ""
 
 
@@ -49,13 +51,18 @@ _registry: dict[str, Problem] = {}
 
 
 def register_problem(
-    *, image_set: str | OwnImages, classes: int, slots: tuple[str, ...], dense: tuple[str, ...] = ()
+    *,
+    image_set: str | OwnImages,
+    classes: int,
+    slots: tuple[str, ...],
+    dense: tuple[str, ...] = (),
+    brings_norms: bool = False,
 ) -> Callable[[MakeNetwork], MakeNetwork]:
     """Register the decorated function, under its own name, as the one that builds a problem's network; see `Problem`."""
 
     def register(make_network: MakeNetwork) -> MakeNetwork:
         name = make_network.__name__
-        _registry[name] = Problem(name, image_set, classes, tuple(slots), make_network, tuple(dense))
+        _registry[name] = Problem(name, image_set, classes, tuple(slots), make_network, tuple(dense), brings_norms)
         return make_network
 
     return register

@@ -17,7 +17,7 @@ from batchnorm.modes import MODES
 from batchnorm.norms import BATCHNORM
 from batchnorm.problems import deepobs, problems
 from batchnorm.seeding import seed_default_generators
-from batchnorm.slots import WEIGHT_LAYERS, find_slots
+from batchnorm.slots import WEIGHT_LAYERS, ChannelBias, find_slots
 from tests.images import image_shape
 
 REFERENCES: dict[str, tuple[str, dict[str, int]]] = {  # what DeepOBS's test problems build
@@ -73,9 +73,11 @@ def test_all_problems_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", [*REFERENCES, *OWN])
-def test_dense_slots_are_named(name: str, configure: Callable[..., RunConfig]) -> None:
+def test_dense_slots_and_norms_of_their_own_are_told(name: str, configure: Callable[..., RunConfig]) -> None:
     net, problem = build_network(configure(problem=name, position="none")), problems()[name]
     assert problem.dense == tuple(slot for slot in problem.slots if isinstance(net.get_submodule(slot), nn.Linear))
+    own = {isinstance(net.get_submodule(slot), ChannelBias) for slot in problem.slots}  # what the mask leaves of a norm
+    assert own == {problem.brings_norms}
 
 
 @pytest.mark.parametrize("problem", REFERENCES)

@@ -30,6 +30,15 @@ FROZEN = """\
   BATCH_SIZE: '64'
   MAX_STEPS: 'null'
   NORM: batch
+  GAMMA_INIT: mode
+  BETA_INIT: mode
+  BN_MOMENTUM: 'null'
+  BN_EPS: 'null'
+  GHOST: 'null'
+  FREEZE_STATS_AFTER: 'null'
+  PLACEMENT: before
+  AFFINE_LR_SCALE: '1.0'
+  L2_AFFINE: '0.0'
   L2_REG: '0.0'
   BIAS_INIT: deepobs
   PRECISION: fp32
