@@ -19,13 +19,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from batchnorm.config import RunConfig, RunLength, nothing_to_normalise, one_value_per_channel
 from batchnorm.data.batches import Batches
 from batchnorm.data.sources import IMAGE_SETS, ImageArrays, ImageSet, load_image_set
-from batchnorm.errors import ConfigError, DataError, RunError, nearest_first, one_line
+from batchnorm.errors import ConfigError, DataError, RunError, is_out_of_memory, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import groups_of, norm_kind, trained_weights, treatments
 from batchnorm.optim import build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
+from batchnorm.problems.registry import what_failed
 from batchnorm.seeding import seed_default_generators
 from batchnorm.slots import Slot, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
 
@@ -120,9 +121,6 @@ def assemble(config: RunConfig, *, facts: ImageSet | None = None) -> Training:
         UserError: there are no such images, no such device, or the problem does not fit its network or images.
     """
     problem = find_problem(config.problem)
-    if problem.image_set not in IMAGE_SETS:
-        wrong = nearest_first(problem.image_set, IMAGE_SETS)
-        raise ConfigError(f"PROBLEM={config.problem}: image_set={problem.image_set}: no such image set; {wrong}")
     device = prepare_torch(config)
     arrays = load_image_set(problem.image_set, Path(config.obs_datasets))
     check_labels(problem, arrays, config)
@@ -176,16 +174,34 @@ def build_network(config: RunConfig) -> nn.Module:
     The weights are a function of the seed alone: every mask and mode starts from the same ones, bit for bit.
 
     Raises:
-        ConfigError: the problem is registered with other slots than its network has.
+        ConfigError: the problem is registered with other slots than its network has, or does not fit its images.
     """
     problem = find_problem(config.problem)
-    seed_default_generators(config.random_seed, "initial weights")
-    net = problem.make_network()
+    net = make_network(problem, config.random_seed)
     check_slots(problem, net)
+    check_fit(problem, net)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
     treat_(net, treatments(config.mask, config.ablation, config.norm))
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))
+    return net
+
+
+def make_network(problem: Problem, seed: int) -> nn.Module:
+    """Build a problem's own network, on the CPU.
+
+    Raises:
+        ConfigError: a user's file cannot build it.
+    """
+    seed_default_generators(seed, "initial weights")
+    try:
+        net = problem.make_network()
+    except Exception as error:
+        if not problem.source_digest or is_out_of_memory(error):
+            raise
+        raise ConfigError(f"PROBLEM={problem.name}: its network cannot be built: {_what_failed(problem, error)}") from None
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"PROBLEM={problem.name}: its function must return a torch.nn.Module, not {type(net).__name__}")
     return net
 
 
@@ -244,6 +260,36 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
         hook.remove()
     if single:
         raise one_value_per_channel(single) if "images" in over else nothing_to_normalise(config.norm, single)
+
+
+def check_fit(problem: Problem, net: nn.Module) -> None:
+    """See that a network takes images of its problem's size, and gives one number for each class.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    facts = IMAGE_SETS[problem.image_set]
+    net.eval()
+    try:
+        with torch.no_grad():
+            outputs = net(torch.zeros(2, *facts.shape))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        sizes = ", ".join(f"{name} {each.size}" for name, each in IMAGE_SETS.items())
+        wrong = f"its network does not take images of {problem.image_set}, {facts.size}: {_what_failed(problem, error)}"
+        raise ConfigError(f"PROBLEM={problem.name}: {wrong}; image sets, channels x height x width: {sizes}") from None
+    finally:
+        net.train()
+    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if given != (2, problem.classes):
+        wanted = f"of {problem.classes} classes it must give {(2, problem.classes)}"
+        raise ConfigError(f"PROBLEM={problem.name}: of 2 images its network gives {given}; {wanted}")
+
+
+def _what_failed(problem: Problem, error: Exception) -> str:
+    """Say what went wrong in a problem's network, and in which line of the file that builds it."""
+    return what_failed(error, Path(problem.make_network.__code__.co_filename))
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

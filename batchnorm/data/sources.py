@@ -44,6 +44,8 @@ class ImageSet:
 
     Attributes:
         title: as papers write it.
+        shape: channels, height and width of an image.
+        classes: how many classes its labels tell apart.
         training_images: how many there are, before validation images are split off.
         evaluation_images: how many validation images are split off, and how many training images train-eval draws.
         mean, std: per channel, of images scaled to [0, 1]; None leaves them there.
@@ -52,6 +54,8 @@ class ImageSet:
     """
 
     title: str
+    shape: tuple[int, int, int]
+    classes: int
     training_images: int
     evaluation_images: int
     mean: tuple[float, ...] | None
@@ -59,13 +63,29 @@ class ImageSet:
     augmentation: Augmentation | None
     files: str
 
+    @property
+    def size(self) -> str:
+        """An image's size in words, `1 x 28 x 28`: channels, height and width."""
+        return " x ".join(map(str, self.shape))
 
+
+_GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
 IMAGE_SETS: dict[str, ImageSet] = {
     "mnist": ImageSet(
-        "MNIST", 60_000, 10_000, None, None, None, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked)"
+        "MNIST",
+        _GREY,
+        10,
+        60_000,
+        10_000,
+        None,
+        None,
+        None,
+        "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked)",
     ),
     "fmnist": ImageSet(
         "Fashion-MNIST",
+        _GREY,
+        10,
         60_000,
         10_000,
         None,
@@ -76,6 +96,8 @@ IMAGE_SETS: dict[str, ImageSet] = {
     ),
     "cifar10": ImageSet(
         "CIFAR-10",
+        _COLOUR,
+        10,
         50_000,
         10_000,
         (0.49139968, 0.48215841, 0.44653091),
@@ -85,6 +107,8 @@ IMAGE_SETS: dict[str, ImageSet] = {
     ),
     "cifar100": ImageSet(
         "CIFAR-100",
+        _COLOUR,
+        100,
         50_000,
         10_000,
         (0.50707516, 0.48654887, 0.44091784),
@@ -94,6 +118,8 @@ IMAGE_SETS: dict[str, ImageSet] = {
     ),
     "svhn": ImageSet(
         "SVHN",
+        _COLOUR,
+        10,
         73_257,
         26_032,
         (0.4376821, 0.4437697, 0.47280442),
@@ -101,7 +127,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         Augmentation(padding=2, flip=False, **_JITTER),
         "train_32x32.mat and test_32x32.mat",
     ),
-    "digits": ImageSet("digits", 1_498, 10_000, None, None, None, "nothing: they come with scikit-learn"),
+    "digits": ImageSet("digits", _GREY, 10, 1_498, 10_000, None, None, None, "nothing: they come with scikit-learn"),
 }
 
 
