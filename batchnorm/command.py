@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from batchnorm.config import RunConfig, read_command_line
+from batchnorm.config import RunConfig, read_command_line, unheard
 from batchnorm.data.sources import IMAGE_SETS
 from batchnorm.errors import ExitCode, RunError, UserError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
 from batchnorm.modes import MODES, NORMS, Trains
@@ -25,7 +25,9 @@ def main(arguments: Sequence[str], *, program: str = PROGRAM) -> int:
             print(help_text(program))
             return ExitCode.FINISHED
         try:
-            return train_or_skip(read_command_line(arguments)).exit_code
+            config = read_command_line(arguments)
+            print("".join(f"{line}\n" for line in unheard(config)), end="", file=sys.stderr)
+            return train_or_skip(config).exit_code
         except UserError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return ExitCode.BAD_INPUT

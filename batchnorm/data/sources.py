@@ -50,7 +50,8 @@ class ImageSet:
         evaluation_images: how many validation images are split off, and how many training images train-eval draws.
         mean, std: per channel, of images scaled to [0, 1]; None leaves them there.
         augmentation: what happens to training images, if anything.
-        files: what must lie where under OBS_DATASETS, for a message.
+        files: what must be where under OBS_DATASETS, for a message.
+        paths: these files.
     """
 
     title: str
@@ -62,11 +63,16 @@ class ImageSet:
     std: tuple[float, ...] | None
     augmentation: Augmentation | None
     files: str
+    paths: tuple[str, ...] = ()
 
     @property
     def size(self) -> str:
         """An image's size in words, `1 x 28 x 28`: channels, height and width."""
         return " x ".join(map(str, self.shape))
+
+
+def _idx_files(folder: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/raw/{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 
 _GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
@@ -81,6 +87,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         None,
         None,
         "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked)",
+        _idx_files("MNIST"),
     ),
     "fmnist": ImageSet(
         "Fashion-MNIST",
@@ -93,6 +100,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         None,
         "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked; Debian's package dataset-fashion-mnist "
         "has them packed in /usr/share/datasets/fashion-mnist)",
+        _idx_files("FashionMNIST"),
     ),
     "cifar10": ImageSet(
         "CIFAR-10",
@@ -104,6 +112,11 @@ IMAGE_SETS: dict[str, ImageSet] = {
         (0.24703223, 0.24348513, 0.26158784),
         Augmentation(padding=2, flip=True, **_JITTER),
         "cifar-10-batches-py/ (cifar-10-python.tar.gz, unpacked)",
+        (
+            *(f"cifar-10-batches-py/data_batch_{number}" for number in range(1, 6)),
+            "cifar-10-batches-py/test_batch",
+            "cifar-10-batches-py/batches.meta",
+        ),
     ),
     "cifar100": ImageSet(
         "CIFAR-100",
@@ -115,6 +128,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         (0.26733429, 0.25643846, 0.27615047),
         Augmentation(padding=2, flip=True, **_JITTER),
         "cifar-100-python/ (cifar-100-python.tar.gz, unpacked)",
+        ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta"),
     ),
     "svhn": ImageSet(
         "SVHN",
@@ -126,6 +140,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         (0.19803012, 0.20101562, 0.19703614),
         Augmentation(padding=2, flip=False, **_JITTER),
         "train_32x32.mat and test_32x32.mat",
+        ("train_32x32.mat", "test_32x32.mat"),
     ),
     "digits": ImageSet("digits", _GREY, 10, 1_498, 10_000, None, None, None, "nothing: they come with scikit-learn"),
 }
@@ -148,12 +163,17 @@ class ImageArrays:
     digest: str
 
 
+def has_files(name: str, root: Path) -> bool:
+    """Say whether all files of an image set are in `root`, whatever is in them; it takes no time, and no torch."""
+    return all((root / path).exists() for path in IMAGE_SETS[name].paths)
+
+
 def load_image_set(name: str, root: Path) -> ImageArrays:
     """Read an image set from `root`, downloading it where it is absent.
 
     Args:
         name: a key of `IMAGE_SETS`.
-        root: where image sets lie (OBS_DATASETS).
+        root: where image sets are (OBS_DATASETS).
 
     Raises:
         DataError: it is absent and cannot be downloaded, or damaged.
