@@ -36,6 +36,12 @@ def _analysis(arguments: Sequence[str], program: str) -> int:
     return as_program(arguments, program=program)
 
 
+def _problems(arguments: Sequence[str], program: str) -> int:
+    from batchnorm.problems.__main__ import as_program
+
+    return as_program(arguments, program=program)
+
+
 def _shipped(arguments: Sequence[str], program: str) -> int:
     """Print where shipped files are: all, or the one of a name."""
     folders = (shipped.CONFIGS, shipped.STUDIES, shipped.SCRIPTS)
@@ -74,6 +80,7 @@ SUBCOMMANDS = {
         Subcommand("train", "train one run: KEY=value ...", _train),
         Subcommand("study", "many runs from one file, here or on SLURM: COMMAND STUDY.yaml ...", _study),
         Subcommand("analysis", "figures and tables of runs: COMMAND PATH ...", _analysis),
+        Subcommand("problems", "try a network of your own before it is trained: check path/to/file.py:function", _problems),
         Subcommand("shipped", "where the configurations, studies and SLURM scripts are that came with it: [NAME]", _shipped),
     )
 }

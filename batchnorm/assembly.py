@@ -18,10 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from batchnorm.config import RunConfig, RunLength, nothing_to_normalise, one_value_per_channel
 from batchnorm.data.batches import Batches
-from batchnorm.data.facts import ImageSet
+from batchnorm.data.facts import IMAGE_SETS, ImageSet, size_in_words
 from batchnorm.data.own import OwnImages
-from batchnorm.data.sources import ImageArrays, facts_of, load_image_set
-from batchnorm.errors import ConfigError, DataError, RunError, one_line
+from batchnorm.data.sources import ImageArrays, facts_of, load_image_set, name_of
+from batchnorm.errors import ConfigError, DataError, RunError, is_out_of_memory, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import groups_of, norm_kind, trained_weights
@@ -29,6 +29,7 @@ from batchnorm.norms import freeze_statistics_
 from batchnorm.optim import AffineRule, build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
+from batchnorm.problems.registry import what_failed
 from batchnorm.seeding import seed_default_generators
 from batchnorm.slots import Slot, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
 
@@ -129,12 +130,11 @@ def assemble(config: RunConfig, *, facts: ImageSet | OwnImages | None = None) ->
         UserError: there are no such images, no such device, or the problem does not fit its network or images.
     """
     problem = find_problem(config.problem)
-    facts = facts or image_facts(problem)
     device = prepare_torch(config)
     arrays = load_image_set(problem.image_set, Path(config.obs_datasets))
     check_labels(problem, arrays, config)
     batches = Batches(
-        facts,
+        facts or facts_of(problem.image_set),
         arrays,
         random_seed=config.random_seed,
         batch_size=config.batch_size,
@@ -142,6 +142,8 @@ def assemble(config: RunConfig, *, facts: ImageSet | OwnImages | None = None) ->
         memory_format=choose_memory_format(config, device),
     )
     net = build_network(config)
+    if not isinstance(problem.image_set, str):
+        check_fit(problem, net, arrays.train_images.shape[1:])
     check_batch(config, net, arrays)
     keep_freed_memory()  # from here on: what images and initial weights took while they were made has gone back
     return assemble_with(config, net, batches, device=device)
@@ -191,16 +193,35 @@ def build_network(config: RunConfig) -> nn.Module:
     The weights are a function of the seed alone: every mask and mode starts from the same ones, bit for bit.
 
     Raises:
-        ConfigError: the problem is registered with other slots than its network has.
+        ConfigError: the problem is registered with other slots than its network has, or does not fit its images.
     """
     problem = find_problem(config.problem)
-    seed_default_generators(config.random_seed, "initial weights")
-    net = problem.make_network()
+    net = make_network(problem, config.random_seed)
     check_slots(problem, net)
+    if isinstance(problem.image_set, str):
+        check_fit(problem, net, IMAGE_SETS[problem.image_set].shape)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
     treat_(net, config.treatments, random_seed=config.random_seed)
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))
+    return net
+
+
+def make_network(problem: Problem, seed: int) -> nn.Module:
+    """Build a problem's own network, on the CPU.
+
+    Raises:
+        ConfigError: a user's file cannot build it.
+    """
+    seed_default_generators(seed, "initial weights")
+    try:
+        net = problem.make_network()
+    except Exception as error:
+        if not problem.source_digest or is_out_of_memory(error):
+            raise
+        raise ConfigError(f"PROBLEM={problem.name}: its network cannot be built: {_what_failed(problem, error)}") from None
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"PROBLEM={problem.name}: its function must return a torch.nn.Module, not {type(net).__name__}")
     return net
 
 
@@ -216,18 +237,6 @@ def load_network(config: RunConfig, weights: Path) -> nn.Module:
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise RunError(f"{weights}: cannot be read ({one_line(error)[:120]})") from None
     return net.eval()
-
-
-def image_facts(problem: Problem) -> ImageSet | OwnImages:
-    """Return what is known of a problem's images.
-
-    Raises:
-        ConfigError: no image set has the name that it is registered with.
-    """
-    try:
-        return facts_of(problem.image_set)
-    except ConfigError as error:
-        raise ConfigError(f"PROBLEM={problem.name}: {error}") from None
 
 
 def check_labels(problem: Problem, arrays: ImageArrays, config: RunConfig) -> None:
@@ -272,6 +281,36 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
         hook.remove()
     if single:
         raise one_value_per_channel(config, single) if "images" in over else nothing_to_normalise(config.norm, single)
+
+
+def check_fit(problem: Problem, net: nn.Module, shape: Sequence[int]) -> None:
+    """See that a network takes images of a size (channels, height, width), and gives one number for each class.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    net.eval()
+    try:
+        with torch.no_grad():
+            outputs = net(torch.zeros(2, *shape))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        sizes = ", ".join(f"{name} {each.size}" for name, each in IMAGE_SETS.items())
+        images = f"{name_of(problem.image_set)}, {size_in_words(shape)}"
+        wrong = f"its network does not take images of {images}: {_what_failed(problem, error)}"
+        raise ConfigError(f"PROBLEM={problem.name}: {wrong}; image sets, channels x height x width: {sizes}") from None
+    finally:
+        net.train()
+    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if given != (2, problem.classes):
+        wanted = f"of {problem.classes} classes it must give {(2, problem.classes)}"
+        raise ConfigError(f"PROBLEM={problem.name}: of 2 images its network gives {given}; {wanted}")
+
+
+def _what_failed(problem: Problem, error: Exception) -> str:
+    """Say what went wrong in a problem's network, and in which line of the file that builds it."""
+    return what_failed(error, Path(problem.make_network.__code__.co_filename))
 
 
 def check_slots(problem: Problem, net: nn.Module) -> None:

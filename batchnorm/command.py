@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from batchnorm.config import RunConfig, read_command_line
+from batchnorm.config import RunConfig, read_command_line, unheard
+from batchnorm.data.facts import IMAGE_SETS
 from batchnorm.errors import ExitCode, RunError, UserError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
 from batchnorm.modes import MODES, NORMS, Trains
 from batchnorm.optim import OPTIMIZERS, SCHEDULES
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str], *, program: str = PROGRAM) -> int:
             print(help_text(program))
             return ExitCode.FINISHED
         try:
-            return train_or_skip(read_command_line(arguments)).exit_code
+            config = read_command_line(arguments)
+            print("".join(f"{line}\n" for line in unheard(config)), end="", file=sys.stderr)
+            return train_or_skip(config).exit_code
         except UserError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return ExitCode.BAD_INPUT
@@ -80,6 +83,8 @@ def help_text(program: str = PROGRAM) -> str:
         "problems and their slots (a mask has one digit for each); path/to/file.py:function takes one from your file:",
     ]
     lines += [f"  {name:<20} {', '.join(problem.slots)}" for name, problem in problems().items()]
+    sets = ", ".join(f"{name} {facts.size}" for name, facts in IMAGE_SETS.items())
+    lines += ["", f"image sets for a problem of your own, channels x height x width: {sets}"]
     lines += ["", "modes, what becomes of a slot under the mask:"]
     for mode in MODES.values():
         treatment = mode.treatment

@@ -510,6 +510,17 @@ def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[
     return replace(config, named_keys=",".join(_unusual(config, tuned) if named == "auto" else _deciding_names(named)))
 
 
+def unheard(config: RunConfig) -> list[str]:
+    """Say which directories somebody has named in the environment, where keys are not looked for."""
+    told = []
+    for name in ("obs_datasets", "output_dir"):
+        key, used = name.upper(), getattr(config, name)
+        there = os.environ.get(key, "")
+        if there not in ("", used) and used == _default(_FIELDS[name]):
+            told.append(f"{key} of the environment is not read; give it as an argument: {key}={there}")
+    return told
+
+
 def canonical_fingerprint(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the keys that stand at `RunConfig`'s default; records of format version 1 hold them."""
     return {key: value for key, value in values.items() if value != _DEFAULTS.get(key)}

@@ -92,6 +92,30 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
     return tuple(_slot_name(net, str(node.target)) for node in weight_layers if _feeds_activation(node, modules))
 
 
+def layers_without_slot(net: nn.Module) -> dict[str, str]:
+    """Return the weight layers that are no slots, and what takes their output, in words.
+
+    None of a network that brings BatchNorm of its own, where no weight layer is a slot.
+    """
+    graph = trace(net)
+    modules = dict(net.named_modules())
+    slots = find_slots(net)
+    found: dict[str, str] = {}
+    for node in (node for node in graph.nodes if node.op == "call_module"):
+        module = modules[str(node.target)]
+        if isinstance(module, WEIGHT_LAYERS) and _slot_name(net, str(node.target)) not in slots:
+            found[str(node.target)] = ", ".join(_in_words(user, modules) for user in node.users) or "nothing"
+    return {} if any(isinstance(module, BATCHNORM) for module in modules.values()) else found
+
+
+def _in_words(node: torch.fx.Node, modules: Mapping[str, nn.Module]) -> str:
+    if node.op == "output":
+        return "the network's output"
+    if node.op == "call_module":
+        return f"{node.target}, {type(modules[str(node.target)]).__name__}"
+    return f"{getattr(node.target, '__name__', node.target)}()"
+
+
 def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int = 0) -> None:
     """Put a norm after the weight layers whose treatment has one, take their biases away, and freeze what is not trained.
 

@@ -143,6 +143,11 @@ def gamma_stays_half_and_beta_is_trained(folder: Path) -> None:
         assert (recorded.beta(slot)[-1] != 0).any()
 
 
+def last_norms_of_blocks_alone_are_there(folder: Path) -> None:
+    recorded = only_run(folder)
+    assert [slot for slot in recorded.layers if slot in recorded.slots_with("gamma")] == ["block1.norm2", "block2.norm2"]
+
+
 READ_WEIGHT_SUMS = """
 import json, sys
 from batchnorm.store import Run
@@ -167,6 +172,7 @@ def weight_sums_are_those_of_the_weights(folder: Path) -> None:
 MORE_CHECKS: dict[str, Callable[[Path], None]] = {
     "A problem, in the catalog": trains_with_each_mask("PROBLEM=digits_shallow_bn"),
     "A problem, in a file of your own": trains_with_each_mask("PROBLEM=mine.py:two_layers", "TUNING_CONF=mine.yaml"),
+    "A residual network": last_norms_of_blocks_alone_are_there,
     "A mode": gamma_stays_half_and_beta_is_trained,
     "A quantity": weight_sums_are_those_of_the_weights,
 }

@@ -51,6 +51,11 @@ class OwnImages:
     evaluation_images: int = 10_000
 
     @property
+    def is_file(self) -> bool:
+        """Whether they are arrays in a file; else they are a folder of image files."""
+        return Path(self.path).suffix == ".npz"
+
+    @property
     def title(self) -> str:
         """What messages call them."""
         return self.path
@@ -66,7 +71,7 @@ class OwnImages:
         """
         place = root / self.path
         try:
-            arrays = self._from_arrays(place) if place.suffix == ".npz" else self._from_folder(place)
+            arrays = self._from_arrays(place) if self.is_file else self._from_folder(place)
         except DataError as error:
             raise DataError(f"OBS_DATASETS={root}: {self.path}: {error}") from None
         except OSError as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from batchnorm.data.facts import IMAGE_SETS, ImageSet
 from batchnorm.data.own import OwnImages
-from batchnorm.errors import MISSING_HERE, ConfigError, DataError, cannot_be_read, is_out_of_memory, nearest_first, one_line
+from batchnorm.errors import MISSING_HERE, DataError, cannot_be_read, is_out_of_memory, one_line
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,33 @@ class ImageArrays:
 
 
 def facts_of(image_set: str | OwnImages) -> ImageSet | OwnImages:
-    """Return what is known of a problem's image set.
+    """Return what is known of a problem's image set."""
+    return IMAGE_SETS[image_set] if isinstance(image_set, str) else image_set
+
+
+def name_of(image_set: str | OwnImages) -> str:
+    """Return what messages call an image set that a problem names."""
+    return image_set if isinstance(image_set, str) else image_set.path
+
+
+def shape_of(image_set: str | OwnImages, root: Path) -> tuple[int, int, int]:
+    """Return the channels, height and width of its images; a user's own are read where nothing else tells.
 
     Raises:
-        ConfigError: no image set has that name.
+        DataError: they are absent, or not as said.
     """
-    if not isinstance(image_set, str):
-        return image_set
-    if image_set not in IMAGE_SETS:
-        raise ConfigError(
-            f"image_set={image_set}: no such image set; {nearest_first(image_set, IMAGE_SETS)}, or OwnImages(...)"
-        )
-    return IMAGE_SETS[image_set]
+    if isinstance(image_set, str):
+        return IMAGE_SETS[image_set].shape
+    if image_set.size is not None and not image_set.is_file:
+        return (image_set.channels, *image_set.size)
+    channels, height, width = image_set.read(root)[0].shape[1:]
+    return channels, height, width
+
+
+def has_files(image_set: str | OwnImages, root: Path) -> bool:
+    """Say whether all files of an image set are in `root`, whatever is in them; it takes no time, and no torch."""
+    paths = IMAGE_SETS[image_set].paths if isinstance(image_set, str) else (image_set.path,)
+    return all((root / path).exists() for path in paths)
 
 
 def load_image_set(image_set: str | OwnImages, root: Path) -> ImageArrays:
@@ -59,7 +74,7 @@ def load_image_set(image_set: str | OwnImages, root: Path) -> ImageArrays:
 
     Args:
         image_set: a key of `IMAGE_SETS`, or a user's own images.
-        root: where image sets lie (OBS_DATASETS).
+        root: where image sets are (OBS_DATASETS).
 
     Raises:
         DataError: it is absent and cannot be downloaded, or damaged.

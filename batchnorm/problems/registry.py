@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchnorm.data.facts import IMAGE_SETS
 from batchnorm.data.own import OwnImages
 from batchnorm.errors import ConfigError, nearest_first, one_line, reason_of
 
@@ -86,15 +87,30 @@ def find_problem(text: str) -> Problem:
         text: its name, or `path/to/file.py:function` for a function in a file that `register_problem` decorates.
 
     Raises:
-        ConfigError: no problem has that name, or the file cannot be loaded.
+        ConfigError: no problem has that name, the file cannot be loaded, or there is no such image set or it has more classes.
     """
     name = problem_name(text)
     if name != text:
-        return _load(text, Path(text.removesuffix(f":{name}")), name)
+        return _fitting(text, _load(text, Path(text.removesuffix(f":{name}")), name))
     if text not in _registry:
         own = "; path/to/file.py:function takes one from a file of yours"
         raise ConfigError(f"PROBLEM={text}: no such problem; {nearest_first(text, _registry)}{own}")
-    return _registry[text]
+    return _fitting(text, _registry[text])
+
+
+def _fitting(text: str, problem: Problem) -> Problem:
+    """Return a problem whose image set is there and has no more classes than the network."""
+    if not isinstance(problem.image_set, str):
+        return problem
+    if problem.image_set not in IMAGE_SETS:
+        valid = nearest_first(problem.image_set, IMAGE_SETS)
+        raise ConfigError(f"PROBLEM={text}: image_set={problem.image_set}: no such image set; {valid}, or OwnImages(...)")
+    least = IMAGE_SETS[problem.image_set].classes
+    if problem.classes < least:
+        sizes = ", ".join(f"{name} {facts.classes}" for name, facts in IMAGE_SETS.items())
+        wrong = f"classes={problem.classes}: must be {least} or more for image_set={problem.image_set}"
+        raise ConfigError(f"PROBLEM={text}: {wrong}; classes of each image set: {sizes}")
+    return problem
 
 
 def _load(text: str, path: Path, function: str) -> Problem:
@@ -112,6 +128,13 @@ def _load(text: str, path: Path, function: str) -> Problem:
     return found[function]
 
 
+def what_failed(error: BaseException, path: Path) -> str:
+    """Say what went wrong in a user's file, and in which of its lines: `NameError in line 2: name 'z' is not defined`."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f" in line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__}{where}: {one_line(error)}"
+
+
 @cache
 def _problems_of(path: Path, digest: str, *, shown: str) -> dict[str, Problem]:
     """Run a user's file once, and return what it registers; the package's own registry stays as it is."""
@@ -127,10 +150,7 @@ def _problems_of(path: Path, digest: str, *, shown: str) -> dict[str, Problem]:
         spec.loader.exec_module(module)
         return {name: replace(problem, source_digest=digest) for name, problem in _registry.items()}
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f" in line {lines[-1]}" if lines else ""
-        what = f"{type(error).__name__}{where}: {one_line(error)}"
-        raise ConfigError(f"PROBLEM={shown}: {path.name} cannot be loaded: {what}") from None
+        raise ConfigError(f"PROBLEM={shown}: {path.name} cannot be loaded: {what_failed(error, path)}") from None
     finally:
         _registry.clear()
         _registry.update(before)

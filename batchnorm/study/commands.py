@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from batchnorm import shipped
-from batchnorm.config import is_device
-from batchnorm.errors import ExitCode, StudyError
+from batchnorm.config import is_device, unheard
+from batchnorm.errors import DataError, ExitCode, StudyError
 from batchnorm.store import Status
 from batchnorm.study.grid import Study, read_study, study_file
 from batchnorm.study.output import outlast_output, tell
@@ -20,6 +20,7 @@ from batchnorm.study.status import (
     RunStanding,
     as_data,
     check_no_other_runs,
+    check_output_dirs,
     format_list,
     format_status,
     skipped,
@@ -41,12 +42,13 @@ class Call:
     def study(self, **defaults: str) -> Study:
         """Read the study; `defaults` are values of fields that neither its file nor the call gives.
 
-        Standard error says which shipped files were taken.
+        Standard error says which shipped files were taken, and what stands in the environment alone.
         """
         study = read_study(self.path, self.overrides, defaults=defaults)
         told = [shipped.told("STUDY", self.path, study_file(self.path))]
         for text in dict.fromkeys(run.config.tuning_conf for run in study.runs):
             told.append(shipped.told("TUNING_CONF", Path(text), tuning_file(Path(text))))
+        told += unheard(study.runs[0].config)
         print("".join(f"{line}\n" for line in told if line), end="", file=sys.stderr, flush=True)
         return study
 
@@ -139,16 +141,38 @@ def tune(call: Call) -> ExitCode:
         return ExitCode.INTERRUPTED
 
 
+def prefetch(call: Call) -> ExitCode:
+    """Download the images of all runs that are absent, read them all, and say what is there."""
+    from batchnorm.study.images import images_of
+
+    code = ExitCode.FINISHED
+    for images in images_of(call.study().runs):
+        try:
+            train, test = images.fetch()
+            tell(f"{images}: {train:,} training and {test:,} test images")
+        except DataError as error:  # the others may be there
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = ExitCode.BAD_INPUT
+    return code
+
+
 def submit(call: Call) -> ExitCode:
     """Submit what is left."""
     from batchnorm.study import slurm
+    from batchnorm.study.images import check_images
 
     outlast_output()
+    options = dict(call.options)
+    must_have_images = not options.pop("images_elsewhere")
     study = call.study()
     check_no_other_runs(study)
     found = standings(study)
-    indices = [run.index for run in to_do(found)]
-    told = slurm.submit(study, indices, options=call.passed_on, **call.options) if indices else "nothing to submit"
+    left = to_do(found)
+    if must_have_images and not options["dry_run"]:
+        check_images(left)
+    check_output_dirs(left)
+    indices = [run.index for run in left]
+    told = slurm.submit(study, indices, options=call.passed_on, **options) if indices else "nothing to submit"
     print(told if indices else f"{study.name}: {told}", flush=True)
     if any(run.config.overwrite for run in study.runs) and not call.options["dry_run"]:
         print(f"to submit later what is left of it: {_goes_on(call, study)}", flush=True)
@@ -266,6 +290,7 @@ COMMANDS = {
                 *_AT_ONCE,
             ),
         ),
+        Command("prefetch", "download the images of all runs where they are absent, and read them", prefetch),
         Command(
             "submit",
             "submit what is left to SLURM, as the array job sbatch/study.sbatch",
@@ -273,6 +298,9 @@ COMMANDS = {
             (
                 Option("--dry-run", "print the call and do nothing"),
                 Option("--at-once N", "array tasks that may run at a time [20]", _count, 20),
+                Option(
+                    "--images-elsewhere", "images that are absent here are no error: the jobs' machines have or download them"
+                ),
                 Option("-- OPTION ...", "more options to sbatch, as -- --time=8:00:00 --partition=long"),
             ),
         ),

@@ -21,7 +21,8 @@ from batchnorm.stop import StopRequest, stop_on_signals
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.study.display import Display, open_display, summary
 from batchnorm.study.grid import Study, StudyRun
-from batchnorm.study.status import RunStanding, progress_of, skipped, standing, standings, to_do
+from batchnorm.study.images import fetch_absent
+from batchnorm.study.status import RunStanding, check_output_dirs, progress_of, skipped, standing, standings, to_do
 from batchnorm.study.worker import Ended, Message, Ready, Worker
 
 _POLL_SECONDS = 1.0
@@ -68,7 +69,7 @@ def run_study(study: Study, *, workers: int | None, devices: Sequence[str], goes
         goes_on: the command that goes on where this one stops, in words.
 
     Raises:
-        UserError: there is no such device, or no worker can be started.
+        UserError: images are absent, OUTPUT_DIR cannot be written, there is no such device, or no worker can be started.
     """
     found = {each.run.index: each for each in standings(study)}
     waiting = to_do(found.values())
@@ -84,6 +85,8 @@ def run_study(study: Study, *, workers: int | None, devices: Sequence[str], goes
         return ExitCode.FAILED if left_out else ExitCode.FINISHED
     if not hasattr(os, "fork"):
         raise StudyError("runs are trained on Linux and macOS; this system can read and analyse them")
+    check_output_dirs(waiting)
+    fetch_absent(waiting)
     lanes = plan_lanes([run.config for run in waiting], workers=workers, devices=devices)
     display = open_display(workers=len(lanes), runs=len(found))
     display.say(f"{study.name}: {len(waiting)} of {len(found)} runs to do, {len(lanes)} workers")
@@ -286,9 +289,15 @@ def _look(workers: Mapping[int, Worker], work: _Work) -> None:
 
 def _conclude(study: Study, work: _Work, *, stopped: bool, left_out: bool, goes_on: str) -> ExitCode:
     """Print what failed, with the tails of the logs, the sum of it all, and which command goes on."""
+    told: dict[str, int] = {}
     for index, error in sorted(work.errors.items()):
         run = study.runs[index]
-        print(f"\nfailed {index}: {run.variant}  {run.config.directory}\n{_indented(error.splitlines())}")
+        print(f"\nfailed {index}: {run.variant}  {run.config.directory}")
+        general = error.replace(str(run.config.directory), "")
+        if (first := told.setdefault(general, index)) != index:
+            print(f"    as run {first}")
+            continue
+        print(_indented(error.splitlines()))
         if tail := _log_tail(run.config):
             print(f"  the end of {RunDirectory(run.config.directory).log.name}:\n{_indented(tail)}")
     if work.errors:

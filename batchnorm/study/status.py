@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
@@ -12,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from batchnorm.errors import RunError
+from batchnorm.errors import ConfigError, RunError, reason_of
 from batchnorm.store import Run, Status, stand
 from batchnorm.streams import shown_while_it_lasts
 from batchnorm.study.grid import Study, StudyRun
@@ -86,6 +87,23 @@ def check_no_other_runs(study: Study) -> None:
             found = stand(run.config.directory, run.config.fingerprint())
             if found.reason and _is_readable(run.config.directory):
                 raise RunError(f"{run}: {found.reason}")
+
+
+def check_output_dirs(runs: Iterable[StudyRun]) -> None:
+    """See that runs can be written where they are to go, before the first one starts; nothing is made.
+
+    Raises:
+        ConfigError: an OUTPUT_DIR cannot be made or written.
+    """
+    for folder in dict.fromkeys(Path(run.config.output_dir) for run in runs):
+        try:
+            there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        except OSError as error:
+            raise ConfigError(f"OUTPUT_DIR={folder}: cannot be written: {reason_of(error)}") from None
+        if not there.is_dir():
+            raise ConfigError(f"OUTPUT_DIR={folder}: cannot be written: {there} is no directory")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ConfigError(f"OUTPUT_DIR={folder}: cannot be written: no permission to write in {there}")
 
 
 def _is_readable(directory: Path) -> bool:

@@ -12,9 +12,12 @@ from PIL import Image
 
 from batchnorm.assembly import assemble
 from batchnorm.config import RunConfig
+from batchnorm.data.facts import Augmentation
 from batchnorm.data.own import OwnImages
 from batchnorm.data.sources import load_image_set
 from batchnorm.errors import DataError, UserError
+from batchnorm.problems.check import check
+from batchnorm.study.images import Images
 from batchnorm.training import train
 from tests.images import invented_images
 from tests.test_training import assert_same_run, interrupted_at
@@ -209,3 +212,19 @@ def test_labels_and_images_decide_the_run(own_config: Callable[..., RunConfig]) 
     write_arrays(Path(config.obs_datasets), images=IMAGES, labels=LABELS)
     with pytest.raises(UserError, match=r"holds another run: images \(.* there, .* here\)"):
         train(config)
+
+
+def test_they_are_checked_and_read_before_a_study(own_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = own_config()
+    told, wrong = check(config.problem, str(tmp_path))
+    assert told.startswith("mnist_mlp_bn: own.npz (3 x 8 x 6), 3 classes\n")
+    assert wrong == ""
+    with pytest.raises(DataError, match="elsewhere: own.npz: no such file"):
+        check(config.problem, "elsewhere")
+    plain = (1.0, 1.0)
+    augmentation = Augmentation(1, flip=True, brightness=plain, contrast=plain, saturation=plain)
+    augmented = OwnImages("own.npz", augmentation=augmentation)
+    images = Images(augmented, str(tmp_path))
+    assert images.are_there
+    assert images.fetch() == (167, 33)
+    assert not Images(augmented, "elsewhere").are_there

@@ -32,6 +32,8 @@ def test_image_sets_are_read_as_uint8(
     arrays = load_image_set(name, small_images)
     assert arrays.train_images.shape == (train, *shape)
     assert arrays.test_images.shape == (test, *shape)
+    assert IMAGE_SETS[name].shape == shape
+    assert IMAGE_SETS[name].classes == (100 if name == "cifar100" else 10)
     assert arrays.train_images.dtype == arrays.test_images.dtype == np.uint8
     assert arrays.train_labels.dtype == np.int64
     assert set(arrays.train_labels) <= set(range(100 if name == "cifar100" else 10))

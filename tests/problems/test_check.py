@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from batchnorm.data.facts import IMAGE_SETS
+from batchnorm.problems.__main__ import main
+from batchnorm.problems.check import check
+
+FILE = """\
+import random
+
+import torch
+from torch import nn, relu
+
+from batchnorm.problems import register_problem
+
+
+class Residual(nn.Module):
+    def __init__(self, pixels=784, outputs=10):
+        super().__init__()
+        self.stem, self.branch = nn.Linear(pixels, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, images):
+        h = relu(self.stem(images.flatten(1)))
+        return self.head(relu(self.branch(h) + h))
+
+
+@register_problem(image_set="digits", classes=10, slots=("stem",))
+def good():
+    return Residual()
+
+
+@register_problem(image_set="digits", classes=10, slots=())
+def no_slots_yet():
+    return Residual()
+
+
+@register_problem(image_set="digits", classes=10, slots=("stem",))
+def other_size():
+    return Residual(100)
+
+
+@register_problem(image_set="digits", classes=12, slots=("stem",))
+def other_outputs():
+    return Residual(outputs=10)
+
+
+@register_problem(image_set="cifar100", classes=10, slots=("stem",))
+def few_classes():
+    return Residual()
+
+
+@register_problem(image_set="digit", classes=10, slots=("stem",))
+def misspelt():
+    return Residual()
+
+
+@register_problem(image_set="digits", classes=10, slots=("stem",))
+def not_there():
+    return Nowhere()
+
+
+@register_problem(image_set="digits", classes=10, slots=("stem",))
+def nothing():
+    Residual()
+
+
+@register_problem(image_set="digits", classes=10, slots=("stem",))
+def own_generator():
+    net = Residual()
+    nn.init.constant_(net.head.bias, random.random())
+    return net
+
+
+@register_problem(image_set="digits", classes=10, slots=())
+def linear():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_it_tells_what_is_to_be_written(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"{file}:good"]) == 0
+    told = capsys.readouterr().out.partition("\n\n")[0]
+    lines = told.splitlines()
+    assert lines[:5] == [
+        "good: digits (1 x 28 x 28), 10 classes",
+        'slots=("stem",)',
+        "no slot: branch, whose output goes into add()",
+        "no slot: head, whose output goes into the network's output",
+        f"parameters: {785 * 8 + 9 * 8 + 9 * 10:,}",
+    ]
+    assert [line.partition(": ")[0] for line in lines[5:7]] == ["one step, no norm", "one step, BatchNorm in all slots"]
+    entry = check(f"{file}:good")[0].partition("tuned:\n")[2]
+    assert set(yaml.safe_load(entry)["good"]) == {"batch_size", "num_epochs", "SGD", "Adam"}
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong"),
+    [
+        ("no_slots_yet", 'is registered with slots=(); register it with slots=("stem",)'),
+        ("other_size", "does not take images of digits, 1 x 28 x 28: RuntimeError in line 16: mat1 and mat2"),
+        ("other_size", "image sets, channels x height x width: mnist 1 x 28 x 28, fmnist 1 x 28 x 28, cifar10 3 x 32 x 32"),
+        ("other_outputs", "of 2 images its network gives (2, 10); of 12 classes it must give (2, 12)"),
+        ("few_classes", "classes=10: must be 100 or more for image_set=cifar100; classes of each image set: mnist 10"),
+        ("misspelt", "image_set=digit: no such image set; did you mean digits? Valid: mnist, fmnist, "),
+        ("not_there", "its network cannot be built: NameError in line 52: name 'Nowhere' is not defined"),
+        ("nothing", "its function must return a torch.nn.Module, not NoneType"),
+        ("own_generator", "its initial weights differ when it is built again with the same seed"),
+        ("linear", "its network has no slot: "),
+        ("goood", "registers no such problem; did you mean good?"),
+    ],
+)
+def test_what_is_wrong_is_one_line(file: Path, function: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"PROBLEM={file}:{function}"]) == 2
+    told = capsys.readouterr().err
+    assert wrong in told
+    assert told.startswith("error: PROBLEM=") and told.count("\n") == 1
+
+
+def test_help_lists_the_image_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in IMAGE_SETS)
+    assert main(["chek", "x"]) == 2 and main(["check"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
