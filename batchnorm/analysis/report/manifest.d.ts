@@ -25,7 +25,7 @@ interface Key { name: string; values: string[]; } // values as text, in the orde
 interface Metric {
   name: string; // test_acc
   label: string; // "test accuracy"
-  unit: string; // "%", "nats", ""
+  unit: string; // "%", "nats", ""; numbers stand in this unit everywhere: accuracies between 0 and 100, differences of them too
   better: "high" | "low" | ""; // which direction is better
   log: boolean; // whether a log axis is offered first
 }
@@ -67,7 +67,7 @@ interface Parameter { // gamma, beta or bias of a slot, or a measurement with on
   channels: number; // rows of the map stand for this many channels: as they lie, extremes of neighbours kept
   rows: number;
   columns: number;
-  steps: number[]; // first step of each column; columns + 1 numbers, the last is the run's last recorded step
+  steps: [number, number]; // first and last recorded step; between them the columns are equally wide
   low: number; // value of byte 0
   high: number; // value of byte 254; byte 255: no value
   neutral: number | null; // where the quantity does nothing, the middle of the colours
