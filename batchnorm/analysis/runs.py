@@ -165,20 +165,34 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool =
     Raises:
         RunError: none can be read.
     """
-    done, failed = [], []
+    done, failed = read_or_refused(paths, read, keep_open=keep_open)
+    for reason in failed.values():
+        LEFT_OUT.warning("%s", reason)
+    return done
+
+
+def read_or_refused(
+    paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool = False
+) -> tuple[list[tuple[Run, Read]], dict[RunPath, str]]:
+    """Read the same from each run, and return beside it why others cannot be read. See `read_each`.
+
+    Raises:
+        RunError: none can be read.
+    """
+    done: list[tuple[Run, Read]] = []
+    failed: dict[RunPath, str] = {}
     for path in shown_while_it_lasts(as_list(paths), "reading"):
         try:
             with Run.opened(path) if keep_open else nullcontext(Run(path)) as run:
                 done.append((run, read(run)))
         except UserError as error:
-            failed.append(str(error))
+            failed[path] = str(error)
         except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text
-            failed.append(_cannot_be_read(path, error))
+            failed[path] = _cannot_be_read(path, error)
     if failed and not done:
-        raise RunError(failed[0] + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
-    for reason in failed:
-        LEFT_OUT.warning("%s", reason)
-    return done
+        first = next(iter(failed.values()))
+        raise RunError(first + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
+    return done, failed
 
 
 def problem_of(run: Run) -> str:
