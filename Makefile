@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-oldest check docs bench install
+.PHONY: quickstart test test-fast test-oldest check check-js docs bench install
 .DEFAULT_GOAL := quickstart
 
 .venv/installed: pyproject.toml
@@ -62,3 +62,11 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The report's scripts, against the types of what they read. npm keeps the checker, and nothing of it travels with the package.
+.ci/node_modules/installed: .ci/package.json .ci/package-lock.json
+	npm ci --prefix .ci --no-audit --no-fund
+	touch $@
+
+check-js: .ci/node_modules/installed
+	.ci/node_modules/.bin/tsc --project .ci

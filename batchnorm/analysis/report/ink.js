@@ -38,8 +38,8 @@ class SvgInk {
    */
   constructor(width, height) {
     this.root = document.createElementNS(SVG, 'svg');
-    for (const [name, value] of Object.entries({ xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': FONT })) {
-      if (name !== 'xmlns') this.root.setAttribute(name, String(value));
+    for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': FONT })) {
+      this.root.setAttribute(name, String(value));
     }
   }
 
@@ -77,8 +77,8 @@ class SvgInk {
 
   /** @type {Ink['text']} */
   text(x, y, text, { color = '#000000', size = 12, anchor = 'start', weight = 400, upright = false } = {}) {
-    const turned = upright ? { transform: `rotate(-90 ${round(x)} ${round(y)})` } : {};
-    this.put('text', { x, y, fill: color, 'font-size': size, 'text-anchor': anchor, 'font-weight': weight, ...turned }, text);
+    const transform = `rotate(${upright ? -90 : 0} ${round(x)} ${round(y)})`;
+    this.put('text', { x, y, fill: color, 'font-size': size, 'text-anchor': anchor, 'font-weight': weight, transform }, text);
   }
 
   /** @type {Ink['image']} */

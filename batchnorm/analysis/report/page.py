@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("vendor/uPlot.iife.min.js",)
+_OWN = ("dom", "numbers", "data", "colours", "ink", "save", "state", "overview", "effects", "runs", "curves", "parameters", "pairs", "main")
+SCRIPTS = ("vendor/uPlot.iife.min.js", *(f"{name}.js" for name in _OWN))
 """In the order in which they run."""
 STYLES = ("vendor/uPlot.min.css", "page.css")
 _TEMPLATE = "page.html"
