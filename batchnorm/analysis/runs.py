@@ -200,6 +200,13 @@ def problem_of(run: Run) -> str:
     return problem_name(run.config.problem)
 
 
+def output_folder(run: Run) -> Path:
+    """Return the folder that holds SEED__PROBLEM__MASK; the run's own, where it does not lie in such folders any more."""
+    below = run.config.directory.relative_to(run.config.output_dir).parts
+    directory = run.directory.absolute()
+    return directory.parents[len(below) - 1] if directory.parts[-len(below) :] == below else directory
+
+
 def distinct(runs: Iterable[Run]) -> list[Run]:
     """Keep one of runs that are the same: the one that got further."""
     kept: dict[str, Run] = {}

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from batchnorm import __version__
 from batchnorm.analysis.outcome import Outcome
 from batchnorm.analysis.report.blobs import packed
-from batchnorm.analysis.runs import RunPath, distinct, is_full, plain_setting, problem_of
+from batchnorm.analysis.report.parameters import Place, places_in
+from batchnorm.analysis.runs import RunPath, distinct, is_full, output_folder, plain_setting, problem_of
 from batchnorm.analysis.shell import LISTED_DIGITS
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import RunLength
@@ -45,6 +46,7 @@ class Reached:
         epochs: of the rows, shape (E,).
         curves: the metrics that it has, each of shape (E,); NaN at epochs without a value.
         warnings: a line each.
+        parameters: the quantities and slots that it has a number for each channel of.
     """
 
     status: Status
@@ -53,6 +55,7 @@ class Reached:
     epochs: NDArray[np.int64]
     curves: Mapping[str, NDArray[np.float64]]
     warnings: tuple[str, ...]
+    parameters: tuple[Place, ...]
 
     def final(self, metric: str) -> float | None:
         """Return a metric at the last epoch that has a value, epoch 0 aside; None where there is none."""
@@ -72,7 +75,7 @@ def reach(run: Run) -> Reached:
             curves[name] = np.array([at.get(epoch, np.nan) for epoch in epochs.tolist()], dtype=np.float64)
     curves = {name: 100 * values if name in _SHARES else values for name, values in curves.items()}
     last = int(epochs[-1]) if len(epochs) else -1
-    return Reached(run.status, run.length, last, epochs, curves, tuple(_warnings(run)))
+    return Reached(run.status, run.length, last, epochs, curves, tuple(_warnings(run)), tuple(places_in(run)))
 
 
 def _warnings(run: Run) -> Iterable[str]:
@@ -227,7 +230,7 @@ def below(directory: Path, roots: Sequence[RunPath]) -> str:
 def _metric(name: str) -> dict[str, Any]:
     quantity = QUANTITIES[name]
     share = name in _SHARES
-    words = Outcome(name).words.removeprefix("final ")
+    words = Outcome(name).words.removeprefix("final ").replace(" acc ", " accuracy ")
     better = "high" if share else "low" if "_loss" in name else ""
     steep = quantity.measurement in ("sharpness", "batch_sharpness", "landscape")
     return {"name": name, "label": words, "unit": "%" if share else quantity.unit, "better": better, "log": steep}
@@ -272,12 +275,14 @@ _CONTRAST = 4.5
 
 
 def on_dark(colour: str) -> str:
-    """Return a colour of figures as it stands on a dark page: mixed with white until it has WCAG's contrast for text.
+    """Return a colour of figures as it stands on a dark page: mixed with white until it has WCAG's contrast; black is white.
 
     >>> on_dark("#000000"), on_dark("#E69F00")
-    ('#808080', '#e69f00')
+    ('#ffffff', '#e69f00')
     """
     start = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)], dtype=np.float64)
+    if np.ptp(start) == 0:
+        start = 255 - start  # black becomes white
     for share in np.linspace(0, 1, 52):
         mixed = np.rint(start + share * (255 - start))
         if (_luminance(mixed) + 0.05) / (_luminance(np.array(_DARK, dtype=np.float64)) + 0.05) >= _CONTRAST:
@@ -290,6 +295,13 @@ def _luminance(colour: NDArray[np.float64]) -> float:
     share = colour / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def home_of(runs: Sequence[Run], roots: Sequence[RunPath]) -> Path:
+    """Return where a page of runs goes: into the folder that holds them, or into the one that was given above it."""
+    folder = output_folder(runs[0])
+    root = Path(roots[0])
+    return root if os.path.realpath(root) in map(str, Path(os.path.realpath(folder)).parents) else folder
 
 
 def default_title(roots: Sequence[RunPath]) -> str:
