@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-_OWN = ("dom", "numbers", "data", "colours", "ink", "save", "state", "overview", "effects", "runs", "curves", "parameters", "pairs", "main")
+_OWN = "dom numbers data colours ink save state overview effects runs curves parameters pairs main".split()
 SCRIPTS = ("vendor/uPlot.iife.min.js", *(f"{name}.js" for name in _OWN))
 """In the order in which they run."""
 STYLES = ("vendor/uPlot.min.css", "page.css")
