@@ -401,13 +401,18 @@ def progress_mark(run: Run) -> str:
 
 def setting_note(group: Group, groups: Iterable[Group]) -> str:
     """Name the settings in which groups of one figure differ, as this one has them."""
-    shown = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
     others = [other.settings for other in groups]
     differing = [key for key, value in group.settings.items() if any(other.get(key) != value for other in others)]
+    return settings_in_words(group.settings, differing)
+
+
+def settings_in_words(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Name some settings, the usual ones first; others where they are short."""
+    shown = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
     return ", ".join(
-        shown.get(key, key.lower().replace("_", " ") + " {}").format(group.settings[key])
-        for key in sorted(differing, key=lambda key: ([*shown, key].index(key), key))
-        if key in shown or len(str(group.settings[key])) <= 12
+        shown.get(key, key.lower().replace("_", " ") + " {}").format(settings[key])
+        for key in sorted(keys, key=lambda key: ([*shown, key].index(key), key))
+        if key in settings and (key in shown or len(str(settings[key])) <= 12)
     )
 
 

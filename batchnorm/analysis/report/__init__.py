@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchnorm.analysis.files import whole_file
+from batchnorm.analysis.outcome import ARGUMENTS, Outcome, outcome_of
 from batchnorm.analysis.runs import LEFT_OUT, RunPath, RunPaths, as_list, find_runs, read_or_refused
 from batchnorm.analysis.shell import Command, asked_for, chosen_paths
 from batchnorm.errors import UserError
@@ -26,7 +28,14 @@ __all__ = ["report"]
 
 
 def report(
-    paths: RunPaths, out: RunPath | None = None, *, title: str | None = None, parameters: Sequence[str] | str | None = None
+    paths: RunPaths,
+    out: RunPath | None = None,
+    *,
+    title: str | None = None,
+    parameters: Sequence[str] | str | None = None,
+    metric: str = "test_acc",
+    last: int = 1,
+    epochs_to: float | None = None,
 ) -> Path:
     """Write one HTML page that shows all runs, and return its path.
 
@@ -36,13 +45,16 @@ def report(
         title: of the page; None names the folder.
         parameters: which runs' gamma, beta and so on the page has: `all`, `none`, or patterns of their paths, as
             `*fixed_gamma*`. None stands for all up to 200 runs, and none of more.
+        metric: by which runs are compared, as `batchnorm.analysis.effects.table_of` takes it.
+        last: see there.
+        epochs_to: see there.
 
     Raises:
         RunError: no run lies there, none can be read, or the file cannot be written.
     """
     roots = as_list(paths)
     patterns = [parameters] if isinstance(parameters, str) else parameters
-    return _write(find_runs(roots), roots, _Asked(out, title, patterns))
+    return _write(find_runs(roots), roots, _Asked(out, title, patterns, Outcome(metric, last, epochs_to)))
 
 
 @dataclass(frozen=True)
@@ -52,14 +64,16 @@ class _Asked:
     out: RunPath | None
     title: str | None
     parameters: Sequence[str] | None
+    outcome: Outcome
 
 
 def _write(paths: Sequence[Path], roots: Sequence[RunPath], asked: _Asked) -> Path:
     """Write the page of some runs, and return its path."""
     from batchnorm.analysis.report import data
+    from batchnorm.analysis.report.compared import compare
     from batchnorm.analysis.report.page import page
 
-    done, refused = read_or_refused(paths, data.reach, keep_open=True)
+    done, refused = read_or_refused(paths, partial(data.reach, outcome=asked.outcome), keep_open=True)
     for reason in refused.values():
         LEFT_OUT.warning("%s", reason)
     found = data.sort(dict(done))
@@ -68,6 +82,9 @@ def _write(paths: Sequence[Path], roots: Sequence[RunPath], asked: _Asked) -> Pa
         {"path": data.below(Path(path), roots), "reason": reason.removeprefix(f"{path}: ")} for path, reason in refused.items()
     ]
     blobs |= _parameters(found, manifest, asked.parameters)
+    comparisons = compare(found, asked.outcome)
+    manifest |= {"effects": comparisons.effects, "pairs": comparisons.pairs}
+    manifest["notes"] += comparisons.notes
     place = Path(asked.out) if asked.out is not None else data.home_of(found.runs, roots) / "report.html"
     pieces = page(manifest, blobs)
     with whole_file(place) as file:
@@ -116,7 +133,7 @@ def _parameters(found: Sorted, manifest: dict[str, Any], patterns: Sequence[str]
 
 def _run(given: argparse.Namespace) -> str:
     paths = [Path(path) for path in chosen_paths(given)] if asked_for(given) else find_runs(given.paths)
-    return f"{_write(paths, given.paths, _Asked(given.out, given.title, given.parameters))}\n"
+    return f"{_write(paths, given.paths, _Asked(given.out, given.title, given.parameters, outcome_of(given)))}\n"
 
 
 COMMAND = Command(
@@ -131,6 +148,7 @@ COMMAND = Command(
             "metavar": "PATTERN",
             "help": "runs with gamma, beta, ...: all | none | patterns of paths (default: all up to 200 runs, else none)",
         },
+        **ARGUMENTS,
         "--title": {"metavar": "TEXT", "help": "of the page (default: the folder's name)"},
     },
     draws=False,

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchnorm import __version__
-from batchnorm.analysis.outcome import Outcome
+from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.report.blobs import packed
 from batchnorm.analysis.report.parameters import Place, places_in
 from batchnorm.analysis.runs import RunPath, distinct, is_full, output_folder, plain_setting, problem_of
 from batchnorm.analysis.shell import LISTED_DIGITS
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import RunLength
+from batchnorm.errors import RunError
 from batchnorm.modes import Dashes, Mode, format_mask
 from batchnorm.quantities import METRICS, QUANTITIES, of_axis
 from batchnorm.store import Run, RunDirectory, Status
@@ -47,6 +48,7 @@ class Reached:
         curves: the metrics that it has, each of shape (E,); NaN at epochs without a value.
         warnings: a line each.
         parameters: the quantities and slots that it has a number for each channel of.
+        result: the number by which runs are compared; None of a run that has not ended, or has none.
     """
 
     status: Status
@@ -56,6 +58,7 @@ class Reached:
     curves: Mapping[str, NDArray[np.float64]]
     warnings: tuple[str, ...]
     parameters: tuple[Place, ...]
+    result: Result | None
 
     def final(self, metric: str) -> float | None:
         """Return a metric at the last epoch that has a value, epoch 0 aside; None where there is none."""
@@ -64,8 +67,8 @@ class Reached:
         return float(there[-1]) if len(there) else None
 
 
-def reach(run: Run) -> Reached:
-    """Read how a run stands, and its curves, in the units that a page shows: accuracies in per cent."""
+def reach(run: Run, outcome: Outcome) -> Reached:
+    """Read how a run stands, its curves, in the units that a page shows (accuracies in per cent), and its outcome."""
     rows = run.of_epochs("epoch", *METRICS)
     epochs = rows["epoch"]
     curves = {name: np.asarray(rows[name], dtype=np.float64) for name in METRICS}
@@ -75,7 +78,19 @@ def reach(run: Run) -> Reached:
             curves[name] = np.array([at.get(epoch, np.nan) for epoch in epochs.tolist()], dtype=np.float64)
     curves = {name: 100 * values if name in _SHARES else values for name, values in curves.items()}
     last = int(epochs[-1]) if len(epochs) else -1
-    return Reached(run.status, run.length, last, epochs, curves, tuple(_warnings(run)), tuple(places_in(run)))
+    status = run.status
+    result = _result(run, status, outcome)
+    return Reached(status, run.length, last, epochs, curves, tuple(_warnings(run)), tuple(places_in(run)), result)
+
+
+def _result(run: Run, status: Status, outcome: Outcome) -> Result | None:
+    """Return a run's outcome; None where it has none."""
+    try:
+        if status == Status.FINISHED:
+            return outcome.of(run)
+        return outcome.of_chance(run) if status == Status.DIVERGED and outcome.has_chance else None
+    except RunError:
+        return None
 
 
 def _warnings(run: Run) -> Iterable[str]:
