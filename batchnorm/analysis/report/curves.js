@@ -198,6 +198,16 @@ function endsOfPanel(panel, first, last) {
   return [low - room, high + room];
 }
 
+/**
+ * The first and last epoch of all panels that share an axis.
+ * @param {Panel} panel
+ * @returns {[number, number]}
+ */
+function epochEnds(panel) {
+  const ends = panel.family.flatMap(({ epochs }) => (epochs.length ? [epochs[0], epochs[epochs.length - 1]] : []));
+  return [Math.min(...ends), Math.max(...ends)];
+}
+
 /** Charts that are drawn now, to zoom together. @type {Set<{ plot: uPlot, panel: Panel }>} */
 const charts = new Set();
 let zooming = false;
@@ -209,13 +219,13 @@ let zooming = false;
 function zoomTo(ends) {
   if (zooming) return;
   zooming = true;
+  zoomed = ends;
   for (const { plot, panel } of charts) {
-    const [first, last] = ends ?? [panel.epochs[0], panel.epochs[panel.epochs.length - 1]];
+    const [first, last] = ends ?? epochEnds(panel);
     if (last > first) plot.setScale('x', { min: first, max: last });
   }
   zooming = false;
-  zoomed = ends;
-  document.querySelector('#curves .unzoom')?.toggleAttribute('disabled', !ends);
+  document.querySelector('#curves-section .unzoom')?.toggleAttribute('disabled', !ends);
 }
 /** @type {[number, number] | null} */
 let zoomed = null;
@@ -261,7 +271,10 @@ function drawPanel(place, panel) {
   const own = new uPlot({
     width: Math.max(place.clientWidth, 200), height: PANEL_HEIGHT, legend: { show: false }, series, bands, padding: [10, 12, 0, 0],
     scales: {
-      x: { time: false, range: (_, low, high) => (high > low ? [low, high] : [low - 0.5, high + 0.5]) },
+      x: { time: false, range: (_, low, high) => {
+        const [first, last] = zoomed ?? epochEnds(panel);
+        return zooming ? [low, high] : last > first ? [first, last] : [first - 0.5, last + 0.5];
+      } },
       y: { distr: panel.logarithmic ? 3 : 1, range: (self) => ends(self) },
     },
     axes: [
@@ -287,7 +300,6 @@ function drawPanel(place, panel) {
   own.root.setAttribute('aria-hidden', 'true');
   const entry = { plot: own, panel };
   charts.add(entry);
-  if (zoomed) own.setScale('x', { min: zoomed[0], max: zoomed[1] });
   return entry;
 }
 
@@ -354,9 +366,10 @@ function chartKey(event, plot, panel) {
   } else if (event.key === '+' || event.key === '=' || event.key === '-') {
     const [low, high] = [plot.scales.x.min ?? 0, plot.scales.x.max ?? 0];
     const middle = now >= 0 && now <= last ? panel.epochs[now] : (low + high) / 2;
+    const [first, end] = epochEnds(panel);
     const reach = ((high - low) / 2) * (event.key === '-' ? 2 : 0.5);
-    const ends = [Math.max(panel.epochs[0], Math.round(middle - reach)), Math.min(panel.epochs[last], Math.round(middle + reach))];
-    if (ends[1] > ends[0]) zoomTo(ends[0] <= panel.epochs[0] && ends[1] >= panel.epochs[last] ? null : [ends[0], ends[1]]);
+    const ends = [Math.max(first, Math.round(middle - reach)), Math.min(end, Math.round(middle + reach))];
+    if (ends[1] > ends[0]) zoomTo(ends[0] <= first && ends[1] >= end ? null : [ends[0], ends[1]]);
   } else if (event.key === '0' || event.key === 'Escape') {
     zoomTo(null);
   } else return;
@@ -429,7 +442,7 @@ function panelPicture(panel) {
     width, height, paint: (ink) => {
       const { ink: color, muted, line: rule } = palette();
       const bottom = top + plotHeight;
-      const [first, last] = zoomed ?? [panel.epochs[0] ?? 0, panel.epochs[panel.epochs.length - 1] ?? 1];
+      const [first, last] = zoomed ?? epochEnds(panel);
       const [low, high] = endsOfPanel(panel, first, last);
       /** @param {number} epoch */
       const x = (epoch) => left + ((epoch - first) / (last - first || 1)) * (right - left);
@@ -476,7 +489,7 @@ let curvesDrawer = null;
 
 /** Makes the section; its panels are drawn when they are seen. */
 function drawCurves() {
-  const place = byId('curves');
+  const place = byId('curves-section');
   fill(place, heading('curves', 'Curves'), make('div', { class: 'inner' }));
   curvesDrawer?.end();
   curvesDrawer = new Lazy(place, fillCurves);
@@ -491,7 +504,7 @@ function forgetPanels() {
 }
 
 async function fillCurves() {
-  const inner = byId('curves').querySelector('.inner');
+  const inner = byId('curves-section').querySelector('.inner');
   const all = await floats('curves');
   if (!inner) return;
   const focused = document.activeElement instanceof HTMLElement && inner.contains(document.activeElement) ? document.activeElement.dataset.focus : null;

@@ -40,9 +40,27 @@ async function floats(name) {
 /** Keys that stand in columns of their own, as variant and seed. */
 const OWN_COLUMNS = new Set(['PROBLEM', 'POSITION', 'ABLATION', 'RANDOM_SEED']);
 
-/** The keys, by their place in a run's settings, that tell runs of one variant and seed apart. */
+/** @type {Map<string, number[]>} */
+const keysOfProblems = new Map();
+
+/**
+ * The keys, by their place in a run's settings, that tell runs of one variant and seed apart.
+ * @param {string} problem
+ */
+function keysOf(problem) {
+  let found = keysOfProblems.get(problem);
+  if (!found) {
+    const { keys, runs } = report();
+    const own = runs.filter((run) => variantOf(run).problem === problem);
+    found = keys.map((_, place) => place).filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(own.map((run) => run.settings[place])).size > 1);
+    keysOfProblems.set(problem, found);
+  }
+  return found;
+}
+
+/** Those of all problems, in their order. */
 function otherKeys() {
-  return report().keys.map((_, place) => place).filter((place) => !OWN_COLUMNS.has(report().keys[place].name));
+  return [...new Set(problems().flatMap(keysOf))].sort((one, other) => one - other);
 }
 
 /**
@@ -59,7 +77,7 @@ function setting(run, key) {
  * @param {Run} run
  */
 function settingsOf(run) {
-  return otherKeys().map((key) => [report().keys[key].name, setting(run, key)]).filter(([, value]) => value !== '')
+  return keysOf(variantOf(run).problem).map((key) => [report().keys[key].name, setting(run, key)]).filter(([, value]) => value !== '')
     .map(([name, value]) => `${name}=${value}`).join(', ');
 }
 

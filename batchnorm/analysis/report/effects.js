@@ -94,7 +94,7 @@ function effectsRows(effects) {
 let forest = null;
 
 function drawEffects() {
-  const place = byId('effects');
+  const place = byId('effects-section');
   const all = report().effects;
   forest?.end();
   fill(place, heading('effects', 'Effects'));

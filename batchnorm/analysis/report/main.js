@@ -18,7 +18,7 @@ function drawMasthead() {
     'span', { class: 'status' }, make('span', { class: `mark ${/^[a-z]+$/.test(status) ? status : ''}`, 'aria-hidden': 'true' }), `${count} ${status}`,
   )));
   fill(
-    byId('notices'), ...notes.map((note) => make('p', { class: 'notice' }, note)),
+    byId('notices'), ...notes.map((note) => make('p', { class: 'muted note' }, note)),
     unreadable.length ? make('details', { class: 'notice' }, make('summary', {}, `${counted(unreadable.length, 'record')} could not be read`), make(
       'ul', {}, ...unreadable.map(({ path, reason }) => make('li', {}, make('span', { class: 'path' }, path), ` ${reason}`)),
     )) : null,
@@ -42,7 +42,7 @@ function drawAll() {
 /** @param {Change} what */
 function redraw(what) {
   if (what === 'metric') drawOverview();
-  if (what === 'metric') byId('overview').querySelector('select')?.focus({ preventScroll: true });
+  if (what === 'metric') byId('overview-section').querySelector('select')?.focus({ preventScroll: true });
   if (what === 'effects') drawEffects();
   if (what === 'pairs') drawPairs();
   if (what === 'runs' || what === 'metric') drawRunTable();

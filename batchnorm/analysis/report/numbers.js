@@ -18,13 +18,15 @@ function numberText(value, digits = 4) {
 }
 
 /**
- * A metric's value: per cents with two digits after the point, others with four digits.
+ * A metric's value: per cents with two digits after the point, others with four digits, so that columns align.
  * @param {number | null | undefined} value
  * @param {string} unit
  */
 function valueText(value, unit) {
   if (value === null || value === undefined || !Number.isFinite(value)) return numberText(value);
-  return unit === '%' || unit === 'points' ? value.toFixed(2).replace('-', '−') : numberText(value);
+  if (unit === '%' || unit === 'points') return value.toFixed(2).replace('-', '−');
+  const size = Math.abs(value);
+  return size >= 1e-4 && size < 1000 ? value.toPrecision(4).replace('-', '−') : numberText(value);
 }
 
 /**

@@ -89,7 +89,7 @@ function openCell(grid, mask, mode) {
     for (const facet of facets()) {
       const value = wanted.get(facet.id);
       if (value !== undefined) state.filters.set(facet.id, new Set([value]));
-      else if (first !== undefined && otherKeys().some((key) => report().keys[key].name === facet.id)) {
+      else if (first !== undefined && keysOf(grid.problem).some((key) => report().keys[key].name === facet.id)) {
         state.filters.set(facet.id, new Set([facet.of(report().runs[first])]));
       }
     }
@@ -223,7 +223,7 @@ function gridRows(all) {
 }
 
 function drawOverview() {
-  const place = byId('overview');
+  const place = byId('overview-section');
   const all = grids();
   const body = make('div', { class: 'problems' });
   fill(

@@ -30,7 +30,7 @@ function intervalMark({ difference, low, high }, reach) {
 }
 
 function drawPairs() {
-  const place = byId('pairs');
+  const place = byId('pairs-section');
   const headings = pairHeadings();
   fill(place, heading('pairs', 'Paired differences'));
   if (headings.length === 0) {

@@ -32,7 +32,8 @@ async function heatOf(parameter) {
  * @returns {{ scale: Triple[], low: number, high: number }}
  */
 function heatScale({ low, high, neutral }) {
-  if (neutral === null) return { scale: scaleOf('one'), low, high: high > low ? high : low + 1 };
+  const margin = 0.05 * (high - low);
+  if (neutral === null || neutral < low + margin || neutral > high - margin) return { scale: scaleOf('one'), low, high: high > low ? high : low + 1 };
   const reach = Math.max(Math.abs(low - neutral), Math.abs(high - neutral)) || 1;
   return { scale: scaleOf('two'), low: neutral - reach, high: neutral + reach };
 }
@@ -147,7 +148,10 @@ function parameterRun() {
   const there = runsWithParameters();
   if (there.includes(state.run)) return state.run;
   const active = new Set(activeRuns());
-  return there.find((place) => active.has(place) && report().runs[place].parameters.some(({ map }) => map)) ?? there.find((place) => active.has(place)) ?? there[0] ?? -1;
+  const chosen = there.filter((place) => active.has(place));
+  /** @param {(parameter: Parameter) => boolean} has */
+  const first = (has) => chosen.find((place) => report().runs[place].parameters.some(has));
+  return first(({ quantity, map }) => quantity === 'gamma' && map !== null) ?? first(({ map }) => map !== null) ?? chosen[0] ?? there[0] ?? -1;
 }
 
 /** @type {Lazy[]} */
@@ -157,7 +161,7 @@ const quantilePlots = new Set();
 let parameterKey = '';
 
 function drawParameters() {
-  const place = byId('parameters');
+  const place = byId('parameters-section');
   const number = parameterRun();
   const focused = document.activeElement instanceof HTMLElement && place.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
   for (const drawer of parameterDrawers) drawer.end();

@@ -21,7 +21,7 @@ function columnMetrics() {
 
 /** @returns {Column[]} */
 function columns() {
-  const { variants, metrics, keys, runs } = report();
+  const { variants, metrics, keys } = report();
   const order = new Map(variants.map((variant, place) => [variant, place]));
   /** @param {Run} run */
   const place = (run) => order.get(variantOf(run)) ?? 0;
@@ -34,7 +34,6 @@ function columns() {
   ];
   if (problems().length > 1) all.push({ id: 'problem', label: 'Problem', of: (run) => variantOf(run).problem, show: (run) => variantOf(run).problem });
   for (const key of otherKeys()) {
-    if (new Set(runs.map((run) => run.settings[key])).size < 2) continue;
     const { name } = keys[key];
     all.push({ id: name, label: name, of: (run) => setting(run, key), show: (run) => setting(run, key) || '–' });
   }
@@ -88,7 +87,7 @@ let runsParts = null;
 const opened = new Set();
 
 function drawRuns() {
-  const place = byId('runs');
+  const place = byId('runs-section');
   const search = make('input', {
     type: 'search', placeholder: 'path, variant, status', input: () => change('runs', () => { state.words = search.value.trim(); state.page = 0; }),
   });
@@ -194,7 +193,7 @@ function drawRunTable() {
       'th', { scope: 'col', class: column.number ? 'number' : null, 'aria-sort': here ? (state.descending ? 'descending' : 'ascending') : null },
       make('button', { type: 'button', class: 'sort', 'data-column': column.id, click: () => {
         change('runs', () => { state.descending = here && !state.descending; state.sort = column.id; state.page = 0; });
-        const again = /** @type {HTMLElement[]} */ ([...byId('runs').querySelectorAll('button.sort')]);
+        const again = /** @type {HTMLElement[]} */ ([...byId('runs-section').querySelectorAll('button.sort')]);
         again.find((button) => button.dataset.column === column.id)?.focus();
       } }, column.label),
     );
