@@ -109,7 +109,7 @@ def _parameters(found: Sorted, manifest: dict[str, Any], patterns: Sequence[str]
     asked = [pair for pair, is_chosen in zip(zip(found.runs, entries, strict=True), chosen, strict=True) if is_chosen]
     if asked and len(asked) < len(entries) and patterns:
         manifest["notes"].append(f"Parameters of {len(asked)} of {len(entries)} runs: {' '.join(patterns)}.")
-    size = size_for(sum(len(found.reached[run].parameters) for run, _ in asked))
+    size = size_for([place for run, _ in asked for place in found.reached[run].parameters])
     blobs: dict[str, str] = {}
     reduced = 0
     for run, entry in shown_while_it_lasts(asked, "parameters"):

@@ -10,7 +10,22 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-_OWN = "dom numbers data colours ink save state overview effects runs curves parameters pairs main".split()
+_OWN = (
+    "dom",
+    "numbers",
+    "data",
+    "colours",
+    "ink",
+    "save",
+    "state",
+    "overview",
+    "effects",
+    "runs",
+    "curves",
+    "parameters",
+    "pairs",
+    "main",
+)
 SCRIPTS = ("vendor/uPlot.iife.min.js", *(f"{name}.js" for name in _OWN))
 """In the order in which they run."""
 STYLES = ("vendor/uPlot.min.css", "page.css")

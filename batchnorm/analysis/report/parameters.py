@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +23,29 @@ SHOWN = tuple(
     quantity for quantity in RECORDED if quantity.per == "channel" and quantity.axis in ("snapshots", "epochs", "probes")
 )
 """The quantities that a page has: those with one number for each channel, updates aside."""
-_PAGE_BYTES = 16e6
+_PAGE_BYTES = 12e6
 """What all maps and quantiles of a page may take in the file."""
-_BYTES_A_CELL = 0.75 * 4 / 3
+_BYTES_A_CELL = 0.8 * 4 / 3
 """Deflated, in base64; as measured."""
 _BYTES_A_COLUMN = 5 * 4 * 4 / 3
-"""Of quantiles, which deflate hardly."""
-_MOST_COLUMNS, _MOST_ROWS = 240, 256
-_FEWEST = 8
-_ASPECT = 1.5
-"""Columns to a row."""
+"""Of quantiles, which hardly deflate."""
+_COLUMNS = np.arange(8, 241, 4)
+_ROWS_A_COLUMN = 1.0
 _QUARTERS = (0.25, 0.5, 0.75)
 _GREEK = {"gamma": "\N{GREEK SMALL LETTER GAMMA}", "beta": "\N{GREEK SMALL LETTER BETA}"}
-Place = tuple[str, str]
-"""A quantity and a slot."""
+
+
+class Place(NamedTuple):
+    """A quantity of one slot of a run, and how many values there are; no channels where that is not known.
+
+    A gamma or beta that stays has a value, and nothing needs to be read.
+    """
+
+    quantity: str
+    slot: str
+    rows: int
+    channels: int
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -48,20 +56,31 @@ class Size:
     rows: int
 
 
-def size_for(maps: int) -> Size:
-    """Return how large each of so many maps may be."""
-    each = _PAGE_BYTES / max(maps, 1)
-    columns = (
-        (math.sqrt(_BYTES_A_COLUMN**2 + 4 * _BYTES_A_CELL / _ASPECT * each) - _BYTES_A_COLUMN) * _ASPECT / 2 / _BYTES_A_CELL
-    )
-    columns = min(max(int(columns), _FEWEST), _MOST_COLUMNS)
-    rows = int((each / columns - _BYTES_A_COLUMN) / _BYTES_A_CELL)
-    return Size(columns, min(max(rows, _FEWEST), _MOST_ROWS))
+def size_for(places: Sequence[Place]) -> Size:
+    """Return the largest size that maps may have, so that all of them find room in a page."""
+    shapes = np.array([(place.rows, place.channels or np.inf) for place in places if place.value is None]).reshape(-1, 2)
+    best = Size(int(_COLUMNS[0]), int(_ROWS_A_COLUMN * _COLUMNS[0]))
+    for columns in _COLUMNS.tolist():
+        size = Size(columns, int(_ROWS_A_COLUMN * columns))
+        wide, high = np.minimum(shapes, (size.columns, size.rows)).T
+        if (wide * (_BYTES_A_COLUMN + _BYTES_A_CELL * high)).sum() > _PAGE_BYTES:
+            break
+        best = size
+    return best
 
 
 def places_in(run: Run) -> list[Place]:
     """Return the quantities that a run has of its slots, quantity by quantity."""
-    return [(quantity.name, slot) for quantity in SHOWN for slot in run.slots_with(quantity.name)]
+    channels = {slot.name: slot.channels for slot in run.slots}
+    found = []
+    for quantity in SHOWN:
+        if slots := run.slots_with(quantity.name):
+            rows = len(run.index(quantity.name)["step"])
+            for slot in slots:
+                affine = getattr(treatment_in(run, slot), quantity.name, None)
+                value = affine.value if slot in channels and affine is not None and not affine.trained else None
+                found.append(Place(quantity.name, slot, rows, channels.get(slot, 0), value))
+    return found
 
 
 def chosen_runs(names: Sequence[str], patterns: Sequence[str]) -> list[bool]:
@@ -83,7 +102,7 @@ def chosen_runs(names: Sequence[str], patterns: Sequence[str]) -> list[bool]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) if any(sign in pattern for sign in "*?[") else pattern in name
+    return fnmatchcase(name, pattern) if any(sign in pattern for sign in "*?") else pattern in name
 
 
 @dataclass(frozen=True)
@@ -107,10 +126,10 @@ def gather(run: Run, places: Iterable[Place], size: Size, *, first: int) -> Gath
     blobs: dict[str, str] = {}
     steps_of: dict[str, NDArray[np.int64]] = {}
     reduced = False
-    for name, slot in places:
+    for name, slot, _, channels, value in places:
         quantity = QUANTITIES[name]
-        if (value := _fixed_at(run, quantity, slot)) is not None:
-            entries.append(_entry(quantity, slot, constant=value, channels=_channels(run, slot)))
+        if value is not None:
+            entries.append(_entry(quantity, slot, constant=value, channels=channels))
             continue
         if name not in steps_of:
             steps_of[name] = run.index(name)["step"]
@@ -126,16 +145,6 @@ def gather(run: Run, places: Iterable[Place], size: Size, *, first: int) -> Gath
             blobs[entry[kind]] = pack
         entries.append(entry)
     return Gathered(entries, blobs, reduced)
-
-
-def _fixed_at(run: Run, quantity: Quantity, slot: str) -> float | None:
-    """Return at which value a slot's gamma or beta stays; None where it is trained, or may be."""
-    affine = getattr(treatment_in(run, slot), quantity.name, None)
-    return affine.value if affine is not None and not affine.trained else None
-
-
-def _channels(run: Run, slot: str) -> int:
-    return next((each.channels for each in run.slots if each.name == slot), 0)
 
 
 def _entry(quantity: Quantity, slot: str, *, constant: float | None, channels: int) -> dict[str, Any]:
