@@ -235,7 +235,7 @@ let zoomed = null;
  * @param {Panel} panel
  */
 function drawPanel(place, panel) {
-  const { muted, line: rule, paper } = palette();
+  const { muted, line: rule } = palette();
   const tip = make('div', { class: 'tip', 'aria-hidden': 'true' });
   tip.hidden = true;
   const drawn = strokes(panel);
@@ -266,8 +266,6 @@ function drawPanel(place, panel) {
   }
   const font = `12px ${FONT}`;
   const grid = { stroke: rule, width: 1 };
-  /** @param {uPlot} self */
-  const ends = (self) => endsOfPanel(panel, self.scales.x.min ?? -Infinity, self.scales.x.max ?? Infinity);
   const own = new uPlot({
     width: Math.max(place.clientWidth, 200), height: PANEL_HEIGHT, legend: { show: false }, series, bands, padding: [10, 12, 0, 0],
     scales: {
@@ -275,17 +273,17 @@ function drawPanel(place, panel) {
         const [first, last] = zoomed ?? epochEnds(panel);
         return zooming ? [low, high] : last > first ? [first, last] : [first - 0.5, last + 0.5];
       } },
-      y: { distr: panel.logarithmic ? 3 : 1, range: (self) => ends(self) },
+      y: { distr: panel.logarithmic ? 3 : 1, range: () => endsOfPanel(panel, ...(zoomed ?? epochEnds(panel))) },
     },
     axes: [
-      { stroke: muted, font, grid: { show: false }, ticks: { ...grid, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 30, gap: 4,
+      { stroke: muted, font, grid: { show: false }, ticks: { ...grid, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 28, gap: 4, label: 'epoch', labelSize: 16, labelGap: 0, labelFont: font,
         splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 90))).filter(Number.isInteger),
         values: (_, splits) => splits.map((value) => numberText(value, 6)) },
       { stroke: muted, font, grid, ticks: { show: false }, size: 52, gap: 6,
         splits: (_, __, low, high) => (panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 5)),
         values: (_, splits) => splits.map((value) => numberText(value)), filter: (_, splits) => splits },
     ],
-    cursor: { sync: { key: 'curves' }, drag: { x: true, y: false }, points: { size: 7, fill: paper, width: 2 }, y: false },
+    cursor: { sync: { key: 'curves' }, drag: { x: true, y: false }, points: hoverPoints(2 * bands.length), y: false },
     hooks: {
       ready: [(self) => { self.over.append(tip); }],
       setSelect: [(self) => {
@@ -301,6 +299,16 @@ function drawPanel(place, panel) {
   const entry = { plot: own, panel };
   charts.add(entry);
   return entry;
+}
+
+/**
+ * The dots under the cursor: on lines, and not on the edges of bands, which come first.
+ * @param {number} edges
+ * @returns {uPlot.Cursor.Points}
+ */
+function hoverPoints(edges) {
+  const { paper } = palette();
+  return { size: 7, width: 2, fill: (_, series) => (series > edges ? paper : 'transparent') };
 }
 
 /** The chart that the pointer or the focus is at. @type {uPlot | null} */
@@ -452,7 +460,7 @@ function panelPicture(panel) {
         return bottom - (panel.logarithmic ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low)) * plotHeight;
       };
       const label = metricTitle(metrics[panel.metric]);
-      ink.text(16, 26, fitted(panel.title, 15, width - 32), { color, size: 15, weight: 600 });
+      ink.text(16, 26, fitted(panel.title, 15, width - 32, 600), { color, size: 15, weight: 600 });
       for (const mark of panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 6)) {
         ink.line([left, y(mark), right, y(mark)], rule);
         ink.text(left - 8, y(mark) + 4, numberText(mark), { color: muted, size: 12, anchor: 'end' });

@@ -104,6 +104,12 @@ function dropDown(name, summary, ...content) {
     const to = event.relatedTarget;
     if (to instanceof Node && !box.contains(to)) box.open = false;
   });
+  box.addEventListener('toggle', () => {
+    const list = /** @type {HTMLElement} */ (box.lastElementChild);
+    list.style.transform = '';
+    const beyond = list.getBoundingClientRect().right - document.documentElement.clientWidth + 8;
+    if (box.open && beyond > 0) list.style.transform = `translateX(${-beyond}px)`;
+  });
   return box;
 }
 

@@ -11,7 +11,7 @@ const FOREST_ROW = 26;
 function forestPicture(effects, width) {
   const narrow = width < 640;
   const families = [...new Set(effects.rows.map((row) => row.family))];
-  const rowHeight = narrow ? 44 : FOREST_ROW;
+  const rowHeight = narrow ? 58 : FOREST_ROW;
   const nameWidth = narrow ? 0 : Math.min(Math.max(140, ...effects.rows.map((row) => textWidth(row.name, 13) + 16)), 0.34 * width);
   const numbersWidth = narrow ? 0 : 250;
   const [left, right] = [nameWidth + 8, width - numbersWidth - 8];
@@ -31,15 +31,17 @@ function forestPicture(effects, width) {
         ink.text(x(mark), bottom + 16, numberText(mark), { color: muted, size: 11, anchor: 'middle' });
       }
       ink.line([x(0), 8, x(0), bottom], muted, 1.25);
-      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, narrow ? width : width - 16), { color: muted, size: 12, anchor: 'middle' });
+      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, width), { color: muted, size: 12, anchor: 'middle' });
       for (const family of families) {
-        ink.text(0, y + 22, fitted(family, 13, narrow ? width : width), { color, size: 13, weight: 600 });
+        ink.text(0, y + 22, fitted(family, 13, width, 600), { color, size: 13, weight: 600 });
         y += 34;
         for (const row of effects.rows.filter((one) => one.family === family)) {
-          const middle = narrow ? y + 30 : y + rowHeight / 2;
+          const middle = narrow ? y + 44 : y + rowHeight / 2;
           const words = effectWords(row, effects.unit);
-          if (narrow) ink.text(0, y + 14, fitted(`${row.name}:  ${words}`, 12, width), { color, size: 12 });
-          else {
+          if (narrow) {
+            ink.text(0, y + 14, fitted(row.name, 12, width), { color, size: 12 });
+            ink.text(0, y + 30, fitted(words, 12, width), { color: muted, size: 12 });
+          } else {
             ink.text(12, middle + 4, fitted(row.name, 13, nameWidth - 16), { color, size: 13 });
             ink.text(width, middle + 4, fitted(words, 12, numbersWidth), { color: muted, size: 12, anchor: 'end' });
           }
@@ -66,7 +68,7 @@ function axisWords(effects) {
 function effectWords(row, unit) {
   if (row.estimate === null) return row.note || '–';
   const interval = row.low === null || row.high === null ? '' : ` [${valueText(row.low, unit)}, ${valueText(row.high, unit)}]`;
-  return `${valueText(row.estimate, unit)}${interval}${row.p === null ? '' : `  p ${pText(row.p).replace('< ', '<\u200a')}`}`;
+  return `${valueText(row.estimate, unit)}${interval}${row.p === null ? '' : `  p ${pText(row.p)}`}`;
 }
 
 /** @param {Effects} effects */
@@ -130,7 +132,7 @@ function drawEffects() {
 function margined({ width, height, paint }, title) {
   return {
     width: width + 32, height: height + 52, paint: (ink) => {
-      ink.text(16, 28, fitted(title, 15, width), { color: palette().ink, size: 15, weight: 600 });
+      ink.text(16, 28, fitted(title, 15, width, 600), { color: palette().ink, size: 15, weight: 600 });
       paint(moved(ink, 16, 40));
     },
   };

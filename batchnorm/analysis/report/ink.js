@@ -181,11 +181,12 @@ function textWidth(text, size, weight = 400) {
  * @param {string} text
  * @param {number} size
  * @param {number} room
+ * @param {number} weight
  */
-function fitted(text, size, room) {
-  if (textWidth(text, size) <= room) return text;
+function fitted(text, size, room, weight = 400) {
+  if (textWidth(text, size, weight) <= room) return text;
   let end = text.length;
-  while (end > 1 && textWidth(`${text.slice(0, end)}…`, size) > room) end--;
+  while (end > 1 && textWidth(`${text.slice(0, end)}…`, size, weight) > room) end--;
   return `${text.slice(0, end).trimEnd()}…`;
 }
 

@@ -45,6 +45,7 @@ function redraw(what) {
   if (what === 'metric') byId('overview-section').querySelector('select')?.focus({ preventScroll: true });
   if (what === 'effects') drawEffects();
   if (what === 'pairs') drawPairs();
+  if (what === 'runs') followFacets();
   if (what === 'runs' || what === 'metric') drawRunTable();
   if (what === 'runs' || what === 'metric' || what === 'curves') curvesDrawer?.invalidate();
   if (what === 'parameters' || (what === 'runs' && `${parameterRun()}` !== parameterKey)) drawParameters();

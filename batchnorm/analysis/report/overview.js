@@ -178,7 +178,7 @@ function gridPicture(problem, all, ends) {
   return {
     width, height, paint: (ink) => {
       const { ink: color, muted } = palette();
-      ink.text(16, 28, fitted(`${problem}: ${metricTitle(metric)}, mean ± standard deviation over seeds`, 15, width - 32), { color, size: 15, weight: 600 });
+      ink.text(16, 28, fitted(`${problem}: ${metricTitle(metric)}, mean ± deviation`, 15, width - 32, 600), { color, size: 15, weight: 600 });
       let y = 44;
       for (const grid of all) {
         ink.text(16, y + 18, fitted(grid.settings, 12, width - 32), { color: muted });

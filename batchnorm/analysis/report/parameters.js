@@ -201,7 +201,7 @@ function drawParameters() {
       named('slot', choice('Slot', slots.map((text) => ({ value: text, text })), slot, (value) => change('parameters', () => { state.slot = value; }))),
       named('order', tick('Channels sorted by their final value', state.sorted, (checked) => change('parameters', () => { state.sorted = checked; }))),
     ),
-    ...fixed.map((parameter) => make('p', { class: 'muted note' }, fixedWords(parameter))),
+    fixed.length ? make('p', { class: 'muted note' }, fixed.map(fixedWords).join(' ')) : '',
     ...own.filter(({ map }) => map).map((parameter) => parameterCard(parameter, `${variantOf(run).name} seed ${run.seed}`)),
     measurementsOf(run) ?? '',
   );
@@ -338,7 +338,7 @@ async function drawQuantiles(place, parameter) {
       plot.destroy();
     }
   }
-  const { muted, line: rule, accent, paper } = palette();
+  const { muted, line: rule, accent } = palette();
   const tip = make('div', { class: 'tip', 'aria-hidden': 'true' });
   tip.hidden = true;
   const font = `12px ${FONT}`;
@@ -350,12 +350,12 @@ async function drawQuantiles(place, parameter) {
     bands: [{ series: [1, 2], fill: `${accent}1f` }, { series: [3, 4], fill: `${accent}38` }],
     scales: { x: { time: false, range: () => [parameter.steps[0], Math.max(parameter.steps[1], parameter.steps[0] + 1)] } },
     axes: [
-      { stroke: muted, font, grid: { show: false }, ticks: { stroke: rule, width: 1, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 30, gap: 4,
+      { stroke: muted, font, grid: { show: false }, ticks: { stroke: rule, width: 1, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 28, gap: 4, label: 'step', labelSize: 16, labelGap: 0, labelFont: font,
         splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 110))), values: (_, splits) => splits.map((value) => numberText(value, 6)) },
       { stroke: muted, font, grid: { stroke: rule, width: 1 }, ticks: { show: false }, size: 52, gap: 6,
         splits: (_, __, low, high) => linearMarks(low, high, 5), values: (_, splits) => splits.map((value) => numberText(value, 3)) },
     ],
-    cursor: { drag: { x: false, y: false }, points: { size: 7, fill: paper, width: 2 }, y: false },
+    cursor: { drag: { x: false, y: false }, points: hoverPoints(4), y: false },
     hooks: {
       ready: [(self) => { self.over.append(tip); }],
       setCursor: [(self) => {

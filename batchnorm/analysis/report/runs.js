@@ -103,46 +103,73 @@ function drawRuns() {
   drawRunTable();
 }
 
+/**
+ * What a facet lets through, in a word.
+ * @param {Facet} facet
+ */
+function facetWords(facet) {
+  const allowed = state.filters.get(facet.id);
+  if (!allowed) return 'all';
+  return allowed.size === 1 ? [...allowed][0] || 'none' : `${allowed.size} of ${facet.values.length}`;
+}
+
 /** The lists of values to filter by. */
 function drawFacets() {
   if (!runsParts) return;
-  fill(runsParts.filters, ...facets().map((facet) => {
-    const allowed = state.filters.get(facet.id);
-    const words = make('span', { class: 'chosen' }, allowed ? (allowed.size === 1 ? [...allowed][0] || 'none' : `${allowed.size} of ${facet.values.length}`) : 'all');
-    const counts = new Map();
-    for (const run of report().runs) counts.set(facet.of(run), (counts.get(facet.of(run)) ?? 0) + 1);
-    const boxes = facet.values.map((value) => make(
-      'label', { class: 'tick' }, make('input', { type: 'checkbox', value, ...(!allowed || allowed.has(value) ? { checked: true } : {}) }),
-      make('span', { class: 'value' }, value || 'none'), make('span', { class: 'muted' }, String(counts.get(value) ?? 0)),
-    ));
-    const group = make('fieldset', {}, make('legend', { class: 'unseen' }, facet.label), ...boxes);
-    const inputs = () => [...group.querySelectorAll('input')];
-    const apply = () => {
-      const ticked = inputs().filter((input) => input.checked).map((input) => input.value);
-      change('runs', () => {
-        if (ticked.length === facet.values.length) state.filters.delete(facet.id);
-        else state.filters.set(facet.id, new Set(ticked));
-        state.page = 0;
-      });
-      const now = state.filters.get(facet.id);
-      words.textContent = now ? (now.size === 1 ? [...now][0] || 'none' : `${now.size} of ${facet.values.length}`) : 'all';
-    };
-    group.addEventListener('change', apply);
-    /** @param {boolean} checked */
-    const all = (checked) => make('button', { type: 'button', class: 'small', click: () => {
-      for (const input of inputs()) input.checked = checked;
-      apply();
-    } }, checked ? 'All' : 'None');
-    const box = dropDown('facet', `${facet.label}: `, make('div', { class: 'both' }, all(true), all(false)), group);
-    box.dataset.facet = facet.id;
-    box.querySelector('summary')?.append(words);
-    return box;
-  }), make('button', { type: 'button', class: 'small clear', click: () => {
-    change('runs', () => { state.filters.clear(); state.chosen.clear(); state.words = ''; state.page = 0; });
-    drawRuns();
-    runsParts?.filters.querySelector('summary')?.focus();
+  fill(runsParts.filters, ...facets().map(facetBox), make('button', { type: 'button', class: 'small clear', click: () => {
+    change('runs', () => {
+      state.filters.clear();
+      state.chosen.clear();
+      state.words = '';
+      state.page = 0;
+    });
+    const search = byId('runs-section').querySelector('input');
+    if (search) search.value = '';
     speak('All runs are shown.');
   } }, 'Show all'));
+  followFacets();
+}
+
+/** @param {Facet} facet */
+function facetBox(facet) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const run of report().runs) counts.set(facet.of(run), (counts.get(facet.of(run)) ?? 0) + 1);
+  const boxes = facet.values.map((value) => make(
+    'label', { class: 'tick' }, make('input', { type: 'checkbox', value }), make('span', { class: 'value' }, value || 'none'),
+    make('span', { class: 'muted' }, String(counts.get(value) ?? 0)),
+  ));
+  const group = make('fieldset', {}, make('legend', { class: 'unseen' }, facet.label), ...boxes);
+  /** @param {string[]} values */
+  const letThrough = (values) => change('runs', () => {
+    if (values.length === facet.values.length) state.filters.delete(facet.id);
+    else state.filters.set(facet.id, new Set(values));
+    state.page = 0;
+  });
+  group.addEventListener('change', () => letThrough([...group.querySelectorAll('input')].filter((input) => input.checked).map((input) => input.value)));
+  const box = dropDown(
+    'facet', `${facet.label}: `,
+    make('div', { class: 'both' },
+      make('button', { type: 'button', class: 'small', click: () => letThrough(facet.values) }, 'All'),
+      make('button', { type: 'button', class: 'small', click: () => letThrough([]) }, 'None')),
+    group,
+  );
+  box.dataset.facet = facet.id;
+  box.querySelector('summary')?.append(make('span', { class: 'chosen' }));
+  return box;
+}
+
+/** Makes the lists say what the filter is now. */
+function followFacets() {
+  for (const facet of facets()) {
+    const box = runsParts?.filters.querySelector(`[data-facet="${CSS.escape(facet.id)}"]`);
+    const words = box?.querySelector('.chosen');
+    if (!box || !words) continue;
+    words.textContent = facetWords(facet);
+    const allowed = state.filters.get(facet.id);
+    box.classList.toggle('filtering', allowed !== undefined);
+    for (const input of box.querySelectorAll('input')) input.checked = !allowed || allowed.has(input.value);
+  }
 }
 
 function drawRunTable() {
