@@ -100,7 +100,7 @@ def _warnings(run: Run) -> Iterable[str]:
             text = file.read(_LOG_BYTES).decode("utf-8", "replace")
     except OSError:  # it was deleted, or never written
         return []
-    found = [line for line in text.splitlines() if _LOGGED_WARNING.match(line)]
+    found = [line for line in text.split("\n") if _LOGGED_WARNING.match(line)]
     return found[-_MOST_WARNINGS:]
 
 
@@ -112,7 +112,7 @@ class Sorted:
         runs: each real one once.
         reached: by run.
         variants: problem, mask and mode.
-        keys: settings in which the runs of some problem differ, with their values as text.
+        keys: settings in which the runs differ, with their values as text.
         metrics: those that a run has.
     """
 
