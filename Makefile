@@ -1,10 +1,10 @@
-# make quickstart: five small runs, their table and figures · make test · make test-fast · make test-oldest · make check ·
+# make quickstart: five small runs, their table, figures and a page · make test · make test-fast · make test-oldest · make check ·
 # make docs · make bench
 # PYTHON=python3.12 make ... takes another Python; .venv is made once and kept.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-oldest check docs bench install
+.PHONY: quickstart test test-fast test-oldest check check-js docs bench install
 .DEFAULT_GOAL := quickstart
 
 .venv/installed: pyproject.toml
@@ -24,6 +24,9 @@ quickstart: install
 	@echo "The runs lie in output/; figures of them:"
 	@$(BIN)/python -m batchnorm.analysis performance output $(QUICKSTART) --mask none all
 	@$(BIN)/python -m batchnorm.analysis surface output $(QUICKSTART) --mask all --mode trained_bn
+	@echo
+	@echo "All of it on one page; open it in a browser:"
+	@$(BIN)/python -m batchnorm.analysis report output $(QUICKSTART)
 
 # Three at a time on two cores: some wait for SLURM. tests/conftest.py says which files take long; these begin first.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -35,7 +38,8 @@ test-fast: install
 
 # Pages about the functions and classes for scripts of users: build/api/index.html. A warning is an error.
 PUBLIC := batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid batchnorm.study.status \
-	batchnorm.analysis.bn_plot_functions batchnorm.analysis.export batchnorm.analysis.summary batchnorm.analysis.tables batchnorm.analysis.effects
+	batchnorm.analysis.bn_plot_functions batchnorm.analysis.export batchnorm.analysis.summary batchnorm.analysis.tables batchnorm.analysis.effects \
+	batchnorm.analysis.report
 docs: install
 	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error -m pdoc --docformat google -o build/api $(PUBLIC) '!batchnorm.analysis.effects.plan'
 
@@ -62,3 +66,11 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The report's scripts, against the types of what they read. npm keeps the checker, and nothing of it travels with the package.
+.ci/node_modules/installed: .ci/package.json .ci/package-lock.json
+	npm ci --prefix .ci --no-audit --no-fund
+	touch $@
+
+check-js: .ci/node_modules/installed
+	.ci/node_modules/.bin/tsc --project .ci

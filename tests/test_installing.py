@@ -85,7 +85,9 @@ def test_the_wheel_holds_the_package_and_the_shipped_files_alone(built: Built) -
     package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "batchnorm").rglob("*.py")}
     files = [path for folder in ("configs", "sbatch") for path in (ROOT / folder).rglob("*") if path.is_file()]
     shipped = {f"batchnorm/{path.relative_to(ROOT).as_posix()}" for path in files}
-    assert held == {"batchnorm/py.typed", *package, *shipped}
+    page = [path for path in (ROOT / "batchnorm" / "analysis" / "report").rglob("*") if path.suffix not in (".py", ".pyc")]
+    parts = {path.relative_to(ROOT).as_posix() for path in page if path.is_file()}
+    assert held == {"batchnorm/py.typed", *package, *shipped, *parts}
 
 
 def test_the_source_distribution_runs_its_own_tests(built: Built) -> None:
@@ -125,6 +127,7 @@ def test_quickstart_from_the_wheel_in_an_empty_folder(programs: Path, tmp_path: 
     command("analysis performance output")
     command("analysis surface output --mask all --mode trained_bn")
     assert len(list((empty / "output" / "plots").glob("*.png"))) == 2
+    assert command("analysis report output") == "output/report.html\n"
     record = next((empty / "output").rglob("run.h5"))
     assert Run(record.parent).versions["git_commit"] is None
     assert "configs/basic_config.yaml: the shipped file " in (record.parent / "run.log").read_text()

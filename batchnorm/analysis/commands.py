@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from batchnorm.analysis import compress, figures, laws, measure, prune, streams, usage
+from batchnorm.analysis import compress, figures, laws, measure, prune, report, streams, usage
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, in_values, outcome_of
 from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each
@@ -215,6 +215,7 @@ _TEXTS = (
     Command("summary", _ABOUT_SUMMARY, "output --out table.tex", _summary, _SUMMARY, draws=False),
     Command("effects", _ABOUT_EFFECTS, "output --problem fmnist_2c2d_bn --out effects.csv", _effects, _EFFECTS, draws=False),
     Command("export", _ABOUT_EXPORT, "output --problem fmnist_2c2d_bn --out runs.csv.gz", _export, _EXPORT, draws=False),
+    report.COMMAND,
     laws.COMMAND,
     measure.COMMAND,
     usage.COMMAND,

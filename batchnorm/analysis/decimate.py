@@ -83,6 +83,13 @@ def reduce_map(steps: NDArray[Any], values: Floats, *, columns: int, rows: int) 
     return Map(_keep_extremes(filled.T, np.arange(groups) * channels // groups), int(steps[0]), int(steps[-1]), channels)
 
 
+def last_rows(steps: NDArray[Any], columns: int) -> NDArray[np.intp]:
+    """Return for each of `columns` spans of steps the last row that belongs to it, or to one before it where it has none."""
+    starts, places = _bins(steps, columns)
+    ends = np.append(starts[1:], len(steps)) - 1
+    return ends[np.searchsorted(places, np.arange(columns), side="right") - 1]
+
+
 def _bins(steps: NDArray[Any], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Lay rising steps into equal bins; return where each bin that is not empty starts, and which bin it is."""
     span = max(float(steps[-1] - steps[0]), 1.0)

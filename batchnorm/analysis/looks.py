@@ -23,7 +23,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLoca
 from tueplots import bundles
 
 from batchnorm.analysis.files import whole_file
-from batchnorm.analysis.runs import RunPath, problem_of
+from batchnorm.analysis.runs import RunPath, output_folder, problem_of
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
@@ -231,13 +231,6 @@ def page(style: str | None, save_dir: RunPath | None, save: bool, *, wide: bool 
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(cast(Any, parameters))
         yield Page(save_dir, save)
-
-
-def output_folder(run: Run) -> Path:
-    """Return the folder that holds SEED__PROBLEM__MASK; the run's own, where it does not lie in such folders any more."""
-    below = run.config.directory.relative_to(run.config.output_dir).parts
-    directory = run.directory.absolute()
-    return directory.parents[len(below) - 1] if directory.parts[-len(below) :] == below else directory
 
 
 def file_name(function: str, runs: Sequence[Run], *more: str) -> str:

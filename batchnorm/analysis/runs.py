@@ -165,25 +165,46 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool =
     Raises:
         RunError: none can be read.
     """
-    done, failed = [], []
+    done, failed = read_or_refused(paths, read, keep_open=keep_open)
+    for reason in failed.values():
+        LEFT_OUT.warning("%s", reason)
+    return done
+
+
+def read_or_refused(
+    paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool = False
+) -> tuple[list[tuple[Run, Read]], dict[RunPath, str]]:
+    """Read the same from each run, and return beside it why others cannot be read. See `read_each`.
+
+    Raises:
+        RunError: none can be read.
+    """
+    done: list[tuple[Run, Read]] = []
+    failed: dict[RunPath, str] = {}
     for path in shown_while_it_lasts(as_list(paths), "reading"):
         try:
             with Run.opened(path) if keep_open else nullcontext(Run(path)) as run:
                 done.append((run, read(run)))
         except UserError as error:
-            failed.append(str(error))
+            failed[path] = str(error)
         except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text
-            failed.append(_cannot_be_read(path, error))
+            failed[path] = _cannot_be_read(path, error)
     if failed and not done:
-        raise RunError(failed[0] + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
-    for reason in failed:
-        LEFT_OUT.warning("%s", reason)
-    return done
+        first = next(iter(failed.values()))
+        raise RunError(first + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
+    return done, failed
 
 
 def problem_of(run: Run) -> str:
     """Return the problem's name; of one from a user's file without the file."""
     return problem_name(run.config.problem)
+
+
+def output_folder(run: Run) -> Path:
+    """Return the folder that holds SEED__PROBLEM__MASK; the run's own, where it does not lie in such folders any more."""
+    below = run.config.directory.relative_to(run.config.output_dir).parts
+    directory = run.directory.absolute()
+    return directory.parents[len(below) - 1] if directory.parts[-len(below) :] == below else directory
 
 
 def distinct(runs: Iterable[Run]) -> list[Run]:
@@ -380,13 +401,18 @@ def progress_mark(run: Run) -> str:
 
 def setting_note(group: Group, groups: Iterable[Group]) -> str:
     """Name the settings in which groups of one figure differ, as this one has them."""
-    shown = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
     others = [other.settings for other in groups]
     differing = [key for key, value in group.settings.items() if any(other.get(key) != value for other in others)]
+    return settings_in_words(group.settings, differing)
+
+
+def settings_in_words(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Name some settings, the usual ones first; others where they are short."""
+    shown = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
     return ", ".join(
-        shown.get(key, key.lower().replace("_", " ") + " {}").format(group.settings[key])
-        for key in sorted(differing, key=lambda key: ([*shown, key].index(key), key))
-        if key in shown or len(str(group.settings[key])) <= 12
+        shown.get(key, key.lower().replace("_", " ") + " {}").format(settings[key])
+        for key in sorted(keys, key=lambda key: ([*shown, key].index(key), key))
+        if key in settings and (key in shown or len(str(settings[key])) <= 12)
     )
 
 

@@ -277,7 +277,8 @@ class Run:
                 there = ", ".join(other for other in self.layers if quantity.dataset_of(other) in file) or "no slot"
                 whose = f" of {slot}; {there} has one" if slot is not None else ""
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
-            return read_rows(file[dataset].id, common_rows(open_group(file, quantity.axis)))
+            found = file[dataset].id
+            return read_rows(found, found.shape[0] if _ended(file) else common_rows(open_group(file, quantity.axis)))
 
     def has(self, name: str, slot: str | None = None) -> bool:
         """Say whether the run has a quantity, of a slot where it has slots: recorded, measured afterwards, or derived."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,11 @@ def compare(paths: RunPaths | Iterable[Run], outcome: Outcome) -> Compared:
     if not results:
         raise RunError("no runs given: none of them has finished" if found else "no runs given: the list of paths is empty")
     _require_one_setting(list(results))
+    return compared(results)
+
+
+def compared(results: Mapping[Run, Result]) -> Compared:
+    """Put the numbers of runs of one problem and one setting into a table."""
     return Compared(tuple(results), pd.DataFrame([_row(run, result) for run, result in results.items()]))
 
 

@@ -1,0 +1,171 @@
+// What the page holds: its manifest, its blobs, and what follows from them. No element is made here.
+'use strict';
+
+/** @type {Manifest | null} */
+let readManifest = null;
+
+/** The manifest, parsed once. */
+function report() {
+  if (!readManifest) readManifest = /** @type {Manifest} */ (JSON.parse(document.getElementById('manifest')?.textContent ?? 'null'));
+  return readManifest;
+}
+
+/** @type {Map<string, Promise<ArrayBuffer>>} */
+const inflated = new Map();
+
+/**
+ * A blob's bytes: base64 of raw deflate, inflated once and when it is needed.
+ * @param {string} name
+ */
+function blob(name) {
+  let bytes = inflated.get(name);
+  if (!bytes) {
+    const text = atob((document.getElementById(name)?.textContent ?? '').trim());
+    const packed = new Uint8Array(text.length);
+    for (let place = 0; place < text.length; place++) packed[place] = text.charCodeAt(place);
+    bytes = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate-raw'))).arrayBuffer();
+    inflated.set(name, bytes);
+  }
+  return bytes;
+}
+
+/**
+ * Blobs of numbers.
+ * @param {string} name
+ */
+async function floats(name) {
+  return new Float32Array(await blob(name));
+}
+
+/** Keys that stand in columns of their own, as variant and seed. */
+const OWN_COLUMNS = new Set(['PROBLEM', 'POSITION', 'ABLATION', 'RANDOM_SEED']);
+
+/** @type {Map<string, number[]>} */
+const keysOfProblems = new Map();
+
+/**
+ * The keys, by their place in a run's settings, that tell runs of one variant and seed apart.
+ * @param {string} problem
+ */
+function keysOf(problem) {
+  let found = keysOfProblems.get(problem);
+  if (!found) {
+    const { keys, runs } = report();
+    const own = runs.filter((run) => variantOf(run).problem === problem);
+    found = keys.map((_, place) => place).filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(own.map((run) => run.settings[place])).size > 1);
+    keysOfProblems.set(problem, found);
+  }
+  return found;
+}
+
+/** Those of all problems, in their order. */
+function otherKeys() {
+  return [...new Set(problems().flatMap(keysOf))].sort((one, other) => one - other);
+}
+
+/**
+ * @param {Run} run
+ * @param {number} key
+ */
+function setting(run, key) {
+  const value = run.settings[key];
+  return value === undefined || value < 0 ? '' : report().keys[key].values[value];
+}
+
+/**
+ * What tells a run apart from others of its variant and seed: `LR=0.1, OPTIMIZER=Adam`; empty where no key does.
+ * @param {Run} run
+ */
+function settingsOf(run) {
+  return keysOf(variantOf(run).problem).map((key) => [report().keys[key].name, setting(run, key)]).filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name}=${value}`).join(', ');
+}
+
+/** @param {Run} run */
+function variantOf(run) {
+  return report().variants[run.variant];
+}
+
+/** @param {string} status */
+function hasEnded(status) {
+  return status === 'finished' || status === 'diverged';
+}
+
+/** @param {string} mask */
+function isVanilla(mask) {
+  return /^[0,]+$/.test(mask);
+}
+
+/** The problems, as the variants list them. */
+function problems() {
+  return [...new Set(report().variants.map((variant) => variant.problem))];
+}
+
+/**
+ * Runs that differ in nothing but their seed.
+ * @typedef {{ id: string, variant: Variant, settings: string, runs: number[] }} Group
+ */
+
+/**
+ * @param {Iterable<number>} runs
+ * @returns {Group[]}
+ */
+function groupsOf(runs) {
+  /** @type {Map<string, Group>} */
+  const groups = new Map();
+  for (const place of runs) {
+    const run = report().runs[place];
+    const settings = settingsOf(run);
+    const id = `${run.variant} ${settings}`;
+    const group = groups.get(id);
+    if (group) group.runs.push(place);
+    else groups.set(id, { id, variant: variantOf(run), settings, runs: [place] });
+  }
+  const order = new Map(report().variants.map((variant, place) => [variant, place]));
+  return [...groups.values()].sort(
+    (one, other) => (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareTexts(one.settings, other.settings),
+  );
+}
+
+const collator = new Intl.Collator('en', { numeric: true });
+
+/**
+ * @param {string} one
+ * @param {string} other
+ */
+function compareTexts(one, other) {
+  return collator.compare(one, other);
+}
+
+/**
+ * A metric over the runs of a cell: those that finished.
+ * @typedef {{ n: number, mean: number, deviation: number, unfinished: number, diverged: number, broken: number }} Summary
+ */
+
+/**
+ * @param {number[]} runs
+ * @param {number} metric
+ * @returns {Summary}
+ */
+function summarise(runs, metric) {
+  const all = runs.map((place) => report().runs[place]);
+  const values = all.filter((run) => run.status === 'finished').map((run) => run.final[metric])
+    .filter((value) => typeof value === 'number' && Number.isFinite(value)).map(Number);
+  const n = values.length;
+  const mean = n ? values.reduce((sum, value) => sum + value, 0) / n : NaN;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  const diverged = all.filter((run) => run.status === 'diverged').length;
+  const broken = all.filter((run) => run.status === 'unusable').length;
+  const unfinished = all.filter((run) => !hasEnded(run.status)).length - broken;
+  return { n, mean, deviation: n > 1 ? Math.sqrt(squares / (n - 1)) : NaN, unfinished, diverged, broken };
+}
+
+/**
+ * A short name of a run for addresses, which stays when the page is written again.
+ * @param {string} path
+ */
+function shortName(path) {
+  let hash = 0x811c9dc5;
+  for (let place = 0; place < path.length; place++) hash = Math.imul(hash ^ path.charCodeAt(place), 0x01000193) >>> 0;
+  return hash.toString(36);
+}

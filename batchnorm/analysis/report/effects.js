@@ -1,0 +1,159 @@
+// Effects with their intervals: a forest plot.
+'use strict';
+
+const FOREST_ROW = 26;
+
+/**
+ * @param {Effects} effects
+ * @param {number} width
+ * @returns {Picture}
+ */
+function forestPicture(effects, width) {
+  const narrow = width < 640;
+  const families = [...new Set(effects.rows.map((row) => row.family))];
+  const rowHeight = narrow ? 58 : FOREST_ROW;
+  const nameWidth = narrow ? 0 : Math.min(Math.max(140, ...effects.rows.map((row) => textWidth(row.name, 13) + 16)), 0.34 * width);
+  const numbersWidth = narrow ? 0 : 250;
+  const [left, right] = [nameWidth + 8, width - numbersWidth - 8];
+  const height = 12 + families.length * 34 + effects.rows.length * rowHeight + 52;
+  const reach = [0, ...effects.rows.flatMap((row) => [row.low, row.high, row.estimate])].filter((value) => value !== null && Number.isFinite(value)).map(Number);
+  const [first, last] = [Math.min(...reach), Math.max(...reach)];
+  const room = (last - first || 1) * 0.04;
+  /** @param {number} value */
+  const x = (value) => left + ((value - first + room) / (last - first + 2 * room || 1)) * (right - left);
+  return {
+    width, height, paint: (ink) => {
+      const { ink: color, muted, line, accent } = palette();
+      let y = 12;
+      const bottom = height - 44;
+      for (const mark of linearMarks(first - room, last + room, narrow ? 4 : 7)) {
+        ink.line([x(mark), 8, x(mark), bottom], line);
+        ink.text(x(mark), bottom + 16, numberText(mark), { color: muted, size: 11, anchor: 'middle' });
+      }
+      ink.line([x(0), 8, x(0), bottom], muted, 1.25);
+      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, width), { color: muted, size: 12, anchor: 'middle' });
+      for (const family of families) {
+        ink.text(0, y + 22, fitted(family, 13, width, 600), { color, size: 13, weight: 600 });
+        y += 34;
+        for (const row of effects.rows.filter((one) => one.family === family)) {
+          const middle = narrow ? y + 44 : y + rowHeight / 2;
+          const words = effectWords(row, effects.unit);
+          if (narrow) {
+            ink.text(0, y + 14, fitted(row.name, 12, width), { color, size: 12 });
+            ink.text(0, y + 30, fitted(words, 12, width), { color: muted, size: 12 });
+          } else {
+            ink.text(12, middle + 4, fitted(row.name, 13, nameWidth - 16), { color, size: 13 });
+            ink.text(width, middle + 4, fitted(words, 12, numbersWidth), { color: muted, size: 12, anchor: 'end' });
+          }
+          const sure = row.low !== null && row.high !== null && (row.low > 0 || row.high < 0);
+          const mark = sure ? accent : muted;
+          if (row.low !== null && row.high !== null) ink.line([x(row.low), middle, x(row.high), middle], mark, 2);
+          if (row.estimate !== null) ink.dot(x(row.estimate), middle, 4.5, mark);
+          y += rowHeight;
+        }
+      }
+    },
+  };
+}
+
+/** @param {Effects} effects */
+function axisWords(effects) {
+  return effects.unit ? `effect on ${effects.metric} (${effects.unit})` : `effect on ${effects.metric}`;
+}
+
+/**
+ * @param {Effect} row
+ * @param {string} unit
+ */
+function effectWords(row, unit) {
+  if (row.estimate === null) return row.note || '–';
+  const interval = row.low === null || row.high === null ? '' : ` [${valueText(row.low, unit)}, ${valueText(row.high, unit)}]`;
+  return `${valueText(row.estimate, unit)}${interval}${row.p === null ? '' : `  p ${pText(row.p)}`}`;
+}
+
+/** @param {Effects} effects */
+function effectsTable(effects) {
+  return plainTable(
+    `${effects.heading}: ${axisWords(effects)}`, ['effect', 'of', 'estimate', 'low', 'high', 'p (Holm)', 'seeds', 'pairs', 'diverged', 'note'],
+    effects.rows.map((row) => [
+      row.name, row.family, valueText(row.estimate, effects.unit), valueText(row.low, effects.unit), valueText(row.high, effects.unit),
+      pText(row.p), String(row.seeds), String(row.pairs), String(row.diverged), row.note,
+    ]),
+  );
+}
+
+/** @param {Effects} effects */
+function effectsRows(effects) {
+  return [
+    ['problem', 'family', 'effect', 'metric', 'unit', 'estimate', 'low', 'high', 'p_holm', 'seeds', 'pairs', 'diverged', 'note'],
+    ...effects.rows.map((row) => [
+      effects.heading, row.family, row.name, effects.metric, effects.unit, row.estimate, row.low, row.high, row.p, row.seeds, row.pairs, row.diverged, row.note,
+    ]),
+  ];
+}
+
+/** @type {Lazy | null} */
+let forest = null;
+
+function drawEffects() {
+  const place = byId('effects-section');
+  const all = report().effects;
+  forest?.end();
+  fill(place, heading('effects', 'Effects'));
+  if (all.length === 0) {
+    place.append(make('p', { class: 'empty' }, 'No effects: they need runs that finished with the same seeds, with and without a slot or a parameter.'));
+    return;
+  }
+  const effects = all[Math.min(state.effects, all.length - 1)];
+  if (all.length > 1) {
+    const options = all.map((one, number) => ({ value: String(number), text: `${one.heading} · ${one.metric}` }));
+    place.append(make('div', { class: 'tools' }, choice('Comparison', options, String(all.indexOf(effects)), (value) => change('effects', () => { state.effects = Number(value); }))));
+  }
+  const chart = make('div', { class: 'forest', role: 'img', 'aria-label': `Forest plot: ${axisWords(effects)}, ${effects.heading}`, 'aria-describedby': 'effects-note' });
+  const name = `effects ${effects.heading}`;
+  place.append(make(
+    'div', { class: 'card' },
+    make('div', { class: 'title' }, make('h3', {}, effects.heading), saveMenu(name, { picture: () => margined(forestPicture(effects, 920), effects.heading), rows: () => effectsRows(effects) })),
+    chart, make('p', { class: 'muted note', id: 'effects-note' }, effects.note), dataTable(name, () => effectsTable(effects)),
+  ));
+  forest = new Lazy(chart, () => {
+    const svg = svgOf(forestPicture(effects, Math.max(chart.clientWidth, 280)));
+    svg.setAttribute('aria-hidden', 'true');
+    fill(chart, svg);
+  });
+}
+
+/**
+ * A picture with a title and a margin around it.
+ * @param {Picture} picture
+ * @param {string} title
+ * @returns {Picture}
+ */
+function margined({ width, height, paint }, title) {
+  return {
+    width: width + 32, height: height + 52, paint: (ink) => {
+      ink.text(16, 28, fitted(title, 15, width, 600), { color: palette().ink, size: 15, weight: 600 });
+      paint(moved(ink, 16, 40));
+    },
+  };
+}
+
+/**
+ * An ink whose origin lies elsewhere.
+ * @param {Ink} ink
+ * @param {number} right
+ * @param {number} down
+ * @returns {Ink}
+ */
+function moved(ink, right, down) {
+  /** @param {number[]} points */
+  const shift = (points) => points.map((value, place) => value + (place % 2 ? down : right));
+  return {
+    line: (points, color, width, dash) => ink.line(shift(points), color, width, dash),
+    area: (points, color, alpha) => ink.area(shift(points), color, alpha),
+    box: (x, y, width, height, color) => ink.box(x + right, y + down, width, height, color),
+    dot: (x, y, radius, color) => ink.dot(x + right, y + down, radius, color),
+    text: (x, y, text, look) => ink.text(x + right, y + down, text, look),
+    image: (image, x, y, width, height) => ink.image(image, x + right, y + down, width, height),
+  };
+}
