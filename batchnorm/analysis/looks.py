@@ -19,11 +19,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 from tueplots import bundles
 
 from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.runs import RunPath, problem_of
+from batchnorm.analysis.ticks import TickFormatter
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
@@ -169,6 +170,7 @@ class Page:
         """
         name = file_name(function, runs, *more)
         figure.set_label(name)
+        label_ticks(figure)
         if self.save:
             layout = figure.get_layout_engine()
             if layout is not None:  # laid out once is enough for both files
@@ -322,7 +324,7 @@ def legend_below(figure: Figure, entries: Mapping[str, Artist]) -> None:
 def step_axis(axes: Axes, *, label: bool = True) -> None:
     """Make the horizontal axis one of training steps."""
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(TickFormatter(prefixes=True))
     if label:
         axes.set_xlabel("Training step")
 
@@ -330,7 +332,7 @@ def step_axis(axes: Axes, *, label: bool = True) -> None:
 def accuracy_axis(axes: Axes) -> None:
     """Show accuracies, drawn as shares, in per cent."""
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.5g} %"))
+    axes.yaxis.set_major_formatter(TickFormatter(scale=100, unit=" %"))
 
 
 def metric_label(metric: str, *, split: bool = True) -> str:
@@ -353,7 +355,7 @@ def symbol(quantity: str) -> str:
 
 
 def log_axis(axes: Axes, which: str = "y") -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 where it spans few decades. Call it when all is drawn."""
+    """Make an axis logarithmic, with ticks at 1, 2 and 5 where it spans few decades. Call it when all is drawn."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     if which == "y":
         axes.set_yscale("log", nonpositive="mask")
@@ -368,5 +370,12 @@ def log_axis(axes: Axes, which: str = "y") -> None:
     else:
         powers = np.floor(np.log10(high)) - np.ceil(np.log10(low)) + 1  # one tick alone would say nothing of the scale
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio <= 30 or powers < 2 else (1.0,), numticks=8))
-    if ratio <= 1e5:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_major_formatter(TickFormatter())
+
+
+def label_ticks(figure: Figure) -> None:
+    """Let `ticks` label each axis that still has matplotlib's own labels: these may repeat, or leave out an offset."""
+    for axes in figure.axes:
+        for axis in axes._axis_map.values():  # z too
+            if isinstance(axis.get_major_formatter(), ScalarFormatter):
+                axis.set_major_formatter(TickFormatter())

@@ -109,6 +109,7 @@ def _forest(page: Page, table: pd.DataFrame, families: Sequence[str] | None, sca
         axes.set_title(TITLES[family["family"].iloc[0]], loc="left")
     panels[0].xaxis.set_major_locator(MaxNLocator(7))
     panels[-1].set_xlabel(label)
+    looks.label_ticks(figure)
     looks.legend_below(figure, entries)
     return figure
 

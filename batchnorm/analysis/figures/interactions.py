@@ -85,6 +85,8 @@ def _map(page: Page, table: pd.DataFrame, scale: float, label: str) -> Figure:
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
+    from batchnorm.analysis import looks
+
     cells = table[table["family"] == "interactions"]
     slots = list(table.loc[table["family"] == "slots", "name"])
     if not len(cells):
@@ -124,6 +126,7 @@ def _map(page: Page, table: pd.DataFrame, scale: float, label: str) -> Figure:
     bar = figure.colorbar(image, ax=axes)
     bar.set_label(label)
     bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+    looks.label_ticks(figure)
     if cells["p_holm"].notna().any():
         axes.set_xlabel(f"bold: Holm-corrected p at most {cells['alpha'].iloc[0]:g}")
     figure.draw_without_rendering()  # now the cells have a width
