@@ -83,6 +83,8 @@ def _allowed(values: Sequence[float]) -> list[float]:
 
 
 def _are_even(values: Sequence[float]) -> bool:
+    if len(values) == 2:  # as well those of a logarithmic axis
+        return min(values) <= 0 or max(values) < 2 * min(values)
     gaps = np.diff(values)
     return len(values) > 2 and bool(np.ptp(gaps) <= 1e-3 * abs(gaps.mean()))
 
