@@ -26,7 +26,15 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """Something the user can put right. Its text is one line; commands print it and exit with `ExitCode.BAD_INPUT`."""
+    """Something the user can put right. Its text is one line; commands print it and exit with `ExitCode.BAD_INPUT`.
+
+    Attributes:
+        in_shell: what commands print: the same, where options and commands are called otherwise than in Python.
+    """
+
+    def __init__(self, text: str = "", *, in_shell: str | None = None) -> None:
+        super().__init__(text)
+        self.in_shell = text if in_shell is None else in_shell
 
 
 class ConfigError(UserError):
@@ -47,6 +55,16 @@ class RunClaimedError(RunError):
 
 class StudyError(UserError):
     """A study cannot be worked on as it is asked for."""
+
+
+def wrong_argument(name: str, value: object, why: str, *, option: str | None = None) -> RunError:
+    """Return the error of an argument: `style=nips: ...`, and in the shell `--style nips: ...`.
+
+    >>> wrong_argument("epochs_to", 90, "must be a share of 1").in_shell
+    '--epochs-to 90: must be a share of 1'
+    """
+    in_shell = f"--{option or name.replace('_', '-')} {value}: {why}"
+    return RunError(f"{name}={value}: {why}", in_shell=in_shell)
 
 
 def nearest_first(word: str, valid: Iterable[str]) -> str:

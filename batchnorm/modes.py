@@ -88,25 +88,31 @@ class Norm:
         meaning: one line.
         over: over what its statistics are taken, which must be more than one value: of `images`, `positions`, `channels`.
         groups: whether channels are taken in groups.
+        short: what figures and tables call it.
     """
 
     name: str
     meaning: str
     over: tuple[str, ...]
+    short: str
     groups: bool = False
 
 
 NORMS: Mapping[str, Norm] = {
     row.name: row
     for row in (
-        Norm("batch", "mean and variance of a channel over the batch", ("images", "positions")),
-        Norm("center", "subtracts the batch's mean only", ("images", "positions")),
-        Norm("scale", "divides by the batch's deviation only", ("images", "positions")),
+        Norm("batch", "mean and variance of a channel over the batch", ("images", "positions"), "BN"),
+        Norm("center", "subtracts the batch's mean only", ("images", "positions"), "centring"),
+        Norm("scale", "divides by the batch's deviation only", ("images", "positions"), "scaling"),
         Norm(
-            "group", "mean and variance of a group of channels, image by image: group:4", ("positions", "channels"), groups=True
+            "group",
+            "mean and variance of a group of channels, image by image: group:4",
+            ("positions", "channels"),
+            "GN",
+            groups=True,
         ),
-        Norm("layer", "mean and variance of all channels, image by image", ("positions", "channels")),
-        Norm("instance", "mean and variance of a channel, image by image; not in dense slots", ("positions",)),
+        Norm("layer", "mean and variance of all channels, image by image", ("positions", "channels"), "LN"),
+        Norm("instance", "mean and variance of a channel, image by image; not in dense slots", ("positions",), "IN"),
     )
 }
 """What `NORM=` takes."""

@@ -13,7 +13,8 @@ from batchnorm.analysis.best import VS_BEST
 from batchnorm.analysis.streams import PLUS_MINUS
 from batchnorm.analysis.summary import LAST_EPOCHS
 from batchnorm.analysis.variants import row_of
-from batchnorm.errors import RunError, nearest_first
+from batchnorm.errors import nearest_first, wrong_argument
+from batchnorm.modes import DEFAULT_NORM
 
 HEADERS = {
     "test_acc_final": "final test accuracy (%)",
@@ -83,7 +84,7 @@ def columns_of(table: pd.DataFrame, names: Sequence[str] | None = None, *, plus_
     by_case = {name.lower(): name for name in there}
     for name in names:
         if name.lower() not in by_case:
-            raise RunError(f"columns={name}: no such column; {nearest_first(name.lower(), there)}")
+            raise wrong_argument("columns", name, f"no such column; {nearest_first(name.lower(), there)}")
     chosen = [there[by_case[name]] for name in dict.fromkeys(name.lower() for name in names)]
     if "variant" in there and "mask" not in [column.name for column in chosen]:
         chosen = [replace(column, cells=_with_mask(table)) if column.name == "variant" else column for column in chosen]
@@ -115,7 +116,7 @@ def _printed(table: pd.DataFrame, name: str, plus_minus: str) -> list[Column]:
     if name == "measure":
         return [Column(name, name, tuple(map(header_of, table[name])), (name,))]
     if name == "variant":
-        return [Column(name, name, tuple(row_of(mode).title for mode in table["mode"]), (name,))]
+        return [Column(name, name, tuple(_titles(table)), (name,))]
     cells = tuple(_number(value) if isinstance(value, float) else str(value) for value in table[name])
     return [Column(name, name.replace("_", " "), cells, (name,), number=pd.api.types.is_numeric_dtype(table[name]))]
 
@@ -123,10 +124,15 @@ def _printed(table: pd.DataFrame, name: str, plus_minus: str) -> list[Column]:
 def _with_mask(table: pd.DataFrame) -> tuple[str, ...]:
     """Return the variants' titles with their masks, for a table that has no column of these."""
     found = []
-    for variant, mode in zip(table["variant"], table["mode"], strict=True):
+    for variant, mode, title in zip(table["variant"], table["mode"], _titles(table), strict=True):
         mask = str(variant).removesuffix(mode)  # nothing of `vanilla`
-        found.append(mask + row_of(mode).title)
+        found.append(mask + title)
     return tuple(found)
+
+
+def _titles(table: pd.DataFrame) -> list[str]:
+    norms = table["norm"] if "norm" in table else [DEFAULT_NORM] * len(table)
+    return [row_of(mode, norm).title for mode, norm in zip(table["mode"], norms, strict=True)]
 
 
 def _factor(measure: str) -> float:

@@ -43,7 +43,7 @@ def run_command(arguments: Sequence[str] | None, program: str) -> int:
         if end.code or output.error is None:
             raise
     except UserError as error:
-        streams.tell(f"error: {error}")
+        streams.tell(f"error: {error.in_shell}")
         return ExitCode.BAD_INPUT
     if left_out.lines:
         streams.tell(f"{left_out.lines} left out, named above")

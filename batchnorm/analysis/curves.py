@@ -161,7 +161,8 @@ def draw_curve(axes: Axes, curve: Curve, *, colour: Any, dashes: Dashes | str, l
 
     def line(values: Floats, **look: Any) -> Line2D:
         rows = line_rows(curve.steps, [values], bins)
-        return axes.plot(curve.steps[rows], values[rows], color=colour, marker=marker, markersize=3, **look)[0]
+        look = {"color": colour, "marker": marker, "markersize": 3, "zorder": 2 + _gaps(look["linestyle"]), **look}
+        return axes.plot(curve.steps[rows], values[rows], **look)[0]
 
     if curve.has_band and len(curve.steps):
         rows = line_rows(curve.steps, [curve.low, curve.high], bins)
@@ -172,6 +173,13 @@ def draw_curve(axes: Axes, curve: Curve, *, colour: Any, dashes: Dashes | str, l
     if smooth is not None:
         line(curve.mean, alpha=_FAINT, linewidth=0.6 * width, linestyle="-", label=f"_{label}, as recorded")
     return line(main, linestyle=dashes, label=label)
+
+
+def _gaps(dashes: Dashes | str) -> float:
+    """Return which share of a line is gaps. Lines with more lie on top, so that one that lies beneath shows through."""
+    if isinstance(dashes, str):
+        return {"-": 0.0}.get(dashes, 0.5)
+    return sum(dashes[1][1::2]) / sum(dashes[1])
 
 
 def draw_end(axes: Axes, curve: Curve, *, colour: Any, status: Status) -> Line2D:

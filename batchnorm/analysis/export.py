@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.runs import LEFT_OUT, RunPaths, distinct, find_runs, problem_of, read_each
 from batchnorm.config import RunConfig
-from batchnorm.errors import RunError, UserError, nearest_first
+from batchnorm.errors import RunError, UserError, nearest_first, wrong_argument
 from batchnorm.modes import format_mask
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store import Run
@@ -96,7 +96,7 @@ def export(
     chosen = _choose(root, quantity, slots, every)
     for name in columns or ():
         if name not in chosen.columns:
-            raise RunError(f"columns={name}: no such column; {nearest_first(name, chosen.columns)}")
+            raise wrong_argument("columns", name, f"no such column; {nearest_first(name, chosen.columns)}")
     with _text_file(out, compressed=suffix.endswith(".gz")) as file, closing(chosen.blocks()) as blocks:
         _FORMS[suffix](blocks, list(columns or chosen.columns), file)
 
@@ -145,12 +145,12 @@ class _Chosen:
 def _choose(root: RunPaths, quantity: str | None, slots: Sequence[str] | None, every: int) -> _Chosen:
     """Find the runs, and what the table tells of them."""
     if quantity is not None and quantity not in QUANTITIES:
-        raise RunError(f"quantity={quantity}: no such quantity; {nearest_first(quantity, QUANTITIES)}")
+        raise wrong_argument("quantity", quantity, f"no such quantity; {nearest_first(quantity, QUANTITIES)}")
     if every < 1:
-        raise RunError(f"every={every}: must be 1 or more")
+        raise wrong_argument("every", every, "must be 1 or more")
     asked = None if quantity is None else QUANTITIES[quantity]
     if slots is not None and (asked is None or asked.per == "run"):
-        raise RunError(f"slots={','.join(slots)}: {asked.name if asked else 'metrics'}: one number for all slots")
+        raise wrong_argument("slots", ",".join(slots), f"{asked.name if asked else 'metrics'}: one number for all slots")
 
     def read(run: Run) -> tuple[dict[str, Any], list[str]]:
         if asked is None:
@@ -167,7 +167,7 @@ def _choose(root: RunPaths, quantity: str | None, slots: Sequence[str] | None, e
     if not there:
         raise RunError(f"{runs[0].directory}: has no {asked.name.replace('_', ' ')}, nor has any other run")
     if unknown := [slot for slot in slots or () if slot not in there]:
-        raise RunError(f"slots={unknown[0]}: no run has {asked.name} of it; {nearest_first(unknown[0], there)}")
+        raise wrong_argument("slots", unknown[0], f"no run has {asked.name} of it; {nearest_first(unknown[0], there)}")
     places = {"run": (), "slot": ("slot",), "channel": ("slot", "channel")}[asked.per]
     values = (*AXES[asked.axis].index, *places, _column(asked.name))
     return _Chosen(runs, facts, values, lambda run: _trajectories(run, asked, slots or there, every))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, cast
 
 import matplotlib
 import numpy as np
@@ -19,12 +19,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 from tueplots import bundles
 
 from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.runs import RunPath, output_folder, problem_of
-from batchnorm.errors import RunError, nearest_first
+from batchnorm.analysis.shell import SAVED_AS
+from batchnorm.analysis.ticks import TickFormatter
+from batchnorm.errors import RunError, nearest_first, one_line, wrong_argument
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
 
@@ -32,7 +34,11 @@ DPI = 200
 _TEXT_WIDTH_INCHES = 6.75
 _ROOM = 0.93  # of the width is filled with text: its own width changes a little with the resolution
 SPLITS = {"train": "Train", "valid": "Validation", "test": "Test"}
+_ROWS = 2
+"""Of a title and of a legend, for which the heights of figures have room."""
 _log = logging.getLogger(__name__)
+_Size = Literal["axes.titlesize", "legend.fontsize", "xtick.labelsize"]
+_MOST_TICKS = 5
 
 _COMMON = {
     "text.usetex": False,
@@ -57,6 +63,7 @@ _COMMON = {
     "figure.autolayout": False,
     "figure.constrained_layout.use": False,
     "savefig.dpi": DPI,
+    "svg.hashsalt": "equal runs give equal files",
 }
 _PLAIN = {
     "font.family": ["DejaVu Sans"],
@@ -67,6 +74,8 @@ _PLAIN = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
 }
+_WITHOUT_DATE: Mapping[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+"""What a figure may be saved as, and the metadata with which equal runs give equal files."""
 _FONTS = {"serif": ["Liberation Serif", "STIXGeneral"], "sans-serif": ["Liberation Sans", "DejaVu Sans"]}
 """What stands in for a format's fonts; the last ones come with matplotlib."""
 
@@ -88,7 +97,7 @@ def _parameters(style: str | None, *, wide: bool) -> dict[str, Any]:
         return {**_COMMON, **_PLAIN, "figure.figsize": (_TEXT_WIDTH_INCHES, _TEXT_WIDTH_INCHES / 1.618)}
     known = formats()
     if style not in known:
-        raise RunError(f"style={style}: no such paper format; {nearest_first(style, known)}")
+        raise wrong_argument("style", style, f"no such paper format; {nearest_first(style, known)}")
     bundle = getattr(bundles, known[style])
     takes = inspect.signature(bundle).parameters
     options: dict[str, Any] = {"usetex": False} if "usetex" in takes else {}
@@ -105,6 +114,16 @@ def _parameters(style: str | None, *, wide: bool) -> dict[str, Any]:
     if family == "serif":
         given["mathtext.fontset"] = "stix"
     return {**given, **_COMMON}
+
+
+class Look(TypedDict, total=False):
+    """The keywords that all figures take; `batchnorm.analysis.bn_plot_functions` says what each is."""
+
+    style: str | None
+    title: str | None
+    formats: Sequence[str]
+    save_dir: RunPath | None
+    save: bool
 
 
 class Plate(Figure):
@@ -134,10 +153,16 @@ class Page:
     Attributes:
         save_dir: where to; None stands for `plots/` next to the runs.
         save: whether to at all.
+        style: the paper format, which the names of files say.
+        heading: the title in place of what the runs are; none where it is empty.
+        formats: those of the files.
     """
 
     save_dir: RunPath | None
     save: bool
+    style: str | None = None
+    heading: str | None = None
+    formats: Sequence[str] = SAVED_AS
 
     @property
     def width(self) -> float:
@@ -154,31 +179,43 @@ class Page:
         matplotlib's own layout takes seconds for many 3D panels, and leaves their columns half empty.
         """
         figure = self._empty(1.0, layout=None)
-        lines = title(figure, heading)
+        lines = self.title(figure, heading)
         em = matplotlib.rcParams["font.size"] / 72
         return Sheet(figure, em=em, top=(0.6 + 1.4 * lines) * em)
+
+    def title(self, figure: Figure, parts: Iterable[str]) -> int:
+        """Write the figure's title, of parts unless another was asked for, in as many lines as needed; return their number."""
+        if self.heading is None:
+            lines = lines_of(figure, parts, between=", ")
+        else:
+            lines = lines_of(figure, self.heading.split(), between=" ")
+        if lines:
+            figure.suptitle("\n".join(lines), fontsize=matplotlib.rcParams["axes.titlesize"])
+        _grow(figure, rows=len(lines) - _ROWS)
+        return len(lines)
 
     def _empty(self, height: float, *, layout: Literal["constrained"] | None) -> Figure:
         return Plate(figsize=(self.width, height), layout=layout)
 
     def finish(self, figure: Figure, function: str, runs: Sequence[Run], *more: str) -> Figure:
-        """Lay out, and save as PNG and PDF unless told not to; the files are named by `file_name`, their paths logged.
+        """Lay out, and save unless told not to; the files are named by `file_name` and the style, their paths logged.
 
         Raises:
             RunError: it cannot be written there.
         """
-        name = file_name(function, runs, *more)
+        name = "__".join([file_name(function, runs, *more), *([self.style] if self.style else [])])
         figure.set_label(name)
+        label_ticks(figure)
         if self.save:
             layout = figure.get_layout_engine()
             if layout is not None:  # laid out once is enough for both files
                 figure.draw_without_rendering()
                 figure.set_layout_engine(None)
             folder = Path(self.save_dir) if self.save_dir is not None else output_folder(runs[0]) / "plots"
-            for form, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+            for form in self.formats:
                 path = folder / f"{name}.{form}"
                 with whole_file(path, what=f"{folder}: the figure") as file:
-                    figure.savefig(file, format=form, dpi=DPI, metadata=metadata)
+                    figure.savefig(file, format=form, dpi=DPI, metadata=_WITHOUT_DATE[form])
                 _log.info("%s", path)
             if layout is not None:
                 figure.set_layout_engine(layout)
@@ -208,7 +245,8 @@ class Sheet:
         """Choose the height, before panels are placed; the title stays at the top."""
         self.figure.set_size_inches(self.width, height)
         heading = self.figure._suptitle  # type: ignore[attr-defined]
-        heading.set_y(1 - 0.4 * self.em / height)
+        if heading is not None:
+            heading.set_y(1 - 0.4 * self.em / height)
 
     def panel(self, left: float, top: float, width: float, height: float, *, projection: Literal["3d"] | None = None) -> Axes:
         """Add a panel."""
@@ -218,19 +256,30 @@ class Sheet:
 
 
 @contextmanager
-def page(style: str | None, save_dir: RunPath | None, save: bool, *, wide: bool = False) -> Iterator[Page]:
+def page(
+    style: str | None = None,
+    save_dir: RunPath | None = None,
+    save: bool = True,
+    *,
+    title: str | None = None,
+    formats: Sequence[str] = SAVED_AS,
+    wide: bool = False,
+) -> Iterator[Page]:
     """Set a format's fonts and sizes while a figure is made; `wide` figures span both columns of a two-column paper.
 
     All else is as matplotlib has it by itself, whatever the user's style and matplotlibrc say.
 
     Raises:
-        RunError: there is no such format.
+        RunError: there is no such style or format of a file.
     """
     parameters = _parameters(style, wide=wide)
+    for form in formats:
+        if form not in _WITHOUT_DATE:
+            raise wrong_argument("formats", form, f"no such format; {nearest_first(form, _WITHOUT_DATE)}", option="format")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(cast(Any, parameters))
-        yield Page(save_dir, save)
+        yield Page(save_dir, save, style, title, formats)
 
 
 def file_name(function: str, runs: Sequence[Run], *more: str) -> str:
@@ -258,17 +307,17 @@ def _joined(values: Iterable[str], plural: str) -> str:
     return "+".join(distinct) if len(distinct) <= 2 else f"{len(distinct)}{plural}"
 
 
-def facts(runs: Sequence[Run], *, rate: bool = True) -> list[str]:
-    """Return what a title says of its runs: problem, optimizer, seed, rate, batch size."""
+def facts(runs: Sequence[Run], *, but: Sequence[str] = ()) -> list[str]:
+    """Return what a title says of its runs: problem, optimizer, seed, rate, batch size, `but` some keys."""
     configs = [run.config for run in runs]
     seeds = sorted({config.random_seed for config in configs})
-    rates = sorted({config.lr for config in configs})
+    rates, sizes = sorted({config.lr for config in configs}), sorted({config.batch_size for config in configs})
     return [
         problem_of(runs[0]),
-        ", ".join(sorted({config.optimizer for config in configs})),
+        *([] if "OPTIMIZER" in but else [", ".join(sorted({config.optimizer for config in configs}))]),
         f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})",
-        *([_listed("learning rate", [f"{value:.4g}" for value in rates])] if rate else []),
-        _listed("batch size", [str(size) for size in sorted({config.batch_size for config in configs})]),
+        *([] if "LR" in but else [_listed("learning rate", [f"{value:.4g}" for value in rates])]),
+        *([] if "BATCH_SIZE" in but else [_listed("batch size", list(map(str, sizes)))]),
     ]
 
 
@@ -276,23 +325,48 @@ def _listed(name: str, values: Sequence[str]) -> str:
     return f"{name} {values[0]}" if len(values) == 1 else f"{name}s {', '.join(values)}"
 
 
-def title(figure: Figure, parts: Iterable[str]) -> int:
-    """Write the figure's title from parts, in as many lines as its width asks for; return their number."""
+def lines_of(
+    figure: Figure, parts: Iterable[str], *, between: str, size: _Size = "axes.titlesize", room: float = _ROOM
+) -> list[str]:
+    """Spread parts over lines that go into a share of the figure's width; a part that is longer is broken."""
     lines: list[str] = []
     for part in parts:
-        longer = f"{lines[-1]}, {part}" if lines else part
-        if lines and _text_width(figure, longer) <= _ROOM * figure.bbox.width:
+        longer = f"{lines[-1]}{between}{part}" if lines else part
+        if lines and _fits(figure, longer, size, room):
             lines[-1] = longer
         else:
-            lines.append(part)
-    figure.suptitle("\n".join(lines), fontsize=matplotlib.rcParams["axes.titlesize"])
-    return len(lines)
+            lines += _broken(figure, part, size, room)
+    return lines
 
 
-def _text_width(figure: Figure, text: str) -> float:
-    drawn = figure.text(0, 0, text, fontsize=matplotlib.rcParams["axes.titlesize"])
-    width = drawn.get_window_extent(_renderer(figure)).width
-    drawn.remove()
+def _broken(figure: Figure, text: str, size: _Size, room: float) -> list[str]:
+    """Break a text where it does not go into a line: behind a comma, a space or the like, or else anywhere."""
+    if _fits(figure, text, size, room):
+        return [text]
+    signs = re.findall(r"\$[^$]*\$|.", text)  # a formula stays whole
+    fitting = next(n for n in range(len(signs) - 1, 0, -1) if n == 1 or _fits(figure, "".join(signs[:n]), size, room))
+    breaks = [n for n in range(fitting, fitting // 2, -1) if signs[n - 1] in " ,;_-/.:"]
+    end = breaks[0] if breaks else fitting
+    return ["".join(signs[:end]).rstrip(), *_broken(figure, "".join(signs[end:]).lstrip(), size, room)]
+
+
+def _fits(figure: Figure, text: str, size: _Size, room: float) -> bool:
+    return _text_width(figure, text, size) <= room * figure.bbox.width
+
+
+def _text_width(figure: Figure, text: str, size: _Size) -> float:
+    """Return a text's width in pixels.
+
+    Raises:
+        RunError: it holds a formula that cannot be read.
+    """
+    drawn = figure.text(0, 0, text, fontsize=matplotlib.rcParams[size])
+    try:
+        width = drawn.get_window_extent(_renderer(figure)).width
+    except ValueError as error:
+        raise RunError(f"{text}: holds a formula that cannot be read: {one_line(error)}") from None
+    finally:
+        drawn.remove()
     return float(width)
 
 
@@ -302,20 +376,49 @@ def _renderer(figure: Figure) -> Any:
     return canvas.get_renderer()  # type: ignore[no-untyped-call]
 
 
+def panel_title(axes: Axes, text: str, *, columns: int) -> None:
+    """Write the title of one of several panels side by side, in as many lines as its share of the page asks for."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    axes.set_title("\n".join(lines_of(figure, text.split(), between=" ", room=0.8 / columns)))
+
+
+def row_name(axes: Axes, notes: Iterable[str], *, height: float) -> None:
+    """Write what a row of panels shows upwards beside it, in lines that go into its height in inches."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    room = 0.9 * height / figure.get_size_inches()[0]
+    axes.set_ylabel("\n".join(line for note in notes if note for line in lines_of(figure, [note], between="", room=room)))
+
+
 def legend_below(figure: Figure, entries: Mapping[str, Artist]) -> None:
-    """Put one legend under all panels, with as many columns as the width has room for."""
+    """Put one legend under all panels, with as many columns as the width has room for; labels too long for one are broken."""
     for rows in range(1, len(entries) + 1):
         columns = -(-len(entries) // rows)
         legend = figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
-        if columns == 1 or legend.get_window_extent(_renderer(figure)).width <= _ROOM * figure.bbox.width:
+        too_wide = legend.get_window_extent(_renderer(figure)).width > _ROOM * figure.bbox.width
+        if too_wide and columns == 1:
+            for text in legend.get_texts():
+                lines = lines_of(figure, [text.get_text()], between="", size="legend.fontsize", room=0.8)
+                text.set_text("\n".join(lines))
+                rows += len(lines) - 1
+        if columns == 1 or not too_wide:
+            _grow(figure, rows=rows - _ROWS)
             return
         legend.remove()
+
+
+def _grow(figure: Figure, *, rows: int) -> None:
+    """Make a figure higher by rows of text, so that the panels keep their height."""
+    if rows > 0 and figure.get_layout_engine() is not None:
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + 1.4 * rows * matplotlib.rcParams["font.size"] / 72)
 
 
 def step_axis(axes: Axes, *, label: bool = True) -> None:
     """Make the horizontal axis one of training steps."""
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(TickFormatter(prefixes=True))
     if label:
         axes.set_xlabel("Training step")
 
@@ -323,7 +426,7 @@ def step_axis(axes: Axes, *, label: bool = True) -> None:
 def accuracy_axis(axes: Axes) -> None:
     """Show accuracies, drawn as shares, in per cent."""
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.5g} %"))
+    axes.yaxis.set_major_formatter(TickFormatter(scale=100, unit=" %"))
 
 
 def metric_label(metric: str, *, split: bool = True) -> str:
@@ -345,8 +448,21 @@ def symbol(quantity: str) -> str:
     return QUANTITIES[quantity].symbol or quantity.replace("_", " ")
 
 
-def log_axis(axes: Axes, which: str = "y") -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 where it spans few decades. Call it when all is drawn."""
+def name_places(axes: Axes, names: Sequence[str]) -> None:
+    """Name the places 0, 1, ... of the horizontal axis; aslant where a panel, a third of the page, is too narrow for them."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    axes.set_xticks(range(len(names)), names)
+    if len(names) * max(_text_width(figure, f"{name}  ", "xtick.labelsize") for name in names) > 0.2 * figure.bbox.width:
+        for label in axes.get_xticklabels():
+            label.set(rotation=40, horizontalalignment="right", rotation_mode="anchor")
+
+
+def log_axis(axes: Axes, which: str = "y", *, at: Sequence[float] = ()) -> None:
+    """Make an axis logarithmic, with ticks at 1, 2 and 5 where it spans few decades, or `at` a few places.
+
+    Call it when all is drawn.
+    """
     axis = axes.yaxis if which == "y" else axes.xaxis
     if which == "y":
         axes.set_yscale("log", nonpositive="mask")
@@ -355,11 +471,20 @@ def log_axis(axes: Axes, which: str = "y") -> None:
     low, high = axis.get_view_interval()
     ratio = max(high / low, 1) if low > 0 else 1
     axis.set_minor_locator(NullLocator())
-    if ratio <= 2:
+    if 0 < len(at) <= _MOST_TICKS:
+        axis.set_major_locator(FixedLocator(list(at)))
+    elif ratio <= 2:
         ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
         axis.set_major_locator(FixedLocator(ticks))
     else:
         powers = np.floor(np.log10(high)) - np.ceil(np.log10(low)) + 1  # one tick alone would say nothing of the scale
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio <= 30 or powers < 2 else (1.0,), numticks=8))
-    if ratio <= 1e5:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_major_formatter(TickFormatter())
+
+
+def label_ticks(figure: Figure) -> None:
+    """Let `ticks` label each axis that still has matplotlib's own labels: these may repeat, or leave out an offset."""
+    for axes in figure.axes:
+        for axis in axes._axis_map.values():  # z too
+            if isinstance(axis.get_major_formatter(), ScalarFormatter):
+                axis.set_major_formatter(TickFormatter())

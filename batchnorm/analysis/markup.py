@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from batchnorm.analysis.streams import PLUS_MINUS
-from batchnorm.analysis.variants import ROWS
+from batchnorm.modes import NORMS
 
 Rows = Sequence[Sequence[str]]
 _PACKAGES = r"% needs \usepackage{booktabs} in the preamble"
@@ -69,9 +69,9 @@ def as_latex(
 
 def in_latex(text: str) -> str:
     """Return plain text as LaTeX: a variant's title with Greek letters, everything else escaped."""
-    for title, label in sorted(_GREEK.items(), key=lambda each: -len(each[0])):
-        if text == title or text.endswith(f" {title}"):  # behind its mask
-            return _escaped(text.removesuffix(title)) + label
+    if variant := _VARIANT.fullmatch(text):
+        before, norm, letters, after = (part or "" for part in variant.groups())
+        return _escaped(before + norm) + "".join(["$", *(f"\\{name}" for name in letters.split()), "$"]) + after
     return "--" if text == "-" else _escaped(text)
 
 
@@ -81,5 +81,6 @@ def _escaped(text: str) -> str:
     return _POWER.sub(lambda found: rf"${found[1]} \times 10^{{{'-' * (found[2] == '-')}{found[3]}}}$", text)
 
 
-_GREEK = {row.title: row.label for row in ROWS if "$" in row.label}
-"""Titles that a paper writes with Greek letters."""
+_NORMS = "|".join(norm.short + (r"\(\d+\)" if norm.groups else "") for norm in NORMS.values())
+_VARIANT = re.compile(rf"(.* )?(?:((?:{_NORMS}) )(?=gamma|beta)|(?=gamma beta))(gamma beta|gamma|beta)( alone| and head)?")
+"""A variant's title, behind its mask: what a paper writes with Greek letters."""

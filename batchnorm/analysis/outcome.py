@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.errors import ConfigError, RunError, UserError, nearest_first
+from batchnorm.errors import ConfigError, RunError, nearest_first, wrong_argument
 from batchnorm.problems import find_problem
 from batchnorm.quantities import METRICS, QUANTITIES, of_axis
 from batchnorm.store import Run
@@ -54,18 +54,18 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if self.metric not in CHOICES:
-            raise UserError(f"metric={self.metric}: no such metric; {nearest_first(self.metric, CHOICES)}")
+            raise wrong_argument("metric", self.metric, f"no such metric; {nearest_first(self.metric, CHOICES)}")
         if self.last < 1:
-            raise UserError(f"last={self.last}: must be 1 or more")
+            raise wrong_argument("last", self.last, "must be 1 or more")
         if self.epochs_to is None:
             return
         if not 0 < self.epochs_to <= 1:
-            raise UserError(f"epochs_to={self.epochs_to:g}: must be a share of 1, as 0.9 for 90 %")
+            raise wrong_argument("epochs_to", f"{self.epochs_to:g}", "must be a share of 1, as 0.9 for 90 %")
         if not (self.metric in METRICS and self._is_accuracy):
-            accuracies = [name for name in METRICS if name.endswith("_acc")]
-            raise UserError(f"epochs_to={self.epochs_to:g}: metric={self.metric} is no accuracy; give {', '.join(accuracies)}")
+            names = ", ".join(name for name in METRICS if name.endswith("_acc"))
+            raise wrong_argument("epochs_to", f"{self.epochs_to:g}", f"metric={self.metric} is no accuracy; give {names}")
         if self.last != 1:
-            raise UserError(f"last={self.last}: does not go with epochs_to")
+            raise wrong_argument("last", self.last, "does not go with epochs_to")
 
     @property
     def _is_accuracy(self) -> bool:

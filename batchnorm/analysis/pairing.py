@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchnorm.analysis.runs import Group, plain_setting
-from batchnorm.errors import ConfigError, RunError, nearest_first
+from batchnorm.errors import ConfigError, RunError, nearest_first, wrong_argument
 from batchnorm.modes import MODES, VANILLA, format_mask, parse_mask, variant_name
 
 COLUMNS = {"LR": "lr", "NUM_EPOCHS": "epochs", "OPTIMIZER": "optimizer"}
@@ -112,7 +112,7 @@ def _keys(match: Sequence[str], groups: Sequence[Group]) -> list[str]:
     keys = [columns.get(key.upper(), key.upper()) for key in match]
     for given, key in zip(match, keys, strict=True):
         if key not in known:
-            raise RunError(f"match={given}: no key that decides a result; {nearest_first(key, known)}, or none alone")
+            raise wrong_argument("match", given, f"no key that decides a result; {nearest_first(key, known)}, or none alone")
     return list(dict.fromkeys([*_ALWAYS, *keys]))
 
 

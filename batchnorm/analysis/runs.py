@@ -13,12 +13,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
+from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of, under
 from batchnorm.config import RunConfig, differing_keys
 from batchnorm.errors import ConfigError, RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask
@@ -26,8 +26,14 @@ from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.streams import shown_while_it_lasts
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 too)
-RunPaths = Union[RunPath, Iterable[RunPath]]  # noqa: UP007
+OneRun = Union[RunPath, Run, "pd.Series[Any]", "pd.DataFrame"]
+"""A run: opened, its path, or a row of a data frame with its path in the column `run`, as `frame` gives them."""
+RunPaths = Union[OneRun, Iterable[Union[RunPath, Run]]]  # noqa: UP007
+"""Runs: folders with runs below them, runs, glob patterns, or rows of a data frame."""
 Read = TypeVar("Read")
 LEFT_OUT = logging.getLogger(f"{__name__}.left_out")
 """Names what a table or a command over many runs goes on without, a line each."""
@@ -43,7 +49,7 @@ def find_runs(arguments: RunPaths) -> list[Path]:
     """
     found: dict[str, Path] = {}
     notes: dict[str, None] = {}
-    for argument in as_list(arguments):
+    for argument in paths_of(arguments):
         matches = [Path(argument)]
         if not os.path.lexists(argument) and glob.has_magic(str(argument)):
             matches = list(_matches(str(argument)))
@@ -82,9 +88,28 @@ def _cannot_be_read(path: RunPath, error: OSError | UnicodeError) -> str:
     return f"{path}: cannot be read ({getattr(error, 'strerror', None) or one_line(error)})"
 
 
-def as_list(paths: RunPaths) -> list[RunPath]:
-    """Take one path for a list of one."""
-    return [paths] if isinstance(paths, (str, Path)) else list(paths)
+def as_list(given: RunPaths) -> list[RunPath | Run]:
+    """Return runs and paths one by one; of a data frame's rows, each run once.
+
+    Raises:
+        RunError: a data frame has no column `run`.
+    """
+    if isinstance(given, (str, Path, Run)):
+        return [given]
+    table: Any = given
+    names = getattr(table, "columns", getattr(table, "index", None))  # of a data frame; of a row or a column of one
+    if names is None or callable(names):  # a list's `index` looks for things
+        return [one for each in table for one in as_list(each)]
+    if "run" in names:
+        return as_list(table["run"])
+    if hasattr(table, "columns"):
+        raise RunError("the data frame has no column run, which says where the runs of its rows lie")
+    return list(dict.fromkeys(table))
+
+
+def paths_of(given: RunPaths) -> list[RunPath]:
+    """Return what was given as paths."""
+    return [each.directory if isinstance(each, Run) else each for each in as_list(given)]
 
 
 def _directories(path: Path, notes: dict[str, None]) -> list[Path]:
@@ -135,13 +160,13 @@ def _folders(root: Path, notes: dict[str, None]) -> Iterator[Path]:
             yield folder
 
 
-def open_runs(paths: RunPaths) -> list[Run]:
+def open_runs(given: RunPaths) -> list[Run]:
     """Open runs of one problem. One that is given twice, or as another mode of the vanilla network, counts once.
 
     Raises:
-        RunError: there are none, one cannot be read, or one is of another problem.
+        RunError: there are none, one that was given by itself cannot be read, or one is of another problem.
     """
-    runs = distinct([Run(path) for path in shown_while_it_lasts(as_list(paths), "reading")])
+    runs = distinct(run for each in shown_while_it_lasts(as_list(given), "reading") for run in _opened(each))
     if not runs:
         raise RunError("no runs given: the list of paths is empty")
     for run in runs[1:]:
@@ -151,6 +176,28 @@ def open_runs(paths: RunPaths) -> list[Run]:
                 "give runs of one problem"
             )
     return runs
+
+
+def one_run(given: OneRun) -> Run:
+    """Open the one run that is meant.
+
+    Raises:
+        RunError: there is none, or more than one.
+    """
+    runs = [run for each in as_list(given) for run in _opened(each)]
+    if len(runs) != 1:
+        raise RunError(f"{runs[0].directory if runs else 'no runs given'}: give one run here, not {len(runs)}")
+    return runs[0]
+
+
+def _opened(given: RunPath | Run) -> list[Run]:
+    """Open a run, or those that a folder or pattern leads to; of these, what cannot be read is left out, see `read_each`."""
+    if isinstance(given, Run):
+        return [given]
+    path = Path(given)
+    if path.is_file() or os.path.lexists(RunDirectory(path).record):
+        return [Run(path)]
+    return [run for run, _ in read_each(find_runs(given), lambda run: (run.status, run.epochs), keep_open=True)]
 
 
 def read_each(paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool = False) -> list[tuple[Run, Read]]:
@@ -181,7 +228,7 @@ def read_or_refused(
     """
     done: list[tuple[Run, Read]] = []
     failed: dict[RunPath, str] = {}
-    for path in shown_while_it_lasts(as_list(paths), "reading"):
+    for path in shown_while_it_lasts(paths_of(paths), "reading"):
         try:
             with Run.opened(path) if keep_open else nullcontext(Run(path)) as run:
                 done.append((run, read(run)))
@@ -211,10 +258,19 @@ def distinct(runs: Iterable[Run]) -> list[Run]:
     """Keep one of runs that are the same: the one that got further."""
     kept: dict[str, Run] = {}
     for run in runs:
-        key = json.dumps([run.config.random_seed, _what(run)], sort_keys=True)
+        key = _identity(run)
         if key not in kept or run.last_epoch > kept[key].last_epoch:
             kept[key] = run
     return list(kept.values())
+
+
+def are_same(one: Run, other: Run) -> bool:
+    """Say whether two are the same run, wherever they lie."""
+    return _identity(one) == _identity(other)
+
+
+def _identity(run: Run) -> str:
+    return json.dumps([run.config.random_seed, _what(run)], sort_keys=True)
 
 
 def _what(run: Run) -> list[Any]:
@@ -264,7 +320,7 @@ class Group:
     @property
     def row(self) -> Mode:
         """How they are called and drawn."""
-        return row_of(self.mode)
+        return row_of(self.mode, self.config.norm)
 
     @property
     def epochs(self) -> int:
@@ -303,7 +359,19 @@ def group_seeds(runs: Iterable[Run]) -> list[Group]:
     return sorted(groups, key=lambda group: legend_place(group.row))
 
 
-def require_one_setting(groups: Sequence[Group], *, instead: str) -> None:
+class Hint(NamedTuple):
+    """What to do instead, at the end of a message: in the words of Python, and in those of the shell."""
+
+    in_python: str
+    in_shell: str
+
+
+NO_HINT = Hint("", "")
+COMPARE_SETTINGS = Hint("; compare_multiple_lr compares values of one key", "; rates --by KEY compares values of one key")
+COMPARE_MASKS = Hint("; compare_ablation_performance compares masks", "; ablations compares masks")
+
+
+def require_one_setting(groups: Sequence[Group], *, instead: Hint = COMPARE_SETTINGS) -> None:
     """Check that each variant is there with one learning rate, one batch size and so on.
 
     Raises:
@@ -314,10 +382,12 @@ def require_one_setting(groups: Sequence[Group], *, instead: str) -> None:
         first = seen.setdefault((group.mask, group.mode), group)
         if first is not group:
             keys = "; ".join(differing_keys(first.settings, group.settings))
-            raise RunError(
-                f"{group.runs[0].directory}: differs from {first.runs[0].directory} in {keys}; "
-                f"give one setting of each mask and mode{instead}"
-            )
+            what = f"differs from {first.runs[0].directory} in {keys}; give one setting of each mask and mode"
+            raise _with_hint(f"{group.runs[0].directory}: {what}", instead)
+
+
+def _with_hint(text: str, hint: Hint) -> RunError:
+    return RunError(text + hint.in_python, in_shell=text + hint.in_shell)
 
 
 @dataclass(frozen=True)
@@ -342,7 +412,7 @@ class Ablations:
 
     def _shown_as(self, group: Group) -> Mode:
         """Return its row: full BatchNorm is a reference where it stands beside other masks."""
-        return FULL_ROW if group is self.full and group.mask not in self.by_mask else group.row
+        return self._full_row if group is self.full and group.mask not in self.by_mask else group.row
 
     def panel(self, mask: Mask) -> list[tuple[Mode, Group]]:
         """Return what is drawn for one mask: vanilla, its modes, and full BatchNorm where that is another mask."""
@@ -350,11 +420,15 @@ class Ablations:
         if self.vanilla:
             drawn.insert(0, (self.vanilla.row, self.vanilla))
         if self.full and not all(mask):
-            drawn.append((FULL_ROW, self.full))
+            drawn.append((self._full_row, self.full))
         return drawn
 
+    @property
+    def _full_row(self) -> Mode:
+        return under(self.full.config.norm, FULL_ROW) if self.full else FULL_ROW
 
-def sort_ablations(runs: Iterable[Run], *, instead: str = "") -> Ablations:
+
+def sort_ablations(runs: Iterable[Run]) -> Ablations:
     """Tell references from ablations.
 
     Full BatchNorm has a panel of its own only where other modes stand everywhere too, or where there is no other mask.
@@ -363,7 +437,7 @@ def sort_ablations(runs: Iterable[Run], *, instead: str = "") -> Ablations:
         RunError: a mask and mode is there with several settings.
     """
     groups = group_seeds(runs)
-    require_one_setting(groups, instead=instead)
+    require_one_setting(groups)
     by_mask: dict[Mask, tuple[Group, ...]] = {}
     for group in groups:
         if group.mode != VANILLA:
@@ -375,7 +449,7 @@ def sort_ablations(runs: Iterable[Run], *, instead: str = "") -> Ablations:
     return Ablations(vanilla, full, dict(sorted(by_mask.items(), reverse=True)))
 
 
-def require_one_mask(ablations: Ablations, *, instead: str) -> Mask:
+def require_one_mask(ablations: Ablations, *, instead: Hint = NO_HINT) -> Mask:
     """Return the mask that a figure is about; all-zero where there is only vanilla.
 
     Raises:
@@ -384,10 +458,8 @@ def require_one_mask(ablations: Ablations, *, instead: str) -> Mask:
     masks = list(ablations.by_mask)
     if len(masks) > 1:
         other = ablations.by_mask[masks[1]][0].runs[0]
-        raise RunError(
-            f"{other.directory}: has mask {format_mask(masks[1])}, others have {format_mask(masks[0])}; "
-            f"give the modes of one mask{instead}"
-        )
+        what = f"has mask {format_mask(masks[1])}, others have {format_mask(masks[0])}; give the modes of one mask"
+        raise _with_hint(f"{other.directory}: {what}", instead)
     return masks[0] if masks else ablations.groups[0].mask
 
 
@@ -399,21 +471,46 @@ def progress_mark(run: Run) -> str:
     return f"{status.value}, epoch {epoch} of {run.length.epochs}" if epoch >= 0 else f"{status.value}, no epoch yet"
 
 
-def setting_note(group: Group, groups: Iterable[Group]) -> str:
-    """Name the settings in which groups of one figure differ, as this one has them."""
-    others = [other.settings for other in groups]
-    differing = [key for key, value in group.settings.items() if any(other.get(key) != value for other in others)]
-    return settings_in_words(group.settings, differing)
+def setting_note(group: Group, groups: Iterable[Group], *, but: Sequence[str] = ()) -> str:
+    """Name the settings in which groups of one figure differ, `but` some, as this one has them."""
+    own = flat_settings(group.settings)
+    others = [flat_settings(other.settings) for other in groups]
+    differing = [key for key, value in own.items() if key not in but and any(other.get(key) != value for other in others)]
+    if is_vanilla(group.runs[0]):
+        differing = [key for key in differing if key != "NORM"]  # it has none
+    return settings_in_words(own, differing)
 
 
 def settings_in_words(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """Name some settings, the usual ones first; others where they are short."""
-    shown = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
-    return ", ".join(
-        shown.get(key, key.lower().replace("_", " ") + " {}").format(settings[key])
-        for key in sorted(keys, key=lambda key: ([*shown, key].index(key), key))
-        if key in settings and (key in shown or len(str(settings[key])) <= 12)
-    )
+    """Name some settings, the usual ones first."""
+    places = {key: place for place, key in enumerate(_WORDS)}
+    return ", ".join(setting_words(key, settings[key]) for key in sorted(keys, key=lambda key: (places.get(key, 99), key)))
+
+
+_WORDS = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
+_LONGEST_SETTING = 16
+
+
+def setting_words(key: str, value: Any) -> str:
+    """Say a setting as legends do: `lr 0.1`, `momentum 0.9`, `no lr schedule`."""
+    words = key.removesuffix(".name").rpartition(".")[2].lower().replace("_", " ")
+    if value is None:
+        return f"no {words}"
+    text = str(value)
+    if len(text) > _LONGEST_SETTING and key not in _WORDS:  # a digest
+        value = f"{text[: _LONGEST_SETTING - 3]}..."
+    return _WORDS.get(key, words + " {}").format(value)
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a group one by one, of an optimizer or a schedule too: `OPT_HPARS.momentum`."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": setting for name, setting in value.items()}
+        else:
+            found["LR_SCHEDULE.name" if key == "LR_SCHEDULE" else key] = value
+    return found
 
 
 def shared_steps(runs: Sequence[Run], axes: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

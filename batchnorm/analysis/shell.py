@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class Command:
         example: arguments of a typical call, behind the name.
         run: does the work; text that it returns is printed, an `Answer` says the exit code too.
         arguments: what it takes beside paths and the choice among runs: name to argparse's keywords.
-        draws: whether it takes `--style` and `--save-dir`.
+        draws: whether it takes `--style`, `--title`, `--format` and `--save-dir`.
     """
 
     name: str
@@ -49,13 +49,23 @@ class Command:
         parser.set_defaults(run=self.run)
         parser.add_argument("paths", nargs="+", metavar="PATH", help="a directory with runs below it, a run, or a glob pattern")
         if self.draws:
-            parser.add_argument("--style", metavar="FORMAT", help="paper format of tueplots: neurips, icml, aistats2022, ...")
-            parser.add_argument("--save-dir", type=Path, metavar="DIR", help="where to save (default: plots/ next to the runs)")
+            _add_look(parser)
         chosen = parser.add_argument_group("choose among the runs found; each may take several values")
         for name, (keywords, _) in _CHOICES.items():
             chosen.add_argument(f"--{name}", nargs="+", **keywords)
         for name, keywords in self.arguments.items():
             parser.add_argument(name, **keywords)
+
+
+def _add_look(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("how the figure looks, and where it goes")
+    group.add_argument("--style", metavar="PAPER", help="paper format of tueplots: neurips, icml, aistats2022, ...")
+    title = group.add_mutually_exclusive_group()
+    title.add_argument("--title", metavar="TEXT", help="instead of what the runs are")
+    title.add_argument("--no-title", dest="title", action="store_const", const="", help="for a paper, whose caption says it")
+    usual = ",".join(SAVED_AS)
+    group.add_argument("--format", metavar="LIST", default=usual, help=f"of its files: png,pdf,svg (default: {usual})")
+    group.add_argument("--save-dir", type=Path, metavar="DIR", help="where to save (default: plots/ next to the runs)")
 
 
 def _has_mask(run: Run, text: str) -> bool:
@@ -127,12 +137,15 @@ def _in_words(asked: Mapping[str, list[Any]], runs: list[Run]) -> str:
     return f"{words}; {nearest_first(unknown[0], modes)}" if unknown else words
 
 
-def look(given: Namespace) -> dict[str, Any]:
+def look_of(given: Namespace) -> dict[str, Any]:
     """Return the keywords that all figures take, as they were given."""
     slots = {"slots": given.slots} if getattr(given, "slots", None) else {}
-    return {"style": given.style, "save_dir": given.save_dir, **slots}
+    formats = [name.strip() for name in given.format.split(",")]
+    return {"style": given.style, "title": given.title, "formats": formats, "save_dir": given.save_dir, **slots}
 
 
+SAVED_AS = ("png", "pdf")
+"""The formats of a figure's files, unless others are asked for."""
 SLOTS = {"--slots": {"nargs": "+", "metavar": "SLOT", "help": "draw these slots only: conv1 dense1 ..."}}
 UNSORTED = {"--unsorted": {"action": "store_true", "help": "leave the channels in the network's order"}}
 """Arguments of several figures."""

@@ -16,16 +16,16 @@ from batchnorm.analysis.pairing import COLUMNS, pairings
 from batchnorm.analysis.runs import (
     Group,
     RunPaths,
-    as_list,
     distinct,
     find_runs,
     group_seeds,
+    paths_of,
     plain_setting,
     problem_of,
     read_each,
 )
-from batchnorm.errors import RunError, nearest_first
-from batchnorm.modes import DEFAULT_MODE, format_mask
+from batchnorm.errors import RunError, nearest_first, wrong_argument
+from batchnorm.modes import DEFAULT_MODE, DEFAULT_NORM, format_mask
 from batchnorm.store import Run, Status
 
 LAST_EPOCHS = 10
@@ -126,7 +126,7 @@ def paired_difference(
         RunError: no run lies there, none can be read, there is no such reference, measure or key, or no pair.
     """
     _check_measure(measure)
-    root = as_list(root)
+    root = paths_of(root)
     where = root[0] if root else "no runs"
     groups, reached = _sorted_groups(root)
     found = pairings(groups, reference, match, where=where)
@@ -201,7 +201,7 @@ def _check_measure(name: str) -> None:
     if name in MEASURES:
         return
     beside = f"; {name} is a measurement, which --add (measurements= in Python) puts beside" if name in CHOICES else ""
-    raise RunError(f"measure={name}: no such measure; {nearest_first(name, MEASURES)}{beside}")
+    raise wrong_argument("measure", name, f"no such measure; {nearest_first(name, MEASURES)}{beside}")
 
 
 def _marks(groups: Sequence[Group], reached: Mapping[Run, _Reached], measure: str) -> list[str]:
@@ -229,8 +229,8 @@ def _facts(group: Group, more: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _differing_keys(groups: Iterable[Group]) -> list[str]:
-    """Return the settings in which runs of one problem, optimizer, rate and length differ nevertheless."""
+def _differing_keys(groups: Sequence[Group]) -> list[str]:
+    """Return the settings in which runs of one problem, optimizer, rate and length differ nevertheless; another norm too."""
     alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for group in groups:
         config = group.config
@@ -242,7 +242,8 @@ def _differing_keys(groups: Iterable[Group]) -> list[str]:
         for key in settings
         if any(other.get(key) != settings[key] for other in family)
     }
-    return sorted(keys - {*COLUMNS, "PROBLEM"})
+    norms = {"NORM"} if any(group.config.norm != DEFAULT_NORM for group in groups) else set()
+    return sorted((keys | norms) - {*COLUMNS, "PROBLEM"})
 
 
 def _statistics(finished: Mapping[str, Mapping[int, float]]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from batchnorm.analysis.curves import trajectory
 from batchnorm.analysis.decimate import Map, reduce_map
 from batchnorm.analysis.looks import DPI, step_axis
+from batchnorm.analysis.ticks import TickFormatter
 from batchnorm.errors import RunError
 from batchnorm.quantities import QUANTITIES, Quantity
 from batchnorm.store import Run
@@ -146,8 +147,7 @@ def finish_surface_axes(axes: Axes3D) -> None:
     axes.tick_params(labelsize=size, pad=-3.5)
     for axis, ticks in ((axes.xaxis, 3), (axes.yaxis, 3), (axes.zaxis, 4)):
         axis.set_major_locator(MaxNLocator(ticks, integer=axis is not axes.zaxis))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.xaxis.set_major_formatter(TickFormatter(prefixes=True))
     axes.set_xlabel("step", labelpad=-10, fontsize=size)
     axes.set_ylabel("channel", labelpad=-10, fontsize=size)
     axes.set_box_aspect((1.3, 1.2, 0.8), zoom=1.04)

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import re
 import zlib
+from dataclasses import replace
 
-from batchnorm.modes import DEFAULT_MODE, MODES, UNTREATED, VANILLA, Affine, Dashes, Mode, Trains
+from batchnorm.errors import ConfigError
+from batchnorm.modes import (
+    DEFAULT_MODE,
+    DEFAULT_NORM,
+    MODES,
+    NORMS,
+    UNTREATED,
+    VANILLA,
+    Affine,
+    Dashes,
+    Mode,
+    Trains,
+    norm_kind,
+)
 
 VANILLA_ROW = Mode(VANILLA, UNTREATED, "vanilla", "vanilla", "#000000", (0, (4, 2)))
 FULL_ROW = Mode("full", MODES[DEFAULT_MODE].treatment, "full BN", "full BN", "#E69F00", (0, (7, 2)))
 """BatchNorm in every slot, all of it trained: the second reference, beside other masks."""
 
 
-def row_of(mode: str) -> Mode:
-    """Return a run's row by `Run.mode`.
+def row_of(mode: str, norm: str = DEFAULT_NORM) -> Mode:
+    """Return a run's row by `Run.mode` and its `NORM`.
 
     A list of modes, one for each slot, has a colour and dashes of its own, the same in every figure. A mode that this package
     does not know is drawn in grey, under its own name.
     """
+    return under(norm, _row_of(mode))
+
+
+def under(norm: str, row: Mode) -> Mode:
+    """Return a row as it is called under a norm: with LN, GN(4), ... where it says BN."""
+    try:
+        kind = norm_kind(norm)
+    except ConfigError:  # one that this package does not know
+        short = norm
+    else:
+        short = kind.short + (f"({norm.partition(':')[2]})" if kind.groups else "")
+    if short == NORMS[DEFAULT_NORM].short:
+        return row
+    title, label = (re.sub(rf"\b{NORMS[DEFAULT_NORM].short}\b", short, text) for text in (row.title, row.label))
+    return replace(row, title=title, label=label)
+
+
+def _row_of(mode: str) -> Mode:
     rows = [MODES[name] for name in mode.split(",") if name in MODES]
     if mode == VANILLA:
         return VANILLA_ROW
@@ -47,7 +80,14 @@ def legend_place(row: Mode) -> tuple[bool, bool, int, bool, bool, bool]:
     weights = len(Trains) if row.treatment == UNTREATED else list(Trains).index(row.trains)
     treatment = row.treatment
     norm = treatment.norm is not None
-    return row == FULL_ROW, row != VANILLA_ROW, weights, norm, trains(treatment.beta), trains(treatment.gamma)
+    return (
+        row.name == FULL_ROW.name,
+        row.name != VANILLA_ROW.name,
+        weights,
+        norm,
+        trains(treatment.beta),
+        trains(treatment.gamma),
+    )
 
 
 ROWS = tuple(sorted((VANILLA_ROW, *MODES.values(), FULL_ROW), key=legend_place))

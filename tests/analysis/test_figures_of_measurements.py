@@ -232,7 +232,7 @@ class TestSharpness:
             file["probes/batch_sharpness"][0] = -33.5
         axes = sharpness([path], save=False).axes[0]
         assert axes.get_ylim()[0] < -33.5
-        assert "-10" in [label.get_text() for label in axes.get_yticklabels()]
+        assert "\N{MINUS SIGN}10" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 def ticks(axes: Axes) -> list[tuple[float, str]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from batchnorm.analysis.effects.table import effects
 from batchnorm.analysis.outcome import Outcome, Result
-from batchnorm.analysis.runs import LEFT_OUT, RunPath, RunPaths, distinct, find_runs, problem_of, progress_mark, read_each
+from batchnorm.analysis.runs import LEFT_OUT, RunPaths, distinct, find_runs, problem_of, progress_mark, read_each
 from batchnorm.config import differing_keys
 from batchnorm.errors import RunError
 from batchnorm.modes import format_mask
@@ -48,7 +47,7 @@ class Compared:
         return ", ".join(counts)
 
 
-def compare(paths: RunPaths | Iterable[Run], outcome: Outcome) -> Compared:
+def compare(paths: RunPaths, outcome: Outcome) -> Compared:
     """Read runs of one problem and one setting. Those that did not end are named in the log `LEFT_OUT`, and left out.
 
     Raises:
@@ -59,7 +58,7 @@ def compare(paths: RunPaths | Iterable[Run], outcome: Outcome) -> Compared:
         status = run.status
         return status, outcome.of(run) if status == Status.FINISHED else None
 
-    found = dict(read_each(find_runs(_as_paths(paths)), read))
+    found = dict(read_each(find_runs(paths), read))
     results: dict[Run, Result] = {}
     for run in distinct(found):
         status, result = found[run]
@@ -80,9 +79,7 @@ def compared(results: Mapping[Run, Result]) -> Compared:
     return Compared(tuple(results), pd.DataFrame([_row(run, result) for run, result in results.items()]))
 
 
-def table_of(
-    paths: RunPaths | Iterable[Run], *, metric: str = "test_acc", last: int = 1, epochs_to: float | None = None
-) -> pd.DataFrame:
+def table_of(paths: RunPaths, *, metric: str = "test_acc", last: int = 1, epochs_to: float | None = None) -> pd.DataFrame:
     """Return the table that `effects` takes: one row for each run that finished or diverged.
 
     Args:
@@ -105,7 +102,7 @@ def table_of(
 
 
 def of_runs(
-    paths: RunPaths | Iterable[Run],
+    paths: RunPaths,
     *,
     metric: str = "test_acc",
     last: int = 1,
@@ -127,11 +124,6 @@ def of_runs(
     """
     found = compare(paths, Outcome(metric, last, epochs_to))
     return effects(found.table, slots=found.slots, **tests)
-
-
-def _as_paths(given: RunPaths | Iterable[Run]) -> list[RunPath]:
-    each = [given] if isinstance(given, (str, Path)) else given
-    return [one.directory if isinstance(one, Run) else one for one in each]
 
 
 def _require_one_setting(runs: list[Run]) -> None:

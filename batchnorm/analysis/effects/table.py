@@ -11,7 +11,7 @@ import pandas as pd
 from batchnorm.analysis.effects.contrasts import FAMILIES, REFERENCE
 from batchnorm.analysis.effects.design import Design, read
 from batchnorm.analysis.effects.inference import Estimates, Side, holm, leave_one_out, sign_flip_p, smallest_sign_flip_p
-from batchnorm.errors import UserError, nearest_first
+from batchnorm.errors import UserError, nearest_first, wrong_argument
 
 TITLES = {
     "slots": "slots: with BatchNorm minus without",
@@ -65,9 +65,9 @@ def effects(
             margin is out of range.
     """
     if not 0 < alpha < 0.5:
-        raise UserError(f"alpha={alpha}: must lie between 0 and 0.5")
+        raise wrong_argument("alpha", alpha, "must lie between 0 and 0.5")
     if margin is not None and not margin > 0:
-        raise UserError(f"margin={margin}: must be above 0")
+        raise wrong_argument("margin", margin, "must be above 0")
     design, runs = read(table, slots=slots, reference=reference)
     shape = (len(design.seeds), len(design.cells))
     differences = design.differences(runs["value"].to_numpy().reshape(shape))

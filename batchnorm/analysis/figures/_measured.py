@@ -64,9 +64,10 @@ def mark_points(line: Line2D, marker: str) -> None:
 
 def epoch_axis(axes: Axes, runs: Sequence[Run], *, label: bool = True) -> None:
     """Make the horizontal axis, of training steps, one of epochs; of steps, where the runs' epochs differ in length."""
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
+    from matplotlib.ticker import MultipleLocator
 
     from batchnorm.analysis import looks  # matplotlib with it
+    from batchnorm.analysis.ticks import TickFormatter
 
     lengths = {run.length.steps_per_epoch for run in runs}
     (steps,) = lengths if len(lengths) == 1 else (0,)
@@ -76,14 +77,17 @@ def epoch_axis(axes: Axes, runs: Sequence[Run], *, label: bool = True) -> None:
     epochs = axes.get_xlim()[1] / steps
     every = next(every for scale in range(9) for every in (10**scale, 2 * 10**scale, 5 * 10**scale) if epochs <= 6 * every)
     axes.xaxis.set_major_locator(MultipleLocator(every * steps))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / steps:.4g}"))
+    axes.xaxis.set_major_formatter(TickFormatter(scale=1 / steps))
     if label:
         axes.set_xlabel("Epoch")
 
 
 def value_axis(axes: Axes) -> None:
     """Make the vertical axis fit what is drawn: linear within a factor of 5, else logarithmic, on both sides of 0."""
+    from matplotlib.ticker import MaxNLocator
+
     from batchnorm.analysis import looks  # matplotlib with it
+    from batchnorm.analysis.ticks import TickFormatter
 
     drawn = np.concatenate([np.asarray(line.get_ydata(orig=True), np.float64) for line in axes.lines])
     drawn = drawn[np.isfinite(drawn)]
@@ -94,23 +98,15 @@ def value_axis(axes: Axes) -> None:
     elif drawn.max() > 5 * drawn.min():
         looks.log_axis(axes)
     else:
-        _linear_axis(axes)
-
-
-def _linear_axis(axes: Axes) -> None:
-    """Make the vertical axis linear, with as many digits as tell its ticks apart."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    locator = MaxNLocator(4, steps=[1, 2, 5, 10])
-    ticks = locator.tick_values(*axes.get_ylim())
-    digits = math.ceil(math.log10(max(map(abs, ticks)) / (ticks[1] - ticks[0]) - 1e-9)) + 2
-    axes.yaxis.set_major_locator(locator)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}".replace("e-0", "e-")))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(TickFormatter())
 
 
 def _signed_axis(axes: Axes, drawn: NDArray[np.float64]) -> None:
     """Make the vertical axis logarithmic on both sides of 0, and linear near it."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    from batchnorm.analysis.ticks import TickFormatter
 
     sizes = np.abs(drawn[drawn != 0])
     top = math.floor(math.log10(sizes.max()))
@@ -119,4 +115,4 @@ def _signed_axis(axes: Axes, drawn: NDArray[np.float64]) -> None:
     powers = [10.0**power for power in range(bottom, top + 1)]
     axes.yaxis.set_major_locator(FixedLocator([*(-power for power in powers), 0, *powers]))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axes.yaxis.set_major_formatter(TickFormatter())

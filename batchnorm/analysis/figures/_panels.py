@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from batchnorm.analysis.runs import Group, is_full, is_vanilla, progress_mark, require_common_step, setting_note
 from batchnorm.analysis.variants import row_of
-from batchnorm.errors import RunError, nearest_first
+from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.modes import Mode, format_mask
 from batchnorm.quantities import PARAMETERS, QUANTITIES
 from batchnorm.store import Run
@@ -30,7 +30,7 @@ def chosen_slots(having: Sequence[str], slots: Sequence[str] | None) -> list[str
     """
     for slot in slots or ():
         if slot not in having:
-            raise RunError(f"slots={slot}: no such slot here; {nearest_first(slot, having)}")
+            raise wrong_argument("slots", slot, f"no such slot here; {nearest_first(slot, having)}")
     return [slot for slot in having if slots is None or slot in slots]
 
 
@@ -77,9 +77,9 @@ def line_label(row: Mode, group: Group, groups: Sequence[Group], *, shared: bool
     return f"{row.label} ({shown})" if shown else row.label
 
 
-def in_words(run: Run, *, label: bool = True) -> str:
-    """Say which mode and mask a run has; `label` takes Greek letters, for figures."""
-    row = row_of(run.mode)
+def in_words(run: Run, *, label: bool = True, norm: str | None = None) -> str:
+    """Say which mode and mask a run has; `label` takes Greek letters, for figures; `norm` stands for the run's own."""
+    row = row_of(run.mode, norm or run.config.norm)
     name = row.label if label else row.title
     return f"{name}, mask {format_mask(run.mask)}" if any(run.mask) else name
 

@@ -7,44 +7,42 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from batchnorm.analysis.figures._panels import line_label, require_common_epochs
-from batchnorm.analysis.runs import RunPath, RunPaths, open_runs, sort_ablations
-from batchnorm.analysis.shell import Command, chosen_paths, look
-from batchnorm.errors import RunError, nearest_first
+from batchnorm.analysis.runs import RunPaths, open_runs, sort_ablations
+from batchnorm.analysis.shell import Command, chosen_paths, look_of
+from batchnorm.errors import nearest_first, wrong_argument
 from batchnorm.modes import format_mask
 from batchnorm.quantities import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 
 def compare_ablation_performance(
     paths: RunPaths,
     metric: str = "test_loss",
-    *,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw a panel for each mask with all its modes; vanilla and full BatchNorm are dashed references in each.
 
     Args:
         paths: runs of one problem, with any number of masks.
         metric: `{train,valid,test}_{loss,acc}`; a loss is drawn on a logarithmic axis.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
     if metric not in METRICS:
-        raise RunError(f"metric={metric}: no such metric; {nearest_first(metric, METRICS)}")
-    ablations = sort_ablations(open_runs(paths), instead="; compare_multiple_lr compares learning rates")
+        raise wrong_argument("metric", metric, f"no such metric; {nearest_first(metric, METRICS)}")
+    ablations = sort_ablations(open_runs(paths))
     require_common_epochs(ablations.runs)
     masks = list(ablations.by_mask) or [ablations.groups[0].mask]
     read = {id(group): curves.metric_curve(group, metric) for group in ablations.groups}
-    with looks.page(style, save_dir, save, wide=len(masks) > 1) as page:
-        columns = min(len(masks), 3 if page.width > 4 else 2)
+    with looks.page(**look, wide=len(masks) > 1) as page:
+        columns = 2 if len(masks) == 4 else min(len(masks), 3 if page.width > 4 else 2)
         rows = -(-len(masks) // columns)
         figure = page.figure(height=rows * min(0.8 * page.width / columns, 2.6) + 0.9)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -61,7 +59,7 @@ def compare_ablation_performance(
             axes.set_title(f"mask {format_mask(mask)}")
         _finish_grid(panels, len(masks), y_label=looks.metric_label(metric))
         looks.metric_axis(panels[0, 0], metric)
-        looks.title(figure, looks.facts(ablations.runs))
+        page.title(figure, looks.facts(ablations.runs))
         looks.legend_below(figure, {**entries, **marks})
         return page.finish(figure, "compare_ablation_performance", ablations.runs, metric)
 
@@ -85,6 +83,6 @@ COMMAND = Command(
     "ablations",
     "a panel for each mask with all its modes",
     "output --metric test_acc",
-    lambda given: compare_ablation_performance(chosen_paths(given), given.metric, **look(given)),
+    lambda given: compare_ablation_performance(chosen_paths(given), given.metric, **look_of(given)),
     {"--metric": {"default": "test_loss", "metavar": "NAME", "help": f"{' | '.join(METRICS)} (default: test_loss)"}},
 )

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from batchnorm.analysis.figures._panels import SHIFTS, chosen_slots, first_of, mark, only, references
-from batchnorm.analysis.runs import RunPath, distinct, open_runs, require_common_step
-from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look
-from batchnorm.analysis.variants import row_of
+from batchnorm.analysis.runs import Group, OneRun, are_same, distinct, one_run, open_runs, require_common_step, setting_note
+from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look_of
 from batchnorm.modes import format_mask
 from batchnorm.store import Run
 
@@ -19,19 +18,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d.axes3d import Axes3D
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 
 def compare_3Dsurface_betas(  # noqa: N802  (the public name)
     sort_by_converged: bool,
-    Vanilla_path: RunPath,  # noqa: N803
-    fullBN_path: RunPath,  # noqa: N803
-    trained_bn_path: RunPath,
-    fixed_gamma_path: RunPath,
+    Vanilla_path: OneRun,  # noqa: N803
+    fullBN_path: OneRun,  # noqa: N803
+    trained_bn_path: OneRun,
+    fixed_gamma_path: OneRun,
     *,
     slots: Sequence[str] | None = None,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw beta (bias, where there is no BatchNorm) of four runs side by side as 3D surfaces, slot by slot.
 
@@ -44,56 +44,46 @@ def compare_3Dsurface_betas(  # noqa: N802  (the public name)
         trained_bn_path: the third's.
         fixed_gamma_path: the fourth's.
         slots: draw these only.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
-    paths = [Vanilla_path, fullBN_path, trained_bn_path, fixed_gamma_path]
-    return _compare("compare_3Dsurface_betas", sort_by_converged, paths, slots, style, save_dir, save, deep=True)
+    runs = [one_run(path) for path in (Vanilla_path, fullBN_path, trained_bn_path, fixed_gamma_path)]
+    return _compare("compare_3Dsurface_betas", sort_by_converged, runs, slots, look, deep=True)
 
 
 def compare_contour_betas(
     sort_by_converged: bool,
-    Vanilla_path: RunPath,  # noqa: N803
-    fullBN_path: RunPath,  # noqa: N803
-    trained_bn_path: RunPath,
-    fixed_gamma_path: RunPath,
+    Vanilla_path: OneRun,  # noqa: N803
+    fullBN_path: OneRun,  # noqa: N803
+    trained_bn_path: OneRun,
+    fixed_gamma_path: OneRun,
     *,
     slots: Sequence[str] | None = None,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw what `compare_3Dsurface_betas` draws as filled contours; same arguments."""
-    paths = [Vanilla_path, fullBN_path, trained_bn_path, fixed_gamma_path]
-    return _compare("compare_contour_betas", sort_by_converged, paths, slots, style, save_dir, save, deep=False)
+    runs = [one_run(path) for path in (Vanilla_path, fullBN_path, trained_bn_path, fixed_gamma_path)]
+    return _compare("compare_contour_betas", sort_by_converged, runs, slots, look, deep=False)
 
 
 def _compare(
-    function: str,
-    sort_by_converged: bool,
-    paths: Sequence[RunPath],
-    slots: Sequence[str] | None,
-    style: str | None,
-    save_dir: RunPath | None,
-    save: bool,
-    *,
-    deep: bool,
+    function: str, sort_by_converged: bool, runs: Sequence[Run], slots: Sequence[str] | None, look: Look, *, deep: bool
 ) -> Figure:
     from batchnorm.analysis import looks, surfaces  # matplotlib with them
 
-    runs = [Run(path) for path in paths]
-    open_runs(paths)
+    open_runs(runs)
     require_common_step(runs, [run.snapshot_steps for run in runs])
     chosen = chosen_slots(runs[0].layers, slots)
-    one_mask = len({run.mask for run in runs if any(run.mask)}) == 1
     order = ["channels sorted by final value"] if sort_by_converged else []
-    headings = [[_column_title(run, with_mask=not one_mask), *mark(run)] for run in runs]
-    with looks.page(style, save_dir, save, wide=True) as page:
+    with looks.page(**look, wide=True) as page:
         sheet = page.sheet([*looks.facts(distinct(runs)), *order])
         em = sheet.em
         left, right, gap, head = (0.4 if deep else 4.6) * em, 5.0 * em, (0.6 if deep else 0.9) * em, 1.6 * em
         cell = (sheet.width - left - right) / len(runs)
+        room = (cell - gap) / sheet.width
+        headings = [
+            [line for part in heading for line in looks.lines_of(sheet.figure, [part], between="", room=room)]
+            for heading in _headings(runs)
+        ]
         height = cell * (0.84 if deep else 0.62)
         top = sheet.top + 0.4 * em + 1.35 * em * max(len(lines) for lines in headings)
         sheet.set_height(top + len(chosen) * (head + height) + (1.0 if deep else 3.2) * em)
@@ -136,9 +126,17 @@ def _shift(run: Run, slot: str) -> str:
     return first_of(SHIFTS, [run], slot) or SHIFTS[0]
 
 
-def _column_title(run: Run, *, with_mask: bool) -> str:
-    label = row_of(run.mode).label
-    return f"{label}\n{format_mask(run.mask).replace(',', '')}" if with_mask and any(run.mask) else label
+def _headings(runs: Sequence[Run]) -> list[list[str]]:
+    """Return what stands above each column: which run it is, what else differs, how far it is, and whether it stands twice."""
+    groups = [Group((run,)) for run in runs]
+    with_mask = len({run.mask for run in runs if any(run.mask)}) > 1
+    found = []
+    for place, (run, group) in enumerate(zip(runs, groups, strict=True)):
+        masks = [format_mask(run.mask).replace(",", "")] if with_mask and any(run.mask) else []
+        twin = next((column for column, other in enumerate(runs[:place], 1) if are_same(run, other)), None)
+        notes = [setting_note(group, groups), f"same run as column {twin}" if twin else "", *mark(run)]
+        found.append([group.row.label, *masks, *(note for note in notes if note)])
+    return found
 
 
 def _run(given: Namespace) -> None:
@@ -147,7 +145,7 @@ def _run(given: Namespace) -> None:
     fixed = only(others, lambda run: run.mode == "fixed_gamma", "fixed_gamma of one mask")
     four = [run.directory for run in (vanilla, full, trained, fixed)]
     for draw in (compare_3Dsurface_betas, compare_contour_betas):
-        draw(not given.unsorted, *four, **look(given))
+        draw(not given.unsorted, *four, **look_of(given))
 
 
 _ABOUT = "beta of vanilla, full BatchNorm and one mask's modes"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, Outcome, in_values, outcome_of
 from batchnorm.analysis.runs import RunPath, RunPaths
-from batchnorm.analysis.shell import Command, chosen_paths, look
+from batchnorm.analysis.shell import SAVED_AS, Command, chosen_paths, look_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,8 @@ def effects_forest(
     epochs_to: float | None = None,
     families: Sequence[str] | None = None,
     style: str | None = None,
+    title: str | None = None,
+    formats: Sequence[str] = SAVED_AS,
     save_dir: RunPath | None = None,
     save: bool = True,
     **tests: Any,
@@ -43,6 +45,8 @@ def effects_forest(
         epochs_to: see there.
         families: see `draw_effects`.
         style: see `bn_plot_functions`.
+        title: see `bn_plot_functions`.
+        formats: see `bn_plot_functions`.
         save_dir: see `bn_plot_functions`.
         save: see `bn_plot_functions`.
         tests: `alpha`, `margin` and so on, as `batchnorm.analysis.effects.effects` takes them.
@@ -54,9 +58,9 @@ def effects_forest(
     outcome = Outcome(metric, last, epochs_to)
     found = compare(paths, outcome)
     table = effects(found.table, slots=found.slots, **tests)
-    with looks.page(style, save_dir, save, wide=True) as page:
+    with looks.page(style, save_dir, save, title=title, formats=formats, wide=True) as page:
         figure = _forest(page, table, families, outcome.scale, f"difference in {outcome.label}")
-        looks.title(figure, [*looks.facts(found.runs), found.counted])
+        page.title(figure, [*looks.facts(found.runs), found.counted])
         return page.finish(figure, "effects_forest", found.runs, "+".join(families or ()), outcome.file_name)
 
 
@@ -109,6 +113,7 @@ def _forest(page: Page, table: pd.DataFrame, families: Sequence[str] | None, sca
         axes.set_title(TITLES[family["family"].iloc[0]], loc="left")
     panels[0].xaxis.set_major_locator(MaxNLocator(7))
     panels[-1].set_xlabel(label)
+    looks.label_ticks(figure)
     looks.legend_below(figure, entries)
     return figure
 
@@ -151,7 +156,7 @@ def _run(given: Namespace) -> None:
         families=given.family,
         alpha=given.alpha,
         margin=in_values(given.margin, outcome),
-        **look(given),
+        **look_of(given),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from batchnorm.analysis.outcome import ARGUMENTS, LEVEL, Outcome
 from batchnorm.analysis.runs import RunPath, RunPaths
-from batchnorm.analysis.shell import Command, chosen_paths, look
+from batchnorm.analysis.shell import SAVED_AS, Command, chosen_paths, look_of
 from batchnorm.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def slot_interactions(
     last: int = 1,
     epochs_to: float | None = None,
     style: str | None = None,
+    title: str | None = None,
+    formats: Sequence[str] = SAVED_AS,
     save_dir: RunPath | None = None,
     save: bool = True,
     **tests: Any,
@@ -38,6 +40,8 @@ def slot_interactions(
         last: see there.
         epochs_to: see there.
         style: see `bn_plot_functions`.
+        title: see `bn_plot_functions`.
+        formats: see `bn_plot_functions`.
         save_dir: see `bn_plot_functions`.
         save: see `bn_plot_functions`.
         tests: `alpha` and so on, as `batchnorm.analysis.effects.effects` takes them.
@@ -49,9 +53,9 @@ def slot_interactions(
     outcome = Outcome(metric, last, epochs_to)
     found = compare(paths, outcome)
     table = effects(found.table, slots=found.slots, **tests)
-    with looks.page(style, save_dir, save) as page:
+    with looks.page(style, save_dir, save, title=title, formats=formats) as page:
         figure = _map(page, table, outcome.scale, f"interaction in {outcome.label}")
-        looks.title(figure, [*looks.facts(found.runs), found.counted])
+        page.title(figure, [*looks.facts(found.runs), found.counted])
         return page.finish(figure, "slot_interactions", found.runs, outcome.file_name)
 
 
@@ -84,6 +88,8 @@ def _map(page: Page, table: pd.DataFrame, scale: float, label: str) -> Figure:
     import numpy as np
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
+
+    from batchnorm.analysis import looks
 
     cells = table[table["family"] == "interactions"]
     slots = list(table.loc[table["family"] == "slots", "name"])
@@ -122,8 +128,9 @@ def _map(page: Page, table: pd.DataFrame, scale: float, label: str) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     bar = figure.colorbar(image, ax=axes)
-    bar.set_label(label)
+    looks.row_name(bar.ax, [label], height=min(side, 1.0) * len(values))
     bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+    looks.label_ticks(figure)
     if cells["p_holm"].notna().any():
         axes.set_xlabel(f"bold: Holm-corrected p at most {cells['alpha'].iloc[0]:g}")
     figure.draw_without_rendering()  # now the cells have a width
@@ -159,7 +166,7 @@ def _run(given: Namespace) -> None:
         last=given.last,
         epochs_to=given.epochs_to,
         alpha=given.alpha,
-        **look(given),
+        **look_of(given),
     )
 
 

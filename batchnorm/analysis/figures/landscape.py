@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._measured import draw_measured, epoch_axis, runs_with, value_axis
 from batchnorm.analysis.figures._panels import line_label
-from batchnorm.analysis.runs import RunPath, RunPaths, open_runs, require_one_mask, sort_ablations
-from batchnorm.analysis.shell import Command, chosen_paths, look
+from batchnorm.analysis.runs import RunPaths, open_runs, require_one_mask, sort_ablations
+from batchnorm.analysis.shell import Command, chosen_paths, look_of
 from batchnorm.modes import format_mask
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 _QUANTITIES = ("loss_variation", "gradient_predictiveness", "effective_smoothness")
 
 
-def loss_landscape(paths: RunPaths, *, style: str | None = None, save_dir: RunPath | None = None, save: bool = True) -> Figure:
+def loss_landscape(paths: RunPaths, **look: Unpack[Look]) -> Figure:
     """Draw loss variation, gradient predictiveness and effective smoothness along the gradient, a panel each.
 
     Vanilla stands beside the modes of one mask. Several seeds are drawn as their mean, with a band from the lowest to the
@@ -25,17 +28,15 @@ def loss_landscape(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
 
     Args:
         paths: runs of one problem and one mask; vanilla, and BatchNorm everywhere, may be among them.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
     ablations = sort_ablations(runs_with(open_runs(paths), _QUANTITIES[:1]))
-    mask = require_one_mask(ablations, instead="")
+    mask = require_one_mask(ablations)
     drawn = ablations.panel(mask)
     groups = [group for _, group in drawn]
-    with looks.page(style, save_dir, save, wide=True) as page:
+    with looks.page(**look, wide=True) as page:
         figure = page.figure(height=0.28 * page.width + 0.9)
         panels = figure.subplots(1, len(_QUANTITIES), squeeze=False)[0]
         entries: dict[str, Artist] = {}
@@ -46,7 +47,7 @@ def loss_landscape(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
             axes.set_title(looks.symbol(name))
             value_axis(axes)
             epoch_axis(axes, ablations.runs)
-        looks.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])
+        page.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])
         looks.legend_below(figure, entries)
         return page.finish(figure, "loss_landscape", ablations.runs)
 
@@ -55,5 +56,5 @@ COMMAND = Command(
     "landscape",
     "loss variation, gradient predictiveness, effective smoothness: vanilla and one mask's modes",
     "output --mask none all --seed 1",
-    lambda given: loss_landscape(chosen_paths(given), **look(given)),
+    lambda given: loss_landscape(chosen_paths(given), **look_of(given)),
 )

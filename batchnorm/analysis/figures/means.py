@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._panels import SCALES, SHIFTS, chosen_slots, first_of, line_label, references
 from batchnorm.analysis.runs import (
-    RunPath,
+    Hint,
     RunPaths,
     as_list,
     open_runs,
@@ -17,25 +17,28 @@ from batchnorm.analysis.runs import (
     require_one_mask,
     sort_ablations,
 )
-from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look
+from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look_of
 from batchnorm.errors import RunError
 from batchnorm.modes import format_mask
 from batchnorm.store import Run
 
+_BESIDE = Hint(*2 * (", beside the two references",))
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 
 def paramMean_perLayer(  # noqa: N802  (the public name)
-    Vanilla_path: RunPath,  # noqa: N803
-    fullBN_path: RunPath,  # noqa: N803
+    Vanilla_path: RunPaths,  # noqa: N803
+    fullBN_path: RunPaths,  # noqa: N803
     paths: RunPaths,
     *,
     slots: Sequence[str] | None = None,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw mean and 10-90 % band of each slot's gamma and beta over training, over the channels.
 
@@ -47,9 +50,7 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
         fullBN_path: the run with BatchNorm everywhere, a reference.
         paths: the modes of one mask.
         slots: draw these only.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -57,13 +58,13 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
 
     if not as_list(paths):
         raise RunError("no runs given: the list of paths is empty")
-    runs = open_runs([Vanilla_path, fullBN_path, *as_list(paths)])
-    ablations = sort_ablations(runs, instead="; compare_multiple_lr compares learning rates")
-    mask = require_one_mask(ablations, instead=", beside the two references")
+    runs = open_runs([*as_list(Vanilla_path), *as_list(fullBN_path), *as_list(paths)])
+    ablations = sort_ablations(runs)
+    mask = require_one_mask(ablations, instead=_BESIDE)
     require_common_step(runs, [run.snapshot_steps for run in runs])
     drawn = ablations.panel(mask)
     chosen = chosen_slots(runs[0].layers, slots)
-    with looks.page(style, save_dir, save) as page:
+    with looks.page(**look) as page:
         figure = page.figure(height=min(0.36 * page.width, 1.4) * len(chosen) + 1.0)
         panels = figure.subplots(len(chosen), 2, sharex=True, squeeze=False)
         entries: dict[str, Artist] = {}
@@ -82,7 +83,7 @@ def paramMean_perLayer(  # noqa: N802  (the public name)
             axes.set_title(f"{word} {' or '.join(map(looks.symbol, alike))}")
         for axes in panels[-1]:
             looks.step_axis(axes)
-        looks.title(figure, [*looks.facts(runs), f"mask {format_mask(mask)}", "mean and middle 80 % of channels"])
+        page.title(figure, [*looks.facts(runs), f"mask {format_mask(mask)}", "mean and middle 80 % of channels"])
         looks.legend_below(figure, entries)
         return page.finish(figure, "paramMean_perLayer", runs)
 
@@ -99,7 +100,7 @@ def _run(given: Namespace) -> None:
                     run.read(quantity, slot)
 
     whole = [run.directory for run, _ in read_each([run.directory for run in others], read)]
-    paramMean_perLayer(vanilla.directory, full.directory, whole, **look(given))
+    paramMean_perLayer(vanilla.directory, full.directory, whole, **look_of(given))
 
 
 _ABOUT = "mean gamma and beta per slot beside the references"

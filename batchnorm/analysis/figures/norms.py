@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._measured import runs_with, value_axis
 from batchnorm.analysis.figures._panels import chosen_slots, line_label
-from batchnorm.analysis.runs import RunPath, RunPaths, open_runs, require_one_mask, sort_ablations
-from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look
+from batchnorm.analysis.runs import RunPaths, open_runs, require_one_mask, sort_ablations
+from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look_of
 from batchnorm.modes import format_mask
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 _QUANTITIES = ("weight_norm", "gradient_norm", "angle", "effective_rate")
 
@@ -25,9 +28,7 @@ def norms_per_slot(
     paths: RunPaths,
     *,
     slots: Sequence[str] | None = None,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw, slot by slot, norms of weights and gradient, the angle of an update, and the effective learning rate.
 
@@ -37,14 +38,12 @@ def norms_per_slot(
     Args:
         paths: runs of one problem and one mask; vanilla, and BatchNorm everywhere, may be among them.
         slots: draw these only.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
     ablations = sort_ablations(runs_with(open_runs(paths), ["weight_norm"]))
-    mask = require_one_mask(ablations, instead="")
+    mask = require_one_mask(ablations)
     drawn = ablations.panel(mask)
     groups = [group for _, group in drawn]
     chosen = chosen_slots(groups[0].runs[0].slots_with("weight_norm"), slots)
@@ -53,7 +52,7 @@ def norms_per_slot(
         for name in _QUANTITIES
     }
     columns = [name for name in _QUANTITIES if any(having[name])]
-    with looks.page(style, save_dir, save, wide=True) as page:
+    with looks.page(**look, wide=True) as page:
         figure = page.figure(height=min(0.2 * page.width, 1.3) * len(chosen) + 0.9)
         panels = figure.subplots(len(chosen), len(columns), sharex=True, squeeze=False)
         entries: dict[str, Artist] = {}
@@ -70,7 +69,7 @@ def norms_per_slot(
             unit = QUANTITIES[name].unit
             column[0].set_title(looks.symbol(name) + (f" ({unit})" if unit else ""))
             _finish_column(list(column))
-        looks.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])
+        page.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])
         looks.legend_below(figure, entries)
         return page.finish(figure, "norms_per_slot", ablations.runs)
 
@@ -100,6 +99,6 @@ COMMAND = Command(
     "norms",
     "weights, gradients, angle and effective rate per slot, vanilla and one mask's modes",
     "output --mask none all --seed 1",
-    lambda given: norms_per_slot(chosen_paths(given), **look(given)),
+    lambda given: norms_per_slot(chosen_paths(given), **look_of(given)),
     SLOTS,
 )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._panels import line_label, require_common_epochs
-from batchnorm.analysis.runs import RunPath, RunPaths, open_runs, require_one_mask, sort_ablations
-from batchnorm.analysis.shell import Command, chosen_paths, look
+from batchnorm.analysis.runs import COMPARE_MASKS, RunPaths, open_runs, require_one_mask, sort_ablations
+from batchnorm.analysis.shell import Command, chosen_paths, look_of
 from batchnorm.modes import format_mask
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 _METRICS = ("train_loss", "test_loss", "train_acc", "test_acc")
 
@@ -19,10 +22,7 @@ _METRICS = ("train_loss", "test_loss", "train_acc", "test_acc")
 def performance_across_ablations(
     paths: RunPaths,
     smooth_curve: bool = False,
-    *,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw train and test loss and accuracy over training steps for vanilla and the modes of one mask.
 
@@ -31,20 +31,18 @@ def performance_across_ablations(
     Args:
         paths: runs of one problem and one mask; vanilla, and BatchNorm everywhere, may be among them.
         smooth_curve: draw a Savitzky-Golay filtered line over the recorded one, which turns faint.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
-    ablations = sort_ablations(open_runs(paths), instead="; compare_multiple_lr compares learning rates")
-    mask = require_one_mask(ablations, instead="; compare_ablation_performance compares masks")
+    ablations = sort_ablations(open_runs(paths))
+    mask = require_one_mask(ablations, instead=COMPARE_MASKS)
     require_common_epochs(ablations.runs)
     drawn = ablations.panel(mask)
     read = {metric: [curves.metric_curve(group, metric) for _, group in drawn] for metric in _METRICS}
     window = curves.smoothing_window([curve for row in read.values() for curve in row]) if smooth_curve else None
     smoothed = [f"smoothed (Savitzky-Golay, order 2, {window} epochs) over faint lines as recorded"] if window else []
-    with looks.page(style, save_dir, save) as page:
+    with looks.page(**look) as page:
         figure = page.figure(height=0.55 * page.width + 1.7)
         panels = figure.subplots(2, 2, sharex=True, sharey="row")
         entries: dict[str, Artist] = {}
@@ -59,7 +57,7 @@ def performance_across_ablations(
         for (axes, _), metric in zip(panels, ("train_loss", "train_acc"), strict=True):
             axes.set_ylabel(looks.metric_label(metric, split=False))
             looks.metric_axis(axes, metric)
-        looks.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}", *smoothed])
+        page.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}", *smoothed])
         looks.legend_below(figure, entries)
         more = ["smooth"] if smooth_curve else []
         return page.finish(figure, "performance_across_ablations", ablations.runs, *more)
@@ -69,6 +67,6 @@ COMMAND = Command(
     "performance",
     "loss and accuracy of vanilla and one mask's modes",
     "output --mask none 001",
-    lambda given: performance_across_ablations(chosen_paths(given), given.smooth, **look(given)),
+    lambda given: performance_across_ablations(chosen_paths(given), given.smooth, **look_of(given)),
     {"--smooth": {"action": "store_true", "help": "smooth (Savitzky-Golay) over faint recorded lines"}},
 )

@@ -1,91 +1,184 @@
-"""One variant across learning rates."""
+"""One variant across the values of one key: learning rates, optimizers, norms, batch sizes, ..."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from batchnorm.analysis.figures._panels import in_words, require_common_epochs
-from batchnorm.analysis.runs import Group, RunPath, RunPaths, group_seeds, open_runs, require_one_setting
-from batchnorm.analysis.shell import Command, chosen_paths, look
-from batchnorm.errors import RunError
+from batchnorm.analysis.runs import (
+    Group,
+    RunPaths,
+    flat_settings,
+    group_seeds,
+    open_runs,
+    setting_note,
+    setting_words,
+)
+from batchnorm.analysis.shell import Command, chosen_paths, look_of
+from batchnorm.config import differing_keys
+from batchnorm.errors import RunError, nearest_first, wrong_argument
+from batchnorm.modes import Dashes
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
+
+_RATE = "LR"
+_OF_VARIANTS = ("RANDOM_SEED", "POSITION", "ABLATION")
+_DASHES: tuple[Dashes | str, ...] = ("-", (0, (6, 1)), (0, (3, 1)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
+"""Neighbours differ in more than colour, so that a line that lies under another shows in its gaps."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+"""Of values that are no numbers, from the palette of Okabe and Ito."""
 
 
-def compare_multiple_lr(
-    paths: RunPaths,
-    *,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
-) -> Figure:
-    """Draw one variant across learning rates: train loss and test accuracy over steps, and final accuracy over the rate.
+def compare_multiple_lr(paths: RunPaths, by: str = _RATE, **look: Unpack[Look]) -> Figure:
+    """Draw one variant across learning rates, or the values of another key.
 
-    Several seeds are drawn as their mean, with a band or bar from the lowest to the highest.
+    Train loss and test accuracy are drawn over steps, and final accuracy over the key's values. Several seeds are drawn as
+    their mean, with a band or bar from the lowest to the highest. Other settings in which the runs differ are in the legend.
 
     Args:
         paths: runs of one problem, one mask and one mode.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        by: the key: `LR`, `OPTIMIZER`, `NORM`, `BATCH_SIZE`, `OPT_HPARS.momentum`, ..., in any case.
+        look: see `bn_plot_functions`.
     """
-    from matplotlib import colormaps
-
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
     runs = open_runs(paths)
-    groups = sorted(group_seeds(runs), key=lambda group: group.config.lr)
-    for group in groups:
-        if (group.mask, group.mode) != (groups[0].mask, groups[0].mode):
-            raise RunError(
-                f"{group.runs[0].directory}: is {in_words(group.runs[0], label=False)}, "
-                f"{runs[0].directory} {in_words(runs[0], label=False)}; give one variant across learning rates"
-            )
-    for before, after in pairwise(groups):
-        if before.config.lr == after.config.lr:
-            require_one_setting([before, after], instead=" and learning rate")
+    groups = group_seeds(runs)
+    _require_one_variant(groups)
+    key = _key(by, groups)
+    groups = _in_order(groups, key)
+    values = [flat_settings(group.settings).get(key) for group in groups]
     require_common_epochs(runs)
-    ramp = colormaps["viridis"](np.linspace(0, 0.88, len(groups)))
-    with looks.page(style, save_dir, save, wide=True) as page:
+    colours = _colours(values)
+    with looks.page(**look, wide=True) as page:
         figure = page.figure(height=0.36 * page.width + 0.8)
         loss, accuracy, final = figure.subplots(1, 3)
         entries: dict[str, Artist] = {}
         for metric, axes in (("train_loss", loss), ("test_acc", accuracy)):
-            for colour, group in zip(ramp, groups, strict=True):
-                label = ", ".join(part for part in (f"{group.config.lr:.4g}", group.mark) if part)
+            for place, (group, value) in enumerate(zip(groups, values, strict=True)):
+                notes = [note for note in (setting_note(group, groups, but=[key]), group.mark) if note]
+                label = ", ".join([_short(key, value), *notes])
                 curve = curves.metric_curve(group, metric)
-                line = curves.draw_curve(axes, curve, colour=colour, dashes="-", label=label)
-                entries.setdefault(f"lr {label}", line)
+                dashes = _DASHES[place % len(_DASHES)]
+                line = curves.draw_curve(axes, curve, colour=colours[place], dashes=dashes, label=label)
+                entries.setdefault(", ".join([setting_words(key, value), *notes]), line)
             axes.set_ylabel(looks.metric_label(metric))
             looks.step_axis(axes)
             looks.metric_axis(axes, metric)
-        for split, dashes, marker in (("train", ":", "s"), ("test", "-", "o")):
-            means, low, high = np.array([_final(group, f"{split}_acc") for group in groups]).T
-            rates = [group.config.lr for group in groups]
-            final.errorbar(
-                rates,
-                means,
-                yerr=[means - low, high - means],
-                color=groups[0].row.colour,
-                linestyle=dashes,
-                marker=marker,
-                markersize=3,
-                capsize=2,
-                label=looks.SPLITS[split].lower(),
-            )
-        final.set_ylabel("Final accuracy")
-        final.set_xlabel("Learning rate")
-        looks.log_axis(final, "x")
-        looks.accuracy_axis(final)
-        final.legend()
-        looks.title(figure, [*looks.facts(runs, rate=False), in_words(runs[0])])
+        _draw_final(final, groups, key, values)
+        norm = "norm" if key == "NORM" else runs[0].config.norm
+        page.title(figure, [*looks.facts(runs, but=[key]), in_words(runs[0], norm=norm)])
         looks.legend_below(figure, entries)
-        return page.finish(figure, "compare_multiple_lr", runs)
+        return page.finish(figure, "compare_multiple_lr", runs, *([] if key == _RATE else [f"by_{key}"]))
+
+
+def _require_one_variant(groups: Sequence[Group]) -> None:
+    first = groups[0]
+    for group in groups:
+        if (group.mask, group.mode) != (first.mask, first.mode):
+            what, other = (in_words(each.runs[0], label=False) for each in (group, first))
+            raise RunError(
+                f"{group.runs[0].directory}: is {what}, {first.runs[0].directory} {other}; "
+                "give one variant across learning rates or the values of another key"
+            )
+
+
+def _key(by: str, groups: Sequence[Group]) -> str:
+    """Return the key that is meant, as settings call it."""
+    known = {key.lower(): key for group in groups for key in flat_settings(group.settings)}
+    known |= {name.removesuffix(".name"): key for name, key in known.items()}  # a schedule by its name
+    if by.lower() in known:
+        return known[by.lower()]
+    if by.upper() in _OF_VARIANTS:
+        raise wrong_argument("by", by, "variants and seeds are no values of one variant; ablations compares masks and modes")
+    raise wrong_argument("by", by, f"no key that decides a result; {nearest_first(by.upper(), sorted(set(known.values())))}")
+
+
+def _in_order(groups: Sequence[Group], key: str) -> list[Group]:
+    """Sort groups by a key's values: numbers by size, others by name.
+
+    Raises:
+        RunError: a value is there with several settings.
+    """
+    by_value: dict[Any, Group] = {}
+    for group in groups:
+        value = flat_settings(group.settings).get(key)
+        first = by_value.setdefault(value if not isinstance(value, list) else tuple(value), group)
+        if first is not group:
+            keys = "; ".join(differing_keys(first.settings, group.settings))
+            raise RunError(
+                f"{group.runs[0].directory}: differs from {first.runs[0].directory} in {keys}; give one setting of each {key}"
+            )
+    return [by_value[value] for value in sorted(by_value, key=lambda value: (*_number(value), str(value)))]
+
+
+def _number(value: Any) -> tuple[bool, float]:
+    """Return what numbers are sorted by; they come first, and no value last."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return not is_number, float(value) if is_number else 0.0
+
+
+def _colours(values: Sequence[Any]) -> Sequence[Any]:
+    from matplotlib import colormaps
+
+    if any(_number(value)[0] for value in values) and len(values) <= len(_COLOURS):
+        return _COLOURS
+    return list(colormaps["viridis"](np.linspace(0, 0.88, len(values))))
+
+
+def _short(key: str, value: Any) -> str:
+    """Say a value without its key where it is a number."""
+    if value is None or _number(value)[0]:
+        return setting_words(key, value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _draw_final(axes: Axes, groups: Sequence[Group], key: str, values: Sequence[Any]) -> None:
+    """Draw the final accuracies over the key's values: on an axis of numbers, or side by side."""
+    from batchnorm.analysis import looks  # matplotlib with it
+
+    numbers = not any(_number(value)[0] for value in values)
+    places = list(values) if numbers else list(range(len(values)))
+    for split, dashes, marker in (("train", ":", "s"), ("test", "-", "o")):
+        means, low, high = np.array([_final(group, f"{split}_acc") for group in groups]).T
+        axes.errorbar(
+            places,
+            means,
+            yerr=[means - low, high - means],
+            color=groups[0].row.colour,
+            linestyle=dashes if numbers else "",
+            marker=marker,
+            markersize=3,
+            capsize=2,
+            label=looks.SPLITS[split].lower(),
+        )
+    axes.set_ylabel("Final accuracy")
+    axes.set_xlabel(_axis_name(key))
+    if not numbers:
+        axes.set_xlim(-0.5, len(values) - 0.5)
+        looks.name_places(axes, [_short(key, value) for value in values])
+    elif min(values) > 0 and (key == _RATE or max(values) >= 4 * min(values)):
+        looks.log_axis(axes, "x", at=() if key == _RATE else places)
+    looks.accuracy_axis(axes)
+    axes.legend()
+
+
+_NAMES: Mapping[str, str] = {_RATE: "Learning rate", "NUM_EPOCHS": "Epochs"}
+
+
+def _axis_name(key: str) -> str:
+    words = key.removesuffix(".name").rpartition(".")[2].lower().replace("_", " ")
+    return _NAMES.get(key, words[0].upper() + words[1:])
 
 
 def _final(group: Group, metric: str) -> tuple[float, float, float]:
@@ -95,9 +188,9 @@ def _final(group: Group, metric: str) -> tuple[float, float, float]:
     return (float(values.mean()), float(values.min()), float(values.max())) if len(values) else (np.nan,) * 3
 
 
-COMMAND = Command(
-    "rates",
-    "one variant across learning rates",
-    "output --mask none",
-    lambda given: compare_multiple_lr(chosen_paths(given), **look(given)),
-)
+def _run(given: Namespace) -> None:
+    compare_multiple_lr(chosen_paths(given), given.by, **look_of(given))
+
+
+_BY = {"--by": {"default": _RATE, "metavar": "KEY", "help": "OPTIMIZER, NORM, BATCH_SIZE, ... (default: LR)"}}
+COMMAND = Command("rates", "one variant across learning rates, or the values of any other key", "output --mask none", _run, _BY)

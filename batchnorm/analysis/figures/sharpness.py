@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._measured import draw_measured, epoch_axis, has, runs_with, value_axis
 from batchnorm.analysis.figures._panels import line_label
-from batchnorm.analysis.runs import Group, RunPath, RunPaths, open_runs, require_one_mask, sort_ablations
-from batchnorm.analysis.shell import Command, chosen_paths, look
+from batchnorm.analysis.runs import Group, RunPaths, open_runs, require_one_mask, sort_ablations
+from batchnorm.analysis.shell import Command, chosen_paths, look_of
 from batchnorm.modes import format_mask
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 _QUANTITIES = ("batch_sharpness", "sharpness")
 
 
-def sharpness(paths: RunPaths, *, style: str | None = None, save_dir: RunPath | None = None, save: bool = True) -> Figure:
+def sharpness(paths: RunPaths, **look: Unpack[Look]) -> Figure:
     """Draw batch sharpness, and the Hessian's largest eigenvalue where it was recorded, a panel each, with 2 / learning rate.
 
     2 / learning rate is drawn for plain SGD alone: other optimizers have another limit. Vanilla stands beside the modes of
@@ -27,18 +30,16 @@ def sharpness(paths: RunPaths, *, style: str | None = None, save_dir: RunPath | 
 
     Args:
         paths: runs of one problem and one mask; vanilla, and BatchNorm everywhere, may be among them.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
     ablations = sort_ablations(runs_with(open_runs(paths), _QUANTITIES))
-    mask = require_one_mask(ablations, instead="")
+    mask = require_one_mask(ablations)
     drawn = ablations.panel(mask)
     groups = [group for _, group in drawn]
     shown = [name for name in _QUANTITIES if any(has(run, name) for run in ablations.runs)]
-    with looks.page(style, save_dir, save, wide=len(shown) > 1) as page:
+    with looks.page(**look, wide=len(shown) > 1) as page:
         figure = page.figure(height=(0.36 if len(shown) > 1 else 0.6) * page.width + 0.9)
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         entries: dict[str, Artist] = {}
@@ -52,7 +53,7 @@ def sharpness(paths: RunPaths, *, style: str | None = None, save_dir: RunPath | 
             value_axis(axes)
         for axes in panels:
             epoch_axis(axes, ablations.runs)
-        looks.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])
+        page.title(figure, [*looks.facts(ablations.runs), f"mask {format_mask(mask)}"])
         looks.legend_below(figure, entries)
         return page.finish(figure, "sharpness", ablations.runs)
 
@@ -74,5 +75,5 @@ COMMAND = Command(
     "sharpness",
     "batch sharpness and the largest eigenvalue, with 2 / learning rate: vanilla and one mask's modes",
     "output --mask none all --seed 1",
-    lambda given: sharpness(chosen_paths(given), **look(given)),
+    lambda given: sharpness(chosen_paths(given), **look_of(given)),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchnorm.analysis.figures._measured import epoch_axis, mark_points, runs_with
-from batchnorm.analysis.runs import RunPath, RunPaths, group_seeds, is_vanilla, open_runs, require_one_setting, setting_note
-from batchnorm.analysis.shell import Command, chosen_paths, look
+from batchnorm.analysis.runs import RunPaths, group_seeds, is_vanilla, open_runs, require_one_setting, setting_note
+from batchnorm.analysis.shell import Command, chosen_paths, look_of
 from batchnorm.errors import RunError
 from batchnorm.modes import Dashes, format_mask
 from batchnorm.quantities import QUANTITIES
@@ -14,6 +14,9 @@ from batchnorm.quantities import QUANTITIES
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 _STATISTICS: dict[str, tuple[str, Dashes | str, str]] = {
     "running": ("#0072B2", "-", "o"),
@@ -23,7 +26,7 @@ _STATISTICS: dict[str, tuple[str, Dashes | str, str]] = {
 """Colour, dashes and mark of each."""
 
 
-def statistics_gap(paths: RunPaths, *, style: str | None = None, save_dir: RunPath | None = None, save: bool = True) -> Figure:
+def statistics_gap(paths: RunPaths, **look: Unpack[Look]) -> Figure:
     """Draw accuracy and loss on fixed test images under running, precise and batch statistics, a row for each mask and mode.
 
     Vanilla, to which all three are the same, is left out, and so are runs that did not measure it. Several seeds are drawn
@@ -31,9 +34,7 @@ def statistics_gap(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
 
     Args:
         paths: runs of one problem.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import curves, looks  # matplotlib with them
 
@@ -41,10 +42,11 @@ def statistics_gap(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
     if not runs:
         raise RunError("only runs of vanilla given: it has no statistics")
     groups = group_seeds(runs)
-    require_one_setting(groups, instead="")
+    require_one_setting(groups)
     with_mask = len({group.mask for group in groups}) > 1
-    with looks.page(style, save_dir, save) as page:
-        figure = page.figure(height=min(0.42 * page.width, 1.9) * len(groups) + 1.0)
+    with looks.page(**look) as page:
+        height = min(0.42 * page.width, 1.9)
+        figure = page.figure(height=height * len(groups) + 1.0)
         panels = figure.subplots(len(groups), 2, sharex=True, squeeze=False)
         entries: dict[str, Artist] = {}
         for group, row_of_panels in zip(groups, panels, strict=True):
@@ -57,10 +59,10 @@ def statistics_gap(paths: RunPaths, *, style: str | None = None, save_dir: RunPa
                 looks.metric_axis(axes, f"probe_{metric}")
                 epoch_axis(axes, runs, label=group is groups[-1])
             notes = [group.row.label, *([f"mask {format_mask(group.mask)}"] if with_mask else []), setting_note(group, groups)]
-            row_of_panels[0].set_ylabel("\n".join(note for note in (*notes, group.mark) if note))
-        panels[0, 0].set_title("accuracy on test images")
-        panels[0, 1].set_title(f"loss on test images ({QUANTITIES['probe_loss_running'].unit})")
-        looks.title(figure, [*looks.facts(runs), *([] if with_mask else [f"mask {format_mask(groups[0].mask)}"])])
+            looks.row_name(row_of_panels[0], [*notes, group.mark], height=height)
+        looks.panel_title(panels[0, 0], "accuracy on test images", columns=2)
+        looks.panel_title(panels[0, 1], f"loss on test images ({QUANTITIES['probe_loss_running'].unit})", columns=2)
+        page.title(figure, [*looks.facts(runs), *([] if with_mask else [f"mask {format_mask(groups[0].mask)}"])])
         looks.legend_below(figure, entries)
         return page.finish(figure, "statistics_gap", runs)
 
@@ -69,5 +71,5 @@ COMMAND = Command(
     "statistics_gap",
     "accuracy and loss under running, precise and batch statistics",
     "output --mask all --seed 1",
-    lambda given: statistics_gap(chosen_paths(given), **look(given)),
+    lambda given: statistics_gap(chosen_paths(given), **look_of(given)),
 )

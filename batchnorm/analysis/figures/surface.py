@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from batchnorm.analysis.figures._panels import chosen_slots, in_words, mark
-from batchnorm.analysis.runs import RunPath, read_each, treatment_in
-from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look
-from batchnorm.errors import RunError, nearest_first
+from batchnorm.analysis.runs import OneRun, one_run, read_each, treatment_in
+from batchnorm.analysis.shell import SLOTS, UNSORTED, Command, chosen_paths, look_of
+from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.modes import format_mask
 from batchnorm.quantities import PARAMETERS, QUANTITIES
 from batchnorm.store import Run
@@ -17,6 +17,9 @@ from batchnorm.store import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d.axes3d import Axes3D
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 _CHOICES = tuple(name for name, quantity in QUANTITIES.items() if quantity.per == "channel")
 
@@ -24,12 +27,10 @@ _CHOICES = tuple(name for name, quantity in QUANTITIES.items() if quantity.per =
 def bn_params_3Dsurface(  # noqa: N802  (the public name)
     sort_by_converged: bool,
     affine_param: str,
-    path: RunPath,
+    path: OneRun,
     *,
     slots: Sequence[str] | None = None,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw a parameter of each slot, channels over steps, as a heat map and a 3D surface.
 
@@ -38,17 +39,16 @@ def bn_params_3Dsurface(  # noqa: N802  (the public name)
     Args:
         sort_by_converged: sort the channels by their final value.
         affine_param: `gamma`, `beta`, `bias`, or any other quantity of channels that the run has recorded.
-        path: the run.
+        path: the run, or what leads to it.
         slots: draw these only; None stands for all that have the parameter.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import looks, surfaces  # matplotlib with them
 
     if affine_param not in _CHOICES:
-        raise RunError(f"affine_param={affine_param}: no such parameter; {nearest_first(str(affine_param), _CHOICES)}")
-    run = Run(path)
+        why = f"no such parameter; {nearest_first(str(affine_param), _CHOICES)}"
+        raise wrong_argument("affine_param", affine_param, why, option="parameter")
+    run = one_run(path)
     having = run.slots_with(affine_param)
     if not having:
         raise RunError(f"{run.directory}: has no {affine_param}: it has BatchNorm in {_where(run)}")
@@ -56,9 +56,9 @@ def bn_params_3Dsurface(  # noqa: N802  (the public name)
     symbol = looks.symbol(affine_param)
     order = ["channels sorted by final value"] if sort_by_converged else []
     heading = [*looks.facts([run]), in_words(run), symbol, *order, *mark(run)]
-    with looks.page(style, save_dir, save, wide=True) as page:
+    with looks.page(**look, wide=True) as page:
         sheet = page.sheet(heading)
-        em, columns = sheet.em, 1 if len(chosen) < 3 else 3
+        em, columns = sheet.em, {1: 1, 2: 1, 4: 2}.get(len(chosen), 3)
         blocks, beside = -(-len(chosen) // columns), columns == 1
         left, bar, label, foot = 2.8 * em, 0.7 * em, 3.4 * em, 3.4 * em
         cell = (sheet.width - 1.4 * em) / columns
@@ -102,7 +102,7 @@ def _slot_title(run: Run, slot: str, parameter: str) -> str:
 
 def _run(given: Namespace) -> None:
     def draw(run: Run) -> Figure:
-        return bn_params_3Dsurface(not given.unsorted, given.parameter, run.directory, **look(given))
+        return bn_params_3Dsurface(not given.unsorted, given.parameter, run.directory, **look_of(given))
 
     read_each(chosen_paths(given), draw)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from batchnorm.analysis.figures._measured import has, mark_points, runs_with
 from batchnorm.analysis.figures._panels import chosen_slots, in_words
-from batchnorm.analysis.runs import Group, RunPath, RunPaths, group_seeds, open_runs
-from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look
+from batchnorm.analysis.runs import Group, RunPaths, group_seeds, open_runs
+from batchnorm.analysis.shell import SLOTS, Command, chosen_paths, look_of
 from batchnorm.errors import RunError
 from batchnorm.modes import Mode
 from batchnorm.store import Run, Status
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from typing_extensions import Unpack
+
+    from batchnorm.analysis.looks import Look
 
 _FURTHEST = 5.0
 """Thresholds beyond it, where P(off) is 0 or 1 to six digits, are not shown; those of gamma near 0 have no bound."""
@@ -28,9 +31,7 @@ def thresholds_per_slot(
     paths: RunPaths,
     *,
     slots: Sequence[str] | None = None,
-    style: str | None = None,
-    save_dir: RunPath | None = None,
-    save: bool = True,
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw, slot by slot, quantiles of the channels' thresholds beta / |gamma|, and P(off) beside the measured share off.
 
@@ -39,15 +40,13 @@ def thresholds_per_slot(
     Args:
         paths: the seeds of one mask and mode.
         slots: draw these only.
-        style: see `bn_plot_functions`.
-        save_dir: see `bn_plot_functions`.
-        save: see `bn_plot_functions`.
+        look: see `bn_plot_functions`.
     """
     from batchnorm.analysis import looks  # matplotlib with it
 
     group = _one_variant(runs_with(open_runs(paths), ["threshold"]))
     chosen = chosen_slots(group.runs[0].slots_with("threshold"), slots)
-    with looks.page(style, save_dir, save) as page:
+    with looks.page(**look) as page:
         figure = page.figure(height=min(0.36 * page.width, 1.4) * len(chosen) + 1.1)
         panels = figure.subplots(len(chosen), 2, sharex=True, squeeze=False)
         entries: dict[str, Artist] = {}
@@ -57,13 +56,13 @@ def thresholds_per_slot(
             cut |= _limit(fan)
             entries |= _draw_share(off, group, slot, group.row)
             fan.set_ylabel(slot)
-        panels[0, 0].set_title(rf"threshold t = {looks.symbol('threshold')} ($\sigma$)")
-        panels[0, 1].set_title("samples that a ReLU stops")
+        looks.panel_title(panels[0, 0], rf"threshold t = {looks.symbol('threshold')} ($\sigma$)", columns=2)
+        looks.panel_title(panels[0, 1], "samples that a ReLU stops", columns=2)
         for axes in panels[-1]:
             looks.step_axis(axes)
         marks = [group.mark] if any(run.status != Status.FINISHED for run in group.runs) else []
         parts = [*looks.facts(group.runs), in_words(group.runs[0]), *marks]
-        looks.title(figure, [*parts, *([f"t beyond {_FURTHEST:g} not shown"] if cut else [])])
+        page.title(figure, [*parts, *([f"t beyond {_FURTHEST:g} not shown"] if cut else [])])
         looks.legend_below(figure, entries)
         return page.finish(figure, "thresholds_per_slot", group.runs)
 
@@ -131,6 +130,6 @@ COMMAND = Command(
     "thresholds",
     "thresholds beta/|gamma| per slot; P(off) beside the measured share",
     "output --mask all --mode trained_bn",
-    lambda given: thresholds_per_slot(chosen_paths(given), **look(given)),
+    lambda given: thresholds_per_slot(chosen_paths(given), **look_of(given)),
     SLOTS,
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.outcome import ARGUMENTS, Outcome, outcome_of
-from batchnorm.analysis.runs import LEFT_OUT, RunPath, RunPaths, as_list, find_runs, read_or_refused
+from batchnorm.analysis.runs import LEFT_OUT, RunPath, RunPaths, find_runs, paths_of, read_or_refused
 from batchnorm.analysis.shell import Command, asked_for, chosen_paths
 from batchnorm.errors import UserError
 from batchnorm.store import Run
@@ -52,7 +52,7 @@ def report(
     Raises:
         RunError: no run lies there, none can be read, or the file cannot be written.
     """
-    roots = as_list(paths)
+    roots = paths_of(paths)
     patterns = [parameters] if isinstance(parameters, str) else parameters
     return _write(find_runs(roots), roots, _Asked(out, title, patterns, Outcome(metric, last, epochs_to)))
 
