@@ -35,7 +35,7 @@ from tests.systems import TRAIN, environment, failing
 from tests.test_training import assert_same_run
 
 FAULTS = int(os.environ.get("FAULTS", "10"))
-RACES = 20
+RACES = 8
 Configure = Callable[..., RunConfig]
 
 
