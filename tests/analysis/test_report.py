@@ -348,7 +348,7 @@ def test_parameters_are_those_asked_for(
     assert with_parameters("--parameters", "none") == (0, "")
     count, note = with_parameters("--parameters", "1__*fixed_beta", "fixed_gamma")
     assert count == 2 + 4 and "Parameters of 6 of 20 runs: 1__*fixed_beta fixed_gamma." in note
-    monkeypatch.setattr(parameters, "MOST_RUNS", 10)
+    monkeypatch.setattr("batchnorm.analysis.report.MOST_RUNS", 10)
     count, note = with_parameters()
     assert count == 0 and "more than 10 runs" in note and "--parameters" in note
     assert with_parameters("--mask", "1,0,0")[0] == 8

@@ -17,8 +17,6 @@ from batchnorm.errors import RunError
 from batchnorm.quantities import QUANTITIES, RECORDED, Quantity
 from batchnorm.store import Run
 
-MOST_RUNS = 200
-"""With more runs a page has the parameters of those alone that are asked for."""
 SHOWN = tuple(
     quantity for quantity in RECORDED if quantity.per == "channel" and quantity.axis in ("snapshots", "epochs", "probes")
 )
