@@ -20,6 +20,7 @@ from benchmarks.many import many
 from benchmarks.measurements import measurements
 from benchmarks.measuring import machine
 from benchmarks.records import records
+from benchmarks.report import report
 from benchmarks.studies import study
 
 Benchmark = Callable[[Path], str]
@@ -40,6 +41,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         study,
         analysis,
         many,
+        report,
         cuda,
     )
 }

@@ -34,12 +34,12 @@ def many(folder: Path) -> str:
     }
     rows = []
     for name, (limit, command) in ways.items():
-        seconds, processor = zip(*(_measure(command) for _ in range(REPEATS)), strict=True)
+        seconds, processor = zip(*(measure(command) for _ in range(REPEATS)), strict=True)
         rows.append((name, spread(seconds), str(limit or ""), spread(processor)))
     return table(("1,000 runs", "s", "to stay below", "CPU s"), rows)
 
 
-def _measure(command: Sequence[str]) -> tuple[float, float]:
+def measure(command: Sequence[str]) -> tuple[float, float]:
     """Return seconds by the clock and of the processor that a command takes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = seconds_of(*command)
@@ -47,7 +47,7 @@ def _measure(command: Sequence[str]) -> tuple[float, float]:
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def record_all(study: Path) -> None:
+def record_all(study: Path, steps_per_epoch: int = 22) -> None:
     """Invent the records of a study's runs."""
     from batchnorm.study.grid import read_study
     from tests.recorded import record_run
@@ -57,7 +57,7 @@ def record_all(study: Path) -> None:
         record_run(
             Path(config.output_dir),
             epochs=config.num_epochs,
-            steps_per_epoch=22,
+            steps_per_epoch=steps_per_epoch,
             measured=True,
             problem=config.problem,
             random_seed=config.random_seed,

@@ -43,6 +43,7 @@ SLOW = (
     "analysis/test_main.py",
     "analysis/test_streams.py",
     "test_fake_accelerator.py",
+    "analysis/test_report_page.py",
     "analysis/test_laws.py",
     "analysis/test_bn_plot_functions.py",
     "analysis/test_figures_of_measurements.py",

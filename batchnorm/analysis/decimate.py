@@ -103,11 +103,17 @@ def _keep_extremes(values: Floats, starts: NDArray[np.intp]) -> Floats:
 
     The neighbours count because in a bin of two neither is further from the mean of both.
     """
-    low = np.minimum.reduceat(values, starts, axis=0)
-    high = np.maximum.reduceat(values, starts, axis=0)
-    sums = np.pad(np.add.reduceat(values, starts, axis=0), ((1, 1), (0, 0)))
+    low = _in_bins(np.minimum, values, starts)
+    high = _in_bins(np.maximum, values, starts)
+    sums = np.pad(_in_bins(np.add, values, starts), ((1, 1), (0, 0)))
     counts = np.pad(np.diff(np.append(starts, len(values))), 1)
     around = sums[:-2] + sums[1:-1] + sums[2:]
     base = around / (counts[:-2] + counts[1:-1] + counts[2:])[:, None].astype(values.dtype)
     base = np.where(np.isnan(base), (low + high) / 2, base)
     return np.where(high - base >= base - low, high, low)
+
+
+def _in_bins(operation: np.ufunc, values: Floats, starts: NDArray[np.intp]) -> Floats:
+    """Reduce each bin of rows to one, as `reduceat` does, which takes 20 times as long where rows are long."""
+    ends = np.append(starts[1:], len(values))
+    return np.stack([operation.reduce(values[start:end], axis=0) for start, end in zip(starts, ends, strict=True)])

@@ -127,8 +127,9 @@ class Outcome:
     def _recorded(self, run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the metric and the epochs at which it was taken, epoch 0 aside."""
         if self.metric in METRICS:
-            rows = run.evaluations
-            epochs, values = rows["epoch"], rows[self.metric]
+            rows = run.of_epochs(*dict.fromkeys(("epoch", "test_acc", self.metric)))
+            evaluated = ~np.isnan(rows["test_acc"])
+            epochs, values = rows["epoch"][evaluated], rows[self.metric][evaluated]
         else:
             values, epochs = run.read(self.metric), run.index(self.metric)["epoch"]
         return epochs[epochs > 0], np.asarray(values[epochs > 0], dtype=np.float64)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from batchnorm.analysis.report.data import Sorted
 
 __all__ = ["report"]
+MOST_RUNS = 200
+"""With more runs a page has the parameters of those alone that are asked for."""
 
 
 def report(
@@ -73,7 +75,9 @@ def _write(paths: Sequence[Path], roots: Sequence[RunPath], asked: _Asked) -> Pa
     from batchnorm.analysis.report.compared import compare
     from batchnorm.analysis.report.page import page
 
-    done, refused = read_or_refused(paths, partial(data.reach, outcome=asked.outcome), keep_open=True)
+    patterns = asked.parameters or ["all" if len(paths) <= MOST_RUNS else "none"]
+    read = partial(data.reach, outcome=asked.outcome, parameters=list(patterns) != ["none"])
+    done, refused = read_or_refused(paths, read, keep_open=True)
     for reason in refused.values():
         LEFT_OUT.warning("%s", reason)
     found = data.sort(dict(done))
@@ -81,7 +85,12 @@ def _write(paths: Sequence[Path], roots: Sequence[RunPath], asked: _Asked) -> Pa
     manifest["unreadable"] = [
         {"path": data.below(Path(path), roots), "reason": reason.removeprefix(f"{path}: ")} for path, reason in refused.items()
     ]
-    blobs |= _parameters(found, manifest, asked.parameters)
+    if asked.parameters is None and len(paths) > MOST_RUNS:
+        manifest["notes"].append(
+            f"No parameters: a page of more than {MOST_RUNS} runs has those alone that --parameters asks for (all, or "
+            "patterns of runs' paths)."
+        )
+    blobs |= _parameters(found, manifest, patterns)
     comparisons = compare(found, asked.outcome)
     manifest |= {"effects": comparisons.effects, "pairs": comparisons.pairs}
     manifest["notes"] += comparisons.notes
@@ -92,22 +101,14 @@ def _write(paths: Sequence[Path], roots: Sequence[RunPath], asked: _Asked) -> Pa
     return place
 
 
-def _parameters(found: Sorted, manifest: dict[str, Any], patterns: Sequence[str] | None) -> dict[str, str]:
+def _parameters(found: Sorted, manifest: dict[str, Any], patterns: Sequence[str]) -> dict[str, str]:
     """Put parameters into the manifest's runs, and return their blobs."""
-    from batchnorm.analysis.report.parameters import MOST_RUNS, chosen_runs, gather, size_for
+    from batchnorm.analysis.report.parameters import chosen_runs, gather, size_for
 
     entries = manifest["runs"]
-    if patterns is None:
-        few = len(found.runs) <= MOST_RUNS
-        patterns = ["all" if few else "none"]
-        if not few:
-            manifest["notes"].append(
-                f"No parameters: a page of more than {MOST_RUNS} runs has those alone that --parameters asks for (all, or "
-                "patterns of runs' paths)."
-            )
     chosen = chosen_runs([entry["path"] for entry in entries], patterns)
     asked = [pair for pair, is_chosen in zip(zip(found.runs, entries, strict=True), chosen, strict=True) if is_chosen]
-    if asked and len(asked) < len(entries) and patterns:
+    if asked and len(asked) < len(entries):
         manifest["notes"].append(f"Parameters of {len(asked)} of {len(entries)} runs: {' '.join(patterns)}.")
     size = size_for([place for run, _ in asked for place in found.reached[run].parameters])
     blobs: dict[str, str] = {}

@@ -583,7 +583,7 @@ function curvesNote(panels, runs) {
 /** @param {Panel[]} panels */
 function legendOf(panels) {
   const lines = new Map(panels.flatMap((panel) => panel.lines).map((line) => [line.id, line]));
-  return make('ul', { class: 'legend', 'aria-label': 'Lines; a click hides or shows one' }, ...[...lines.values()].map((line) => make('li', {}, make(
+  return make('ul', { class: 'legend', 'aria-label': 'Legend; a click hides or shows a line' }, ...[...lines.values()].map((line) => make('li', {}, make(
     'button', { type: 'button', 'aria-pressed': String(!state.hidden.has(line.id)), 'data-focus': `line ${line.id}`, click: () => change('curves', () => {
       if (!state.hidden.delete(line.id)) state.hidden.add(line.id);
     }) }, swatch(line.variant), make('span', {}, line.name),

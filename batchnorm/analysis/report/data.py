@@ -67,8 +67,11 @@ class Reached:
         return float(there[-1]) if len(there) else None
 
 
-def reach(run: Run, outcome: Outcome) -> Reached:
-    """Read how a run stands, its curves, in the units that a page shows (accuracies in per cent), and its outcome."""
+def reach(run: Run, outcome: Outcome, *, parameters: bool) -> Reached:
+    """Read how a run stands, its curves, in the units that a page shows (accuracies in per cent), and its outcome.
+
+    Which parameters there are takes time to find, and is left out where they are not asked for.
+    """
     rows = run.of_epochs("epoch", *METRICS)
     epochs = rows["epoch"]
     curves = {name: np.asarray(rows[name], dtype=np.float64) for name in METRICS}
@@ -80,7 +83,8 @@ def reach(run: Run, outcome: Outcome) -> Reached:
     last = int(epochs[-1]) if len(epochs) else -1
     status = run.status
     result = _result(run, status, outcome)
-    return Reached(status, run.length, last, epochs, curves, tuple(_warnings(run)), tuple(places_in(run)), result)
+    places = tuple(places_in(run)) if parameters else ()
+    return Reached(status, run.length, last, epochs, curves, tuple(_warnings(run)), places, result)
 
 
 def _result(run: Run, status: Status, outcome: Outcome) -> Result | None:

@@ -16,8 +16,7 @@ function forestPicture(effects, width) {
   const numbersWidth = narrow ? 0 : 250;
   const [left, right] = [nameWidth + 8, width - numbersWidth - 8];
   const height = 12 + families.length * 34 + effects.rows.length * rowHeight + 52;
-  const reach = [0, ...effects.rows.flatMap((row) => [row.low, row.high, row.estimate])].filter((value) => value !== null && Number.isFinite(value)).map(Number);
-  const [first, last] = [Math.min(...reach), Math.max(...reach)];
+  const [first, last] = forestEnds(effects.rows);
   const room = (last - first || 1) * 0.04;
   /** @param {number} value */
   const x = (value) => left + ((value - first + room) / (last - first + 2 * room || 1)) * (right - left);
@@ -47,13 +46,35 @@ function forestPicture(effects, width) {
           }
           const sure = row.low !== null && row.high !== null && (row.low > 0 || row.high < 0);
           const mark = sure ? accent : muted;
-          if (row.low !== null && row.high !== null) ink.line([x(row.low), middle, x(row.high), middle], mark, 2);
+          if (row.low !== null && row.high !== null) {
+            const [start, end] = [Math.max(x(row.low), left), Math.min(x(row.high), right)];
+            ink.line([start, middle, end, middle], mark, 2);
+            if (x(row.low) < left) ink.line([left + 5, middle - 4, left, middle, left + 5, middle + 4], mark, 2);
+            if (x(row.high) > right) ink.line([right - 5, middle - 4, right, middle, right - 5, middle + 4], mark, 2);
+          }
           if (row.estimate !== null) ink.dot(x(row.estimate), middle, 4.5, mark);
           y += rowHeight;
         }
       }
     },
   };
+}
+
+/**
+ * The axis' ends: all estimates and intervals, but of an interval that is far wider than others only a part.
+ * @param {Effect[]} rows
+ * @returns {[number, number]}
+ */
+function forestEnds(rows) {
+  const widths = rows.map(({ low, high }) => (low === null || high === null ? NaN : high - low)).filter(Number.isFinite).sort((one, other) => one - other);
+  const cap = 3 * (widths[Math.floor(widths.length / 2)] || Infinity);
+  let [first, last] = [0, 0];
+  for (const { low, high, estimate } of rows) {
+    if (estimate === null) continue;
+    first = Math.min(first, estimate, Math.max(low ?? estimate, estimate - cap));
+    last = Math.max(last, estimate, Math.min(high ?? estimate, estimate + cap));
+  }
+  return [first, last];
 }
 
 /** @param {Effects} effects */

@@ -71,6 +71,19 @@ function followAddress() {
   if (at) goTo(at);
 }
 
+/** Draws what was not in view yet, for print: at once, as what it needs was inflated before. */
+async function drawUnseen() {
+  for (let round = 0; round < 2; round++) await Promise.all([...Lazy.all].map((drawer) => drawer.now())); // curves make panels
+}
+
+/** Inflates what the sections that are not in view yet will need. */
+function prepare() {
+  const run = report().runs[parameterRun()];
+  const slot = byId('parameters-section').querySelector('select[data-focus="slot"]');
+  const own = run?.parameters.filter((parameter) => slot instanceof HTMLSelectElement && parameter.slot === slot.value) ?? [];
+  for (const name of ['curves', ...own.flatMap(({ map, quantiles }) => [map, quantiles])]) if (name) void blob(name);
+}
+
 function start() {
   const theme = /** @type {HTMLSelectElement} */ (byId('theme'));
   drawMasthead();
@@ -89,10 +102,11 @@ function start() {
   }).observe(document.body);
   window.addEventListener('beforeprint', () => {
     setTheme('light');
-    for (const drawer of Lazy.all) void drawer.now();
+    void drawUnseen();
   });
   window.addEventListener('afterprint', () => setTheme(theme.value));
   if (at) goTo(at);
+  setTimeout(prepare, 200);
   document.documentElement.dataset.ready = 'true';
 }
 

@@ -246,6 +246,7 @@ function parameterCard(parameter, of) {
     const picture = heatPicture(heat, width, PANEL_HEIGHT + 20);
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(picture.height * scale);
+    canvas.style.width = `${width}px`;
     canvas.style.height = `${picture.height}px`;
     const context = canvas.getContext('2d');
     if (!context) return;

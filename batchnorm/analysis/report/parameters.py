@@ -17,8 +17,6 @@ from batchnorm.errors import RunError
 from batchnorm.quantities import QUANTITIES, RECORDED, Quantity
 from batchnorm.store import Run
 
-MOST_RUNS = 200
-"""With more runs a page has the parameters of those alone that are asked for."""
 SHOWN = tuple(
     quantity for quantity in RECORDED if quantity.per == "channel" and quantity.axis in ("snapshots", "epochs", "probes")
 )
@@ -73,9 +71,13 @@ def places_in(run: Run) -> list[Place]:
     """Return the quantities that a run has of its slots, quantity by quantity."""
     channels = {slot.name: slot.channels for slot in run.slots}
     found = []
+    rows_of: dict[str, int] = {}
     for quantity in SHOWN:
         if slots := run.slots_with(quantity.name):
-            rows = len(run.index(quantity.name)["step"])
+            axis = quantity.name if quantity.axis == "probes" else quantity.axis  # what was measured afterwards has its own
+            if axis not in rows_of:
+                rows_of[axis] = len(run.index(axis)["step"])
+            rows = rows_of[axis]
             for slot in slots:
                 affine = getattr(treatment_in(run, slot), quantity.name, None)
                 value = affine.value if slot in channels and affine is not None and not affine.trained else None

@@ -46,11 +46,16 @@ function columns() {
   return all;
 }
 
-/** @param {Variant} variant */
+/**
+ * A variant's line, as charts have it.
+ * @param {Variant} variant
+ */
 function swatch(variant) {
-  const mark = make('canvas', { class: 'swatch', width: 44, height: 8, 'aria-hidden': 'true' });
-  const context = mark.getContext('2d');
-  if (context) new CanvasInk(context).line([0, 4, 44, 4], colourOf(variant), 4, variant.dash.map((length) => 2 * length));
+  const mark = make('span', { class: 'swatch', 'aria-hidden': 'true' });
+  const colour = colourOf(variant);
+  let end = 0;
+  const stops = variant.dash.map((length, place) => `${place % 2 ? 'transparent' : colour} ${end}px ${(end += length)}px`);
+  mark.style.background = stops.length ? `repeating-linear-gradient(90deg, ${stops.join(', ')})` : colour;
   return mark;
 }
 
@@ -126,7 +131,7 @@ function drawFacets() {
     const search = byId('runs-section').querySelector('input');
     if (search) search.value = '';
     speak('All runs are shown.');
-  } }, 'Show all'));
+  } }, 'Show all runs'));
   followFacets();
 }
 
