@@ -21,6 +21,8 @@ from batchnorm.logs import logger
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 """Parameters of mallopt, from malloc.h."""
+_BF16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}
+"""What Linux calls them on x86, and on ARM."""
 
 
 def prepare_torch(config: RunConfig) -> torch.device:
@@ -81,6 +83,25 @@ def choose_memory_format(config: RunConfig, device: torch.device) -> torch.memor
         return torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
     fast_in_fp32 = device.type == "cpu"
     return torch.channels_last if fast_in_fp32 or config.precision == "bf16" else torch.contiguous_format
+
+
+def warn_if_bf16_is_slow(config: RunConfig, device: torch.device, *, cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Warn of a run in bf16 on a processor that has no instructions for it; Linux alone tells which has.
+
+    Args:
+        config: the run.
+        device: that it trains on.
+        cpuinfo: where Linux shows what its processors can do.
+    """
+    if config.precision != "bf16" or device.type != "cpu":
+        return
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    features = {word for line in lines if line.lower().startswith(("flags", "features")) for word in line.split()}
+    if features and not features & _BF16_FEATURES:
+        logger.warning("PRECISION=bf16: this processor has no bf16 instructions; fp32 was three times as fast on such a one")
 
 
 def describe_versions(config: RunConfig, device: torch.device, memory_format: torch.memory_format) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import RunError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
 from batchnorm.feeds import Feed
 from batchnorm.logs import log_to_file, logger, progress
-from batchnorm.machine import describe_versions, merge_versions
+from batchnorm.machine import describe_versions, merge_versions, warn_if_bf16_is_slow
 from batchnorm.probing import weight_of
 from batchnorm.quantities import METRICS, SPLITS, chosen
 from batchnorm.recording import Diverged, Recorder
@@ -153,6 +153,7 @@ def train(config: RunConfig) -> Status:
                 logger.info("%s already: %s", standing.status.value, directory.path)
                 return standing.status
             recorder = open_record(training, directory, standing)
+            warn_if_bf16_is_slow(config, training.device)
             return run_to_end(training, recorder, Keeper(training, recorder, directory, stop))
 
 

@@ -38,6 +38,14 @@ WAITS = {
 }
 
 
+SLOT_KEYS: tuple[dict[str, object], ...] = (
+    {"ghost": 1, "gamma_init": "uniform", "placement": "after", "affine_lr_scale": 2.0, "bn_momentum": 0.5},
+    {"norm": "center", "ghost": 1, "freeze_stats_after": 2, "l2_affine": 0.1},
+    {"norm": "scale", "freeze_stats_after": 1},
+    {"norm": "group:8", "bn_eps": 0.1},
+)
+
+
 class HostWaits(Exception):
     """The host would wait for the device."""
 
@@ -112,6 +120,7 @@ def check(
         bring_over_(batches, device)
         state = assemble_with(config, net, batches, device=device)
         recorder = Recorder(Rows(), state.slots, device=device, every=1, measure_every=2, images=config.batch_size)  # type: ignore[arg-type]
+        state.begin_epoch(1)
         for images, labels in state.batches.training(1):
             assert images.device.type == labels.device.type == NAME
             step(state, fault(state, images), labels, recorder)
@@ -179,12 +188,12 @@ def main() -> None:
         "AdamW": {**tuning, "weight_decay": 0.1}, "RMSprop": {"alpha": 0.9, "eps": 1e-8},
     }  # fmt: skip
 
-    def configure(problem: str, optimizer: str, precision: str) -> RunConfig:
+    def configure(problem: str, optimizer: str, precision: str, **more: object) -> RunConfig:
         tuning_conf = Path(sys.argv[1]) / "tuning.yaml"
         entry = {"batch_size": 19, "num_epochs": 1, optimizer: {"opt_hpars": {"lr": 0.1, **hyperparameters[optimizer]}}}
         tuning_conf.write_text(repr({problem: entry}))
         keys = {"random_seed": 1, "tuning_conf": str(tuning_conf), "log_every_steps": 1}
-        return resolve({"problem": problem, "optimizer": optimizer, "precision": precision, **keys})
+        return resolve({"problem": problem, "optimizer": optimizer, "precision": precision, **keys, **more})
 
     for problem in networks():
         for precision in ("fp32", "bf16"):
@@ -193,6 +202,9 @@ def main() -> None:
     for optimizer in hyperparameters:
         check(configure("cifar10_3c3d_bn", optimizer, "fp32"))
         print("checked", "cifar10_3c3d_bn", optimizer, "fp32")
+    for keys in SLOT_KEYS:
+        check(configure("cifar10_3c3d_bn", "NAG", "bf16", position="11100", **keys))
+        print("checked", "cifar10_3c3d_bn", "NAG", "bf16", *keys)
     for name, fault in faults().items():
         try:
             check(configure("cifar10_3c3d_bn", "SGD", "fp32"), fault)

@@ -4,8 +4,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from batchnorm.config import RunConfig
-from batchnorm.machine import describe_commit
+import pytest
+import torch
+
+from batchnorm.config import RunConfig, resolve
+from batchnorm.logs import logger
+from batchnorm.machine import describe_commit, warn_if_bf16_is_slow
 from tests import command
 from tests.conftest import arguments_of
 from tests.test_training import assert_same_run
@@ -35,6 +39,30 @@ def test_keeping_freed_memory_changes_no_bit(configure: Callable[..., RunConfig]
         assert code == 0, printed
         configs.append(config)
     assert_same_run(configs[0].directory, configs[1].directory)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "cpuinfo", "warnings"),
+    [
+        ("bf16", "cpu", "flags\t\t: fpu avx512f avx512bw\nflags\t\t: fpu avx512f avx512bw\n", 1),
+        ("bf16", "cpu", "flags\t\t: fpu avx512f avx512_bf16\n", 0),
+        ("bf16", "cpu", "Features\t: fp asimd bf16\n", 0),
+        ("bf16", "cpu", "Features\t: fp asimd\n", 1),
+        ("bf16", "cpu", "hart\t: 0\n", 0),
+        ("bf16", "cpu", None, 0),
+        ("bf16", "cuda", "flags\t\t: fpu\n", 0),
+        ("fp32", "cpu", "flags\t\t: fpu\n", 0),
+    ],
+)
+def test_bf16_without_instructions_for_it_is_one_warning(
+    precision: str, device: str, cpuinfo: str | None, warnings: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    config = resolve({"problem": "digits_2c2d_bn", "random_seed": 1, "precision": precision})
+    with caplog.at_level("WARNING", logger=logger.name):
+        warn_if_bf16_is_slow(config, torch.device(device), cpuinfo=tmp_path / "cpuinfo")
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["PRECISION=bf16"] * warnings
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -17,12 +17,14 @@ from torch.nn.functional import cross_entropy
 
 import batchnorm
 from batchnorm import assembly, machine, training
+from batchnorm.analysis.laws import check
 from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
 from batchnorm.data.batches import Batches
 from batchnorm.data.facts import IMAGE_SETS
 from batchnorm.data.sources import load_image_set
 from batchnorm.errors import ConfigError, DataError, RunError
+from batchnorm.measurements import laws
 from batchnorm.problems import deepobs
 from batchnorm.seeding import seed_default_generators
 from batchnorm.stop import Interrupted
@@ -195,6 +197,44 @@ def test_runs_of_one_seed_are_paired(configure: Configure, monkeypatch: pytest.M
         for place in (0, 1, 4, 5):
             assert torch.equal(seen[place], results[0][0][place])
     assert not torch.equal(results[0][0][0], results[0][0][4])
+
+
+def test_runs_with_keys_that_act_in_slots_are_paired_resume_exactly_and_obey_the_laws(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = {
+        "ablation": "fixed_gamma,trained_bn,affine_only", "gamma_init": "uniform", "beta_init": 0.1, "bn_momentum": 0.5,
+        "bn_eps": 1e-3, "ghost": 8, "freeze_stats_after": 2, "placement": "after", "affine_lr_scale": 4.0, "l2_affine": 0.01,
+        "optimizer": "Momentum", "lr_schedule": {"name": "cosine"}, "log_every_steps": 1, "measure": "weights,landscape",
+        "measure_every": 2, "evaluate_every": 2, "max_steps": 14,
+    }  # fmt: skip
+    config = configure(**keys)
+    vanilla = configure(**keys, position="none").directory.name
+    assert vanilla == "trained_bn__OPTIMIZER=Momentum__LR_SCHEDULE=cosine__BATCH_SIZE=32__MAX_STEPS=14"
+    seen, initial = first_steps(configure(position="none", max_steps=12, measure="none", evaluate_every=9), monkeypatch)
+    mine, weights = first_steps(config, monkeypatch)
+    assert all(torch.equal(one, other) for one, other in zip(seen, mine, strict=False))
+    assert all(torch.equal(value, weights[name]) for name, value in initial.items())
+
+    run = Run(config.directory)
+    assert run.status == Status.FINISHED
+    gamma = run.gamma("dense1")
+    assert (gamma == gamma[0]).all() and 0 <= gamma.min() < 0.1 < 0.9 < gamma.max() < 1
+    assert (run.gamma("dense2")[0] != run.gamma("dense2")[-1]).any()
+    assert all((run.beta(slot)[0] == np.float32(0.1)).all() for slot in run.layers)
+    for values in (run.running_mean("dense2"), run.running_var("dense2")):
+        assert (values[0] != values[1]).any() and (values[1] == values[2]).all()
+    rates = run.batches["lr"]
+    assert rates[0] == config.lr and (np.diff(rates) < 0).all()
+    assert not run.has("threshold", "dense1") and not run.has("channel_eps", "dense2") and run.has("weight_norm", "dense2")
+    standings = [(finding.verdict.law, finding.verdict.standing) for finding in check(run)]
+    assert laws.Standing.BROKEN not in {standing for _, standing in standings}
+    assert {law for law, standing in standings if standing == laws.Standing.KEPT} == {1, 5}
+
+    other = configure(**keys, output_dir=str(tmp_path / "resumed"))
+    interrupted_at(other, signal.SIGTERM, 12, monkeypatch)
+    assert training.train(other) == Status.FINISHED
+    assert_same_run(config.directory, other.directory)
 
 
 def test_evaluation_takes_nothing_from_training(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
