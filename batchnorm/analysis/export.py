@@ -124,22 +124,54 @@ class _Chosen:
 
     def blocks(self) -> Generator[pd.DataFrame]:
         """Return the table piece by piece, none of them empty. What cannot be read of a run is left out, with a warning."""
+        waiting: list[_Piece] = []  # short runs are put together: making a table of few rows takes as long as one of many
+        count = 0
         with closing(shown_while_it_lasts(self.runs, "reading")) as runs:
             for place, run in enumerate(runs):
                 try:
                     with Run.opened(run.directory) as opened:
-                        for rows in self.rows(opened):
-                            yield from self._pieces(place, rows)
+                        for piece in (piece for rows in self.rows(opened) for piece in _pieces(place, rows)):
+                            if waiting and (count + piece.length > _ROWS_AT_A_TIME or piece.types != waiting[-1].types):
+                                yield self._table(waiting)
+                                waiting, count = [], 0
+                            waiting.append(piece)
+                            count += piece.length
                 except UserError as error:
                     LEFT_OUT.warning("%s", error)
+        if waiting:
+            yield self._table(waiting)
 
-    def _pieces(self, place: int, rows: Mapping[str, NDArray[Any]]) -> Iterator[pd.DataFrame]:
-        """Return rows of one run with its facts."""
-        length = min(map(len, rows.values()))  # a record may grow between two readings
-        for start in range(0, length, _ROWS_AT_A_TIME):
-            end = min(start + _ROWS_AT_A_TIME, length)
-            facts = self.facts.iloc[np.full(end - start, place)].reset_index(drop=True)
-            yield pd.concat([facts, pd.DataFrame({name: each[start:end] for name, each in rows.items()})], axis=1)
+    def _table(self, pieces: Sequence[_Piece]) -> pd.DataFrame:
+        """Return rows of some runs with the runs' facts."""
+        places = np.repeat([piece.place for piece in pieces], [piece.length for piece in pieces])
+        values = {name: np.concatenate([piece.rows[name] for piece in pieces]) for name in pieces[0].rows}
+        return pd.concat([self.facts.iloc[places].reset_index(drop=True), pd.DataFrame(values)], axis=1)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of the run at a place."""
+
+    place: int
+    rows: Mapping[str, NDArray[Any]]
+
+    @property
+    def length(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.rows.values())))
+
+    @property
+    def types(self) -> list[np.dtype[Any]]:
+        """The type of each column."""
+        return [values.dtype for values in self.rows.values()]
+
+
+def _pieces(place: int, rows: Mapping[str, NDArray[Any]]) -> Iterator[_Piece]:
+    """Cut a run's rows into pieces that are not too long."""
+    length = min(map(len, rows.values()))  # a record may grow between two readings
+    for start in range(0, length, _ROWS_AT_A_TIME):
+        end = min(start + _ROWS_AT_A_TIME, length)
+        yield _Piece(place, {name: each[start:end] for name, each in rows.items()})
 
 
 def _choose(root: RunPaths, quantity: str | None, slots: Sequence[str] | None, every: int) -> _Chosen:

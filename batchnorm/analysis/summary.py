@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy  # its parts are imported where they are used: stats takes half a second
 from numpy.typing import NDArray
 
 from batchnorm.analysis.best import VS_BEST, beside_best
@@ -272,10 +273,8 @@ def _finished_by_seed(group: Group, reached: Mapping[Run, _Reached], measure: st
 
 def _interval(differences: Sequence[float]) -> dict[str, Any]:
     """Return mean and 95 % confidence interval of paired differences."""
-    from scipy import stats  # which takes half a second to import, and most tables have no interval
-
     n = len(differences)
     mean, deviation = _mean(np.array(differences)), _deviation(np.array(differences))
     note = {0: "no seed in common", 1: "one seed: no interval"}.get(n, "")
-    half = float(stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n)) if n > 1 else np.nan
+    half = float(scipy.stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n)) if n > 1 else np.nan
     return {"n": n, "difference": mean, "low": mean - half, "high": mean + half, "note": note}

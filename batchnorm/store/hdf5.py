@@ -118,6 +118,7 @@ def bad_or_unreadable(path: Path, error: BaseException) -> RunError:
     return damaged(path, one_line(error))
 
 
+@cache
 def _reading_properties(*, locking: bool = False, ignore_when_disabled: bool = True) -> h5py.h5p.PropFAID:
     """Return what a file is opened with for SWMR reading.
 
@@ -142,13 +143,15 @@ def attributes_of(file: h5py.File) -> dict[str, Any]:
     Here and below h5py's lower level is called: its upper one takes several times as long, and there are many records.
     """
     found: dict[str, Any] = {}
-    for place in range(h5py.h5a.get_num_attrs(file.id)):
-        attribute = h5py.h5a.open(file.id, index=place)
+    names: list[bytes] = []
+    h5py.h5a.iterate(file.id, names.append)
+    for name in names:
+        attribute = h5py.h5a.open(file.id, name)
         stored = attribute.get_type()
         plain = isinstance(stored, h5py.h5t.TypeStringID) and not stored.is_variable_str()
         value = np.empty(attribute.shape, f"S{stored.get_size()}" if plain else attribute.dtype)
         attribute.read(value, stored if plain else None)
-        found[attribute.name.decode()] = value[()]
+        found[name.decode()] = value[()]
     return found
 
 
@@ -184,17 +187,35 @@ def _lengths(group: h5py.h5g.GroupID) -> Iterator[int]:
             yield from _lengths(item)
 
 
-def read_rows(dataset: h5py.h5d.DatasetID, rows: int) -> NDArray[Any]:
+_END_IN_HEADER = slice(28, 36)
+"""Where the header of a file (version 2 and 3) says at which byte the file ends."""
+
+
+def is_whole(file: h5py.File) -> bool:
+    """Say whether a file is known to have all of its bytes: it was closed, and ends where its header says.
+
+    Of one that grows, or whose writer was killed, the header says less.
+    """
+    handle = file.id.get_vfd_handle()
+    header = os.pread(handle, _END_IN_HEADER.stop, 0) if hasattr(os, "pread") else b""
+    return header[8:9] in (b"\2", b"\3") and int.from_bytes(header[_END_IN_HEADER], "little") == os.fstat(handle).st_size
+
+
+def read_rows(dataset: h5py.h5d.DatasetID, rows: int, *, whole_file: bool = False) -> NDArray[Any]:
     """Read the first rows of a growing dataset.
+
+    Args:
+        dataset: whose rows.
+        rows: how many.
+        whole_file: its file has all of its bytes; else it is looked for each block of the dataset, which takes as long again.
 
     Raises:
         OSError: they cannot be read, or the file ends before them; HDF5 itself would read zeros there.
     """
     ends: list[int] = []
-    if dataset.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
+    if not whole_file and dataset.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
         dataset.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
-    file = h5py.h5i.get_file_id(dataset)
-    if ends and max(ends) > (size := os.fstat(file.get_vfd_handle()).st_size):
+    if ends and max(ends) > (size := os.fstat(h5py.h5i.get_file_id(dataset).get_vfd_handle()).st_size):
         name = h5py.h5i.get_name(dataset).decode()
         raise OSError(f"{name}: the file ends at byte {size}, before rows that it should hold")
     whole = dataset.shape

@@ -25,6 +25,7 @@ from batchnorm.store.hdf5 import (
     bad_or_unreadable,
     common_rows,
     damaged,
+    is_whole,
     open_dataset,
     open_for_reading,
     open_group,
@@ -278,7 +279,8 @@ class Run:
                 whose = f" of {slot}; {there} has one" if slot is not None else ""
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
             found = file[dataset].id
-            return read_rows(found, found.shape[0] if _ended(file) else common_rows(open_group(file, quantity.axis)))
+            rows = found.shape[0] if _ended(file) else common_rows(open_group(file, quantity.axis))
+            return read_rows(found, rows, whole_file=is_whole(file))
 
     def has(self, name: str, slot: str | None = None) -> bool:
         """Say whether the run has a quantity, of a slot where it has slots: recorded, measured afterwards, or derived."""
@@ -420,7 +422,8 @@ def _columns(file: h5py.File, axis: str, names: Iterable[str]) -> dict[str, NDAr
     group = open_group(file, axis)
     there = {name: dataset for name in names if (dataset := open_dataset(group, name))}
     lengths = [dataset.shape[0] for dataset in there.values()] if _ended(file) else [common_rows(group)]
-    return {name: read_rows(dataset, min(lengths)) for name, dataset in there.items()}
+    whole = is_whole(file)
+    return {name: read_rows(dataset, min(lengths), whole_file=whole) for name, dataset in there.items()}
 
 
 def _find_quantity(name: str) -> Quantity:

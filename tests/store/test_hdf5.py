@@ -13,7 +13,8 @@ import pytest
 
 from batchnorm.config import RunConfig
 from batchnorm.errors import RunError
-from batchnorm.store import Run, Status, stand
+from batchnorm.store import Run, RunDirectory, Status, stand
+from batchnorm.store.hdf5 import is_whole, open_for_reading
 from tests.recorded import record_run
 from tests.systems import PYTHON, as_stranger, failing, open_folder
 
@@ -121,3 +122,12 @@ def test_a_name_of_bytes_that_are_no_text_is_read(recorded: RunConfig) -> None:
     strange = recorded.directory.with_name("\udcff")
     recorded.directory.rename(strange)
     assert Run(strange).status == Status.FINISHED
+
+
+def test_a_closed_record_is_known_to_be_whole_and_others_are_not(recorded: RunConfig) -> None:
+    record = RunDirectory(recorded.directory).record
+    closed = record.read_bytes()
+    for content, whole in ((closed, True), (closed[:-1], False), (closed + bytes(8), False)):  # the last: as one that grows
+        record.write_bytes(content)
+        with open_for_reading(record) as file:
+            assert is_whole(file) == whole

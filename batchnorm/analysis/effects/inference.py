@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts are imported where they are used: stats takes half a second
 
 Side = Literal["two-sided", "greater", "less"]
 MOST_SEEDS_FLIPPED = 20
@@ -51,7 +51,7 @@ class Estimates:
 
     def interval(self, alpha: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the two-sided (1 - alpha) t interval."""
-        half = stats.t.isf(np.asarray(alpha) / 2, self.df) * self.error
+        half = scipy.stats.t.isf(np.asarray(alpha) / 2, self.df) * self.error
         return self.mean - half, self.mean + half
 
     def p(self, side: Side = "two-sided", null: float = 0.0) -> np.ndarray:
@@ -60,8 +60,8 @@ class Estimates:
         with np.errstate(divide="ignore", invalid="ignore"):
             t = np.where((distance == 0) & (self.error == 0), 0.0, distance / self.error)
         if side == "two-sided":
-            return np.asarray(2 * stats.t.sf(np.abs(t), self.df))
-        return np.asarray(stats.t.sf(t if side == "greater" else -t, self.df))
+            return np.asarray(2 * scipy.stats.t.sf(np.abs(t), self.df))
+        return np.asarray(scipy.stats.t.sf(t if side == "greater" else -t, self.df))
 
     def equivalence_p(self, margin: float) -> np.ndarray:
         """Return the p-value of two one-sided tests (TOST; Schuirmann 1987) for a mean between -margin and margin."""

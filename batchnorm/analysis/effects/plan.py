@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import integrate, optimize, stats
+import scipy  # its parts are imported where they are used: stats takes half a second
 
 from batchnorm.errors import UserError, wrong_argument
 
@@ -21,12 +21,12 @@ def t_power(difference: float, std: float, seeds: int, *, alpha: float = 0.05, o
 
     The noncentral t distribution as an integral over the deviation: SciPy's own gives NaN for some large differences.
     """
-    critical = stats.t.isf(alpha if one_sided else alpha / 2, seeds - 1)
+    critical = scipy.stats.t.isf(alpha if one_sided else alpha / 2, seeds - 1)
     shift = abs(difference) / std * np.sqrt(seeds)
 
     def found(spread: np.ndarray) -> np.ndarray:
-        above = stats.norm.sf(critical * spread - shift)
-        return np.asarray(above if one_sided else above + stats.norm.cdf(-critical * spread - shift))
+        above = scipy.stats.norm.sf(critical * spread - shift)
+        return np.asarray(above if one_sided else above + scipy.stats.norm.cdf(-critical * spread - shift))
 
     return _over_spreads(found, seeds - 1)
 
@@ -37,24 +37,24 @@ def equivalence_power(margin: float, std: float, seeds: int, *, alpha: float = 0
     For a given deviation the mean must fall into what is left of the margin; this is averaged over the chi distribution of
     the deviation, exactly (Owen 1965; Phillips 1990).
     """
-    critical = stats.t.isf(alpha, seeds - 1)
+    critical = scipy.stats.t.isf(alpha, seeds - 1)
     shift = margin / std * np.sqrt(seeds)
 
     def found(spread: np.ndarray) -> np.ndarray:
         room = np.maximum(shift - critical * spread, 0.0)
-        return np.asarray(stats.norm.cdf(room) - stats.norm.cdf(-room))
+        return np.asarray(scipy.stats.norm.cdf(room) - scipy.stats.norm.cdf(-room))
 
     return _over_spreads(found, seeds - 1, end=shift / critical)
 
 
 def _over_spreads(power: Callable[[np.ndarray], np.ndarray], df: int, end: float = np.inf) -> float:
     """Average over the ratio of a sample's deviation to the true one, up to `end`, above which the power is 0."""
-    ratio = stats.chi(df, scale=1 / np.sqrt(df))
+    ratio = scipy.stats.chi(df, scale=1 / np.sqrt(df))
     low, high = ratio.ppf(1e-10), min(end, ratio.isf(1e-10))
     if low >= high:
         return 0.0
     points = np.linspace(low, high, _POINTS)
-    return float(np.clip(integrate.simpson(power(points) * ratio.pdf(points), x=points), 0, 1))
+    return float(np.clip(scipy.integrate.simpson(power(points) * ratio.pdf(points), x=points), 0, 1))
 
 
 def plan(
@@ -130,7 +130,7 @@ def _smallest(reached: _Power, seeds: int, power: float) -> float:
     high = 1.0
     while reached(high, 1.0, seeds) < power:
         high *= 2
-    return float(optimize.brentq(lambda size: reached(size, 1.0, seeds) - power, 0.0, high, xtol=1e-9))
+    return float(scipy.optimize.brentq(lambda size: reached(size, 1.0, seeds) - power, 0.0, high, xtol=1e-9))
 
 
 def _seeds(reached: _Power, size: float | None, std: float, power: float) -> float:
@@ -159,7 +159,10 @@ def _deviation_interval(std: float, n_seeds: float) -> dict[str, float]:
     if np.isnan(n_seeds):
         return {"std_low": np.nan, "std_high": np.nan}
     df = n_seeds - 1
-    return {"std_low": std * np.sqrt(df / stats.chi2.isf(0.025, df)), "std_high": std * np.sqrt(df / stats.chi2.ppf(0.025, df))}
+    return {
+        "std_low": std * np.sqrt(df / scipy.stats.chi2.isf(0.025, df)),
+        "std_high": std * np.sqrt(df / scipy.stats.chi2.ppf(0.025, df)),
+    }
 
 
 def _check(
