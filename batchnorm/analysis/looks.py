@@ -345,16 +345,16 @@ def _broken(figure: Figure, text: str, size: _Size, room: float) -> list[str]:
         return [text]
     signs = re.findall(r"\$[^$]*\$|.", text)  # a formula stays whole
     fitting = next(n for n in range(len(signs) - 1, 0, -1) if n == 1 or _fits(figure, "".join(signs[:n]), size, room))
-    breaks = [n for n in range(fitting, fitting // 2, -1) if signs[n - 1] in " ,;_-/.:"]
-    end = breaks[0] if breaks else fitting
+    good = (n for kind in (",;", " _-/.:") for n in range(fitting, fitting // 2, -1) if signs[n - 1] in kind)
+    end = next(good, fitting)
     return ["".join(signs[:end]).rstrip(), *_broken(figure, "".join(signs[end:]).lstrip(), size, room)]
 
 
 def _fits(figure: Figure, text: str, size: _Size, room: float) -> bool:
-    return _text_width(figure, text, size) <= room * figure.bbox.width
+    return width_of(figure, text, size) <= room * figure.bbox.width
 
 
-def _text_width(figure: Figure, text: str, size: _Size) -> float:
+def width_of(figure: Figure, text: str, size: _Size) -> float:
     """Return a text's width in pixels.
 
     Raises:
@@ -376,19 +376,22 @@ def _renderer(figure: Figure) -> Any:
     return canvas.get_renderer()  # type: ignore[no-untyped-call]
 
 
-def panel_title(axes: Axes, text: str, *, columns: int) -> None:
-    """Write the title of one of several panels side by side, in as many lines as its share of the page asks for."""
+def panel_title(axes: Axes, text: str, *, room: float) -> None:
+    """Write a panel's title, in as many lines as its share of the page's width asks for."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    axes.set_title("\n".join(lines_of(figure, text.split(), between=" ", room=0.8 / columns)))
+    axes.set_title("\n".join(lines_of(figure, text.split(), between=" ", room=room)))
 
 
-def row_name(axes: Axes, notes: Iterable[str], *, height: float) -> None:
-    """Write what a row of panels shows upwards beside it, in lines that go into its height in inches."""
+def row_name(axes: Axes, notes: Iterable[str], *, height: float) -> float:
+    """Write what a row of panels shows upwards beside it, in lines that go into its height; return its share of the width."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    room = 0.9 * height / figure.get_size_inches()[0]
-    axes.set_ylabel("\n".join(line for note in notes if note for line in lines_of(figure, [note], between="", room=room)))
+    width = figure.get_size_inches()[0]
+    room = 0.9 * height / width
+    lines = [line for note in notes if note for line in lines_of(figure, [note], between="", room=room)]
+    axes.set_ylabel("\n".join(lines))
+    return float(1.3 * len(lines) * matplotlib.rcParams["font.size"] / 72 / width)
 
 
 def legend_below(figure: Figure, entries: Mapping[str, Artist]) -> None:
@@ -453,7 +456,7 @@ def name_places(axes: Axes, names: Sequence[str]) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     axes.set_xticks(range(len(names)), names)
-    if len(names) * max(_text_width(figure, f"{name}  ", "xtick.labelsize") for name in names) > 0.2 * figure.bbox.width:
+    if len(names) * max(width_of(figure, f"{name}  ", "xtick.labelsize") for name in names) > 0.2 * figure.bbox.width:
         for label in axes.get_xticklabels():
             label.set(rotation=40, horizontalalignment="right", rotation_mode="anchor")
 

@@ -335,7 +335,7 @@ class TestCompareBetas:
     def test_columns_of_different_lengths_share_the_axis(self, at: Find, tmp_path: Path) -> None:
         four = [at("0,0,0"), at("1,1,1"), at("0,0,1"), cut_off(tmp_path, position="0,0,1", ablation="fixed_gamma")]
         figure = compare_contour_betas(True, *four, slots=["dense1"], save=False)
-        assert "interrupted, epoch 2 of 4" in figure.axes[3].get_title()
+        assert "interrupted, epoch 2 of 4" in figure.axes[3].get_title().replace("\n", " ")
         assert {axes.get_xlim() for axes in figure.axes[:4]} == {(0, 80)}
 
     def test_runs_without_a_common_step(self, at: Find, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from numpy.typing import NDArray
 
+from batchnorm.analysis.ticks import TickFormatter
 from tests.analysis.test_ticks import assert_they_say
 
 _CLOSE = 1.0
@@ -39,9 +41,8 @@ def assert_ticks_say_their_values(figure: Figure) -> None:
             if axes.axison and axis.get_visible() and not named and not isinstance(formatter, NullFormatter):
                 low, high = sorted(axis.get_view_interval())
                 ticks = [float(tick) for tick in axis.get_majorticklocs() if low <= tick <= high]
-                scale = getattr(formatter, "scale", None)
-                assert scale is not None, ("has matplotlib's labels", axes.get_title())
-                in_units = [tick * scale / (100 if formatter.unit == " %" else 1) for tick in ticks]
+                assert isinstance(formatter, TickFormatter), ("has matplotlib's labels", axes.get_title())
+                in_units = [tick * formatter.scale / (100 if formatter.unit == " %" else 1) for tick in ticks]
                 assert_they_say(in_units, [label for label in formatter.format_ticks(ticks) if label])
                 assert not axis.get_offset_text().get_text(), axes.get_title()
 
@@ -58,10 +59,10 @@ def labels_beyond(axis: Axis) -> Iterator[Text]:
 def is_drawn(text: Text) -> bool:
     """Say whether a text's panel shows its axes: `set_axis_off` hides their names and labels."""
     axes = text.axes
-    return axes is None or axes.axison or text in axes.texts or text in (axes.title, axes._left_title, axes._right_title)
+    return axes is None or axes.axison or text in axes.texts or text is getattr(axes, "title", None)
 
 
-def corners(text: Text) -> np.ndarray:
+def corners(text: Text) -> NDArray[np.float64]:
     """Return the corners of a text's box, shape (4, 2), aslant where the text is."""
     angle = text.get_rotation()
     text.set_rotation(0)
@@ -73,10 +74,11 @@ def corners(text: Text) -> np.ndarray:
     width, height = straight.width, straight.height
     box = np.array([(-width, -height), (width, -height), (width, height), (-width, height)]) / 2
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    return box @ [[cos, sin], [-sin, cos]] + (turned.corners()[0] + turned.corners()[-1]) / 2
+    middle = (turned.corners()[0] + turned.corners()[-1]) / 2
+    return np.asarray(box @ [[cos, sin], [-sin, cos]] + middle, np.float64)
 
 
-def are_apart(one: np.ndarray, other: np.ndarray) -> bool:
+def are_apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     """Say whether a line parts two boxes: it is along a side of one of them."""
     for side in (*np.diff(one[:3], axis=0), *np.diff(other[:3], axis=0)):
         normal = np.array([-side[1], side[0]]) / np.hypot(*side)

@@ -49,6 +49,7 @@ def statistics_gap(paths: RunPaths, **look: Unpack[Look]) -> Figure:
         figure = page.figure(height=height * len(groups) + 1.0)
         panels = figure.subplots(len(groups), 2, sharex=True, squeeze=False)
         entries: dict[str, Artist] = {}
+        beside = 0.0
         for group, row_of_panels in zip(groups, panels, strict=True):
             for metric, axes in zip(("acc", "loss"), row_of_panels, strict=True):
                 for statistics, (colour, dashes, marker) in _STATISTICS.items():
@@ -59,9 +60,10 @@ def statistics_gap(paths: RunPaths, **look: Unpack[Look]) -> Figure:
                 looks.metric_axis(axes, f"probe_{metric}")
                 epoch_axis(axes, runs, label=group is groups[-1])
             notes = [group.row.label, *([f"mask {format_mask(group.mask)}"] if with_mask else []), setting_note(group, groups)]
-            looks.row_name(row_of_panels[0], [*notes, group.mark], height=height)
-        looks.panel_title(panels[0, 0], "accuracy on test images", columns=2)
-        looks.panel_title(panels[0, 1], f"loss on test images ({QUANTITIES['probe_loss_running'].unit})", columns=2)
+            beside = max(beside, looks.row_name(row_of_panels[0], [*notes, group.mark], height=height))
+        room = 0.38 * (1 - beside)
+        looks.panel_title(panels[0, 0], "accuracy on test images", room=room)
+        looks.panel_title(panels[0, 1], f"loss on test images ({QUANTITIES['probe_loss_running'].unit})", room=room)
         page.title(figure, [*looks.facts(runs), *([] if with_mask else [f"mask {format_mask(groups[0].mask)}"])])
         looks.legend_below(figure, entries)
         return page.finish(figure, "statistics_gap", runs)

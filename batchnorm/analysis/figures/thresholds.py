@@ -56,8 +56,8 @@ def thresholds_per_slot(
             cut |= _limit(fan)
             entries |= _draw_share(off, group, slot, group.row)
             fan.set_ylabel(slot)
-        looks.panel_title(panels[0, 0], rf"threshold t = {looks.symbol('threshold')} ($\sigma$)", columns=2)
-        looks.panel_title(panels[0, 1], "samples that a ReLU stops", columns=2)
+        looks.panel_title(panels[0, 0], rf"threshold t = {looks.symbol('threshold')} ($\sigma$)", room=0.4)
+        looks.panel_title(panels[0, 1], "samples that a ReLU stops", room=0.4)
         for axes in panels[-1]:
             looks.step_axis(axes)
         marks = [group.mark] if any(run.status != Status.FINISHED for run in group.runs) else []
