@@ -18,7 +18,7 @@
 /** @typedef {{ title: string, metric: number, epochs: number[], lines: Line[], logarithmic: boolean, family: Panel[] }} Panel */
 
 const MOST_SINGLES = 200;
-const PANEL_HEIGHT = 240;
+const PANEL_HEIGHT = 232;
 
 /**
  * A run's metric by epoch, epoch 0 left out: it stands before training.
@@ -81,6 +81,7 @@ function lineOf(group, epochs, curves, name) {
 function panelMetrics() {
   const { metrics } = report();
   const usual = metrics.map((_, place) => place).filter((place) => /^(train|valid|test)_(loss|acc)$/.test(metrics[place].name));
+  usual.sort((one, other) => Number(metrics[one].better === 'high') - Number(metrics[other].better === 'high') || one - other);
   return usual.includes(state.metric) ? usual : [state.metric, ...usual];
 }
 

@@ -12,7 +12,7 @@ function forestPicture(effects, width) {
   const narrow = width < 640;
   const families = [...new Set(effects.rows.map((row) => row.family))];
   const rowHeight = narrow ? 58 : FOREST_ROW;
-  const nameWidth = narrow ? 0 : Math.min(Math.max(140, ...effects.rows.map((row) => textWidth(row.name, 13) + 16)), 0.34 * width);
+  const nameWidth = narrow ? 0 : Math.min(Math.max(140, ...effects.rows.map((row) => textWidth(row.name, 13) + 16), ...families.map((family) => textWidth(family, 13, 600))), 0.34 * width);
   const numbersWidth = narrow ? 0 : 250;
   const [left, right] = [nameWidth + 8, width - numbersWidth - 8];
   const height = 12 + families.length * 34 + effects.rows.length * rowHeight + 52;
