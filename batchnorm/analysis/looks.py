@@ -23,7 +23,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLoca
 from tueplots import bundles
 
 from batchnorm.analysis.files import whole_file
-from batchnorm.analysis.runs import RunPath, problem_of
+from batchnorm.analysis.runs import RunPath, problem_of, slot_facts
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
@@ -266,7 +266,7 @@ def _joined(values: Iterable[str], plural: str) -> str:
 
 
 def facts(runs: Sequence[Run], *, rate: bool = True) -> list[str]:
-    """Return what a title says of its runs: problem, optimizer, seed, rate, batch size."""
+    """Return what a title says of its runs: problem, optimizer, seed, rate, batch size, and what is unusual in the slots."""
     configs = [run.config for run in runs]
     seeds = sorted({config.random_seed for config in configs})
     rates = sorted({config.lr for config in configs})
@@ -276,6 +276,7 @@ def facts(runs: Sequence[Run], *, rate: bool = True) -> list[str]:
         f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})",
         *([_listed("learning rate", [f"{value:.4g}" for value in rates])] if rate else []),
         _listed("batch size", [str(size) for size in sorted({config.batch_size for config in configs})]),
+        *slot_facts(runs),
     ]
 
 

@@ -23,6 +23,7 @@ from batchnorm.analysis.runs import (
     plain_setting,
     problem_of,
     read_each,
+    varying_settings,
 )
 from batchnorm.errors import RunError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, format_mask
@@ -231,18 +232,10 @@ def _facts(group: Group, more: Iterable[str]) -> dict[str, Any]:
 
 def _differing_keys(groups: Iterable[Group]) -> list[str]:
     """Return the settings in which runs of one problem, optimizer, rate and length differ nevertheless."""
-    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for group in groups:
-        config = group.config
-        alike.setdefault((group.settings["PROBLEM"], config.optimizer, config.lr, group.epochs), []).append(group.settings)
-    keys = {
-        key
-        for family in alike.values()
-        for settings in family
-        for key in settings
-        if any(other.get(key) != settings[key] for other in family)
-    }
-    return sorted(keys - {*COLUMNS, "PROBLEM"})
+    each = (
+        ((problem_of(group.runs[0]), group.config.optimizer, group.config.lr, group.epochs), group.settings) for group in groups
+    )
+    return [key for key in varying_settings(each) if key not in {*COLUMNS, "PROBLEM"}]
 
 
 def _statistics(finished: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
