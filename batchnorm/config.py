@@ -350,6 +350,15 @@ class RunConfig:
         return replace(placed, momentum=self.bn_momentum, eps=self.bn_eps, ghost=self.ghost)
 
     @property
+    def idle_keys(self) -> list[str]:
+        """The keys, in upper case, that act in slots only, and in none of this run's; none where its mode is not known."""
+        try:
+            treated = self.treatments
+        except ConfigError:
+            return []
+        return [key for key, acts in SLOT_KEYS.items() if not any(map(acts, treated))]
+
+    @property
     def directory(self) -> Path:
         """Where the run lies: OUTPUT_DIR/SEED__PROBLEM__MASK/Lr_LR/Ep_EPOCHS/MODE, the keys of NAMED_KEYS after the mode."""
         run = f"{self.random_seed}__{problem_name(self.problem)}__{self.position}"
@@ -612,6 +621,10 @@ _DEFAULTS: Mapping[str, Any] = {entry.name.upper(): _default(entry) for entry in
 """By the keys of a fingerprint; what stands there beside `RunConfig`'s keys has none."""
 
 
+SLOT_KEYS: Mapping[str, Callable[[Treatment], bool]] = {
+    entry.name.upper(): entry.metadata["acts_in"] for entry in fields(RunConfig) if entry.metadata["acts_in"]
+}
+"""The keys that act in slots only, and in which."""
 _STORED_AS: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),  # a JSON file holds 1.0 as 1 where a program wrote it so
@@ -794,9 +807,7 @@ def _checked(config: RunConfig) -> RunConfig:
 
 def _without_idle_keys(config: RunConfig) -> RunConfig:
     """Put the keys that act in slots only, and in none of this run's, to their defaults; and GHOST where it is the batch."""
-    treated = config.treatments
-    acts_in = {entry.name: entry.metadata["acts_in"] for entry in fields(config) if entry.metadata["acts_in"]}
-    idle = [name for name, acts in acts_in.items() if not any(map(acts, treated))]
+    idle = [key.lower() for key in config.idle_keys]
     if config.ghost == config.batch_size:
         idle.append("ghost")
     return replace(config, **{name: _default(_FIELDS[name]) for name in idle})

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from batchnorm.analysis import compress, figures, laws, measure, prune, report, streams, usage
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, in_values, outcome_of
-from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each
+from batchnorm.analysis.pairing import COLUMNS
+from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each, setting_text, varying_settings
 from batchnorm.analysis.shell import LISTED_DIGITS, Answer, Command, asked_for, chosen_paths, is_chosen
 from batchnorm.errors import ExitCode, UserError
 from batchnorm.store import Run
@@ -87,17 +88,24 @@ def _logging(output: streams.Output, left_out: _Lines) -> Iterator[None]:
 
 
 def _list_runs(given: argparse.Namespace) -> str:
-    rows = [["status", "epoch", "problem", "mask", "mode", "optimizer", "lr", "seed", "path"]]
+    names = ["status", "epoch", "problem", "mask", "mode", "optimizer", "lr", "seed"]
 
-    def row(run: Run) -> list[str] | None:
+    def row(run: Run) -> tuple[list[str], dict[str, Any]] | None:
         config = run.config
         row = [run.status.value, f"{max(run.last_epoch, 0)}/{run.length.epochs}"]
         row += [problem_of(run), config.position, run.mode, config.optimizer, f"{config.lr:.{LISTED_DIGITS}g}"]
-        return [*row, str(config.random_seed), str(run.directory)] if is_chosen(run, given) else None
+        return ([*row, str(config.random_seed)], run.settings) if is_chosen(run, given) else None
 
     paths = find_runs(given.paths)
-    read = {run.directory: cells for run, cells in read_each(paths, row, keep_open=True)}
-    rows += [cells for path in paths if (cells := read.get(path, ["unreadable", *[""] * 7, str(path)]))]
+    read = {run.directory: found for run, found in read_each(paths, row, keep_open=True)}
+    chosen = {path: read.get(path, (["unreadable", *[""] * 7], {})) for path in paths}
+    kinds = ((tuple(cells[2:3] + cells[5:7]), settings) for cells, settings in filter(None, read.values()))
+    more = [key for key in varying_settings(kinds) if key not in {*COLUMNS, "PROBLEM"}]
+    rows = [[*names, *map(str.lower, more), "path"]]
+    for path, found in chosen.items():
+        if found is not None:
+            cells, settings = found
+            rows.append([*cells, *(setting_text(settings, key) for key in more), str(path)])
     width = None if given.wide else streams.terminal_width()
     return aligned(rows) if width is None else fitted(rows, width, whole="--wide shows all columns")
 

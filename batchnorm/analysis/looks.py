@@ -23,7 +23,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from tueplots import bundles
 
 from batchnorm.analysis.files import whole_file
-from batchnorm.analysis.runs import RunPath, output_folder, problem_of
+from batchnorm.analysis.runs import RunPath, output_folder, problem_of, slot_facts
 from batchnorm.analysis.shell import SAVED_AS
 from batchnorm.analysis.ticks import TickFormatter
 from batchnorm.errors import RunError, nearest_first, one_line, wrong_argument
@@ -308,7 +308,7 @@ def _joined(values: Iterable[str], plural: str) -> str:
 
 
 def facts(runs: Sequence[Run], *, but: Sequence[str] = ()) -> list[str]:
-    """Return what a title says of its runs: problem, optimizer, seed, rate, batch size, `but` some keys."""
+    """Return what a title says of its runs: problem, optimizer, seed, rate, batch size, unusual slots, `but` some keys."""
     configs = [run.config for run in runs]
     seeds = sorted({config.random_seed for config in configs})
     rates, sizes = sorted({config.lr for config in configs}), sorted({config.batch_size for config in configs})
@@ -318,6 +318,7 @@ def facts(runs: Sequence[Run], *, but: Sequence[str] = ()) -> list[str]:
         f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})",
         *([] if "LR" in but else [_listed("learning rate", [f"{value:.4g}" for value in rates])]),
         *([] if "BATCH_SIZE" in but else [_listed("batch size", list(map(str, sizes)))]),
+        *slot_facts(runs),
     ]
 
 

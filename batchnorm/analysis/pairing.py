@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batchnorm.analysis.runs import Group, plain_setting
+from batchnorm.analysis.runs import Group, differs, plain_setting
 from batchnorm.errors import ConfigError, RunError, nearest_first, wrong_argument
 from batchnorm.modes import MODES, VANILLA, format_mask, parse_mask, variant_name
 
@@ -121,8 +121,7 @@ def _keys_of(groups: Sequence[Group]) -> list[str]:
 
 
 def _differ(group: Group, other: Group, key: str) -> bool:
-    here, there = group.settings.get(key), other.settings.get(key)
-    return here != there and (key != "images" or None not in (here, there))
+    return differs(group.settings, other.settings, key)
 
 
 def _of(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of, under
-from batchnorm.config import RunConfig, differing_keys
+from batchnorm.config import SLOT_KEYS, RunConfig, differing_keys
 from batchnorm.errors import ConfigError, RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask
 from batchnorm.problems import problem_name
@@ -343,11 +343,53 @@ class Group:
         return ", ".join([f"{len(self.runs)} seeds", *counts])
 
 
+def differs(here: Mapping[str, Any], there: Mapping[str, Any], key: str) -> bool:
+    """Say whether the settings of two runs differ in a key."""
+    return bool(varying_settings([("", here), ("", there)], [key]))
+
+
+def differing_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """Name the settings in which two runs differ, with both values."""
+    keys = varying_settings([("", here), ("", there)])
+    one, other = ({key: settings[key] for key in keys if key in settings} for settings in (here, there))
+    return differing_keys(one, other)
+
+
+def varying_settings(runs: Iterable[tuple[object, Mapping[str, Any]]], keys: Iterable[str] = ()) -> list[str]:
+    """Return the settings in which runs of one kind differ, in alphabetical order.
+
+    The images' digest, and keys that act in slots only, are compared where runs have them.
+
+    Args:
+        runs: the kind and the settings of each.
+        keys: those to look at; none stands for all.
+    """
+    alike: dict[object, list[Mapping[str, Any]]] = {}
+    for kind, settings in runs:
+        alike.setdefault(kind, []).append(settings)
+    found = set()
+    for family in alike.values():
+        for key in keys or {key for each in family for key in each}:
+            may_lack = key == "images" or key in SLOT_KEYS
+            values = [each.get(key) for each in family if key in each or not may_lack]
+            if any(value != values[0] for value in values):
+                found.add(key)
+    return sorted(found)
+
+
 def plain_setting(value: Any) -> Any:
     """Make a setting fit for a table's cell."""
     if isinstance(value, Mapping):
         return " ".join(f"{name}={setting}" for name, setting in sorted(value.items()))
     return value
+
+
+def setting_text(settings: Mapping[str, Any], key: str) -> str:
+    """Write a setting for a listing; nothing where a run has it not."""
+    if key not in settings:
+        return ""
+    value = plain_setting(settings[key])
+    return f"{value:g}" if isinstance(value, float) else str("none" if value is None else value)
 
 
 def group_seeds(runs: Iterable[Run]) -> list[Group]:
@@ -381,7 +423,7 @@ def require_one_setting(groups: Sequence[Group], *, instead: Hint = COMPARE_SETT
     for group in groups:
         first = seen.setdefault((group.mask, group.mode), group)
         if first is not group:
-            keys = "; ".join(differing_keys(first.settings, group.settings))
+            keys = "; ".join(differing_settings(first.settings, group.settings))
             what = f"differs from {first.runs[0].directory} in {keys}; give one setting of each mask and mode"
             raise _with_hint(f"{group.runs[0].directory}: {what}", instead)
 
@@ -475,9 +517,8 @@ def setting_note(group: Group, groups: Iterable[Group], *, but: Sequence[str] = 
     """Name the settings in which groups of one figure differ, `but` some, as this one has them."""
     own = flat_settings(group.settings)
     others = [flat_settings(other.settings) for other in groups]
-    differing = [key for key, value in own.items() if key not in but and any(other.get(key) != value for other in others)]
-    if is_vanilla(group.runs[0]):
-        differing = [key for key in differing if key != "NORM"]  # it has none
+    told = (key for key, value in own.items() if value is not None or key not in SLOT_KEYS)  # as always needs no words
+    differing = [key for key in told if key not in but and any(differs(own, other, key) for other in others)]
     return settings_in_words(own, differing)
 
 
@@ -510,6 +551,17 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             found |= {f"{key}.{name}": setting for name, setting in value.items()}
         else:
             found["LR_SCHEDULE.name" if key == "LR_SCHEDULE" else key] = value
+    return found
+
+
+def slot_facts(runs: Iterable[Run]) -> list[str]:
+    """Name the keys that act in slots only as all runs have them in which they act, where that is not the default."""
+    each = [run.settings for run in runs]
+    found = []
+    for key in SLOT_KEYS:
+        values = {setting_text(settings, key) for settings in each if key in settings}
+        if len(values) == 1 and values != {setting_text({key: getattr(RunConfig, key.lower())}, key)}:
+            found.append(f"{key.lower().replace('_', ' ')} {values.pop()}")
     return found
 
 

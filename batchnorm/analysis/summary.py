@@ -24,6 +24,7 @@ from batchnorm.analysis.runs import (
     plain_setting,
     problem_of,
     read_each,
+    varying_settings,
 )
 from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.modes import DEFAULT_MODE, DEFAULT_NORM, format_mask
@@ -232,19 +233,11 @@ def _facts(group: Group, more: Iterable[str]) -> dict[str, Any]:
 
 def _differing_keys(groups: Sequence[Group]) -> list[str]:
     """Return the settings in which runs of one problem, optimizer, rate and length differ nevertheless; another norm too."""
-    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for group in groups:
-        config = group.config
-        alike.setdefault((group.settings["PROBLEM"], config.optimizer, config.lr, group.epochs), []).append(group.settings)
-    keys = {
-        key
-        for family in alike.values()
-        for settings in family
-        for key in settings
-        if any(other.get(key) != settings[key] for other in family)
-    }
+    each = (
+        ((problem_of(group.runs[0]), group.config.optimizer, group.config.lr, group.epochs), group.settings) for group in groups
+    )
     norms = {"NORM"} if any(group.config.norm != DEFAULT_NORM for group in groups) else set()
-    return sorted((keys | norms) - {*COLUMNS, "PROBLEM"})
+    return sorted({*varying_settings(each), *norms} - {*COLUMNS, "PROBLEM"})
 
 
 def _statistics(finished: Mapping[str, Mapping[int, float]]) -> dict[str, float]:

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from batchnorm.analysis import streams
 from batchnorm.analysis.columns import aligned, fitted
-from batchnorm.analysis.runs import find_runs, problem_of, read_each
+from batchnorm.analysis.runs import find_runs, problem_of, read_each, setting_text, varying_settings
 from batchnorm.analysis.shell import Command, asked_for, chosen_paths
+from batchnorm.config import SLOT_KEYS
 from batchnorm.store import Run, RunDirectory
 from batchnorm.store.files import OTHER, PARTS, File, files_below, files_of, inside
 
@@ -71,23 +73,29 @@ def _run(given: argparse.Namespace) -> str:
     paths = found_or_chosen(given)
     seen: set[tuple[int, int]] = set()
 
-    def of_run(run: Run) -> tuple[tuple[str, ...], dict[str, int]]:
+    def of_run(run: Run) -> tuple[tuple[str, ...], dict[str, Any], dict[str, int]]:
         names = (str(run.directory),) if given.each else (problem_of(run), run.config.position, run.mode)
-        return names, inside(run.path) if given.inside else _sum(files_of(RunDirectory(run.directory)), seen)
+        return names, run.settings, inside(run.path) if given.inside else _sum(files_of(RunDirectory(run.directory)), seen)
 
     read = {run.directory: found for run, found in read_each(paths, of_run)}
-    known = [read[path] for path in paths if path in read]
+    kinds = ((names[0], settings) for names, settings, _ in read.values())
+    more = [] if given.each else [key for key in varying_settings(kinds) if key in SLOT_KEYS]  # they make the variant too
+    known = [
+        ((*names, *(setting_text(settings, key) for key in more)), sizes)
+        for names, settings, sizes in (read[path] for path in paths if path in read)
+    ]
     rooms: dict[tuple[str, ...], Room] = {}
     for names, sizes in known if given.each else sorted(known, key=lambda found: found[0]):
         rooms.setdefault(names, Room()).add(sizes)
     if not given.inside:
-        blank = () if given.each else ("", "")
+        blank = () if given.each else ("", "", *[""] * len(more))
         for path in (path for path in paths if path not in read):  # its files have sizes all the same
             sizes = _sum(files_of(RunDirectory(path)), seen)
             rooms.setdefault((str(path) if given.each else UNREADABLE, *blank), Room()).add(sizes)
         if not asked_for(given) and (beside := _beside(given.paths, paths, seen)):
             rooms[(BESIDE, *blank)] = Room(0, Counter({OTHER: beside}))
-    rows = table(("run",) if given.each else ("problem", "mask", "mode"), rooms, () if given.inside else PARTS)
+    labels = ("run",) if given.each else ("problem", "mask", "mode", *map(str.lower, more))
+    rows = table(labels, rooms, () if given.inside else PARTS)
     width = None if given.wide else streams.terminal_width()
     return aligned(rows) if width is None else fitted(rows, width, counts=("runs", "total"), whole="--wide shows all columns")
 

@@ -174,9 +174,10 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides its result, defaults too, apart from seed, mask and mode."""
+        """What decides its result, defaults too, apart from seed, mask and mode; not the keys that act in none of its slots."""
         deciding = {**self.config.deciding_keys(), **self.fingerprint}
-        return {key: value for key, value in deciding.items() if key not in ("RANDOM_SEED", "POSITION", "ABLATION")}
+        left_out = {"RANDOM_SEED", "POSITION", "ABLATION", *self.config.idle_keys}
+        return {key: value for key, value in deciding.items() if key not in left_out}
 
     def changed_datasets(self) -> list[str]:
         """Name the datasets of a record that has ended whose rows are not those that were written; version 1 cannot tell."""

@@ -74,6 +74,14 @@ def test_runs_lists_status_and_progress(shell: Shell, tmp_path: Path) -> None:
     assert rows[3][0] == "unreadable" and str(damaged) in out
 
 
+def test_the_list_shows_the_settings_in_which_runs_differ(shell: Shell, tmp_path: Path) -> None:
+    for keys in ({"position": "none"}, {"norm": "layer"}, {}):
+        record(tmp_path, **keys)
+    header, *rows = (line.split() for line in shell("runs", tmp_path)[1].splitlines())
+    assert header[7:] == ["seed", "norm", "path"]
+    assert [row[8:-1] for row in rows] == [[], ["batch"], ["layer"]]
+
+
 def test_runs_can_be_chosen(shell: Shell, output: Path) -> None:
     _, out, _ = shell("runs", output, "--mask", "none", "001", "--seed", 2, "--mode", "vanilla", "trained_bn")
     assert len(out.splitlines()) == 3

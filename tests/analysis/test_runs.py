@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from batchnorm.analysis.effects import table_of
 from batchnorm.analysis.runs import (
     distinct,
     find_runs,
@@ -16,9 +17,10 @@ from batchnorm.analysis.runs import (
     read_each,
     setting_note,
     shared_steps,
+    slot_facts,
     sort_ablations,
 )
-from batchnorm.analysis.summary import summary
+from batchnorm.analysis.summary import paired_difference, summary
 from batchnorm.errors import RunError
 from batchnorm.store import Run, RunDirectory, Status
 from tests.analysis.conftest import cut_off, record
@@ -94,6 +96,27 @@ def test_groups_differ_in_more_than_seeds(output: Path) -> None:
 def test_a_key_at_its_default_is_named_with_its_default(tmp_path: Path) -> None:
     groups = group_seeds(open_runs([record(tmp_path, position="none"), record(tmp_path, l2_reg=0.5)]))
     assert [setting_note(group, groups) for group in groups] == ["l2 reg 0.0", "l2 reg 0.5"]
+
+
+def test_keys_that_act_in_slots_are_of_runs_in_which_they_act(tmp_path: Path) -> None:
+    """Vanilla says nothing of them, and goes with all."""
+    keys: list[dict[str, object]] = [{"position": "none"}, {"norm": "layer"}, {"norm": "layer", "ablation": "affine_only"}]
+    vanilla, affine, layer = groups = group_seeds([Run(record(tmp_path, **each)) for each in keys])
+    assert "NORM" not in vanilla.settings and "NORM" not in affine.settings and layer.settings["NORM"] == "layer"
+    assert [setting_note(group, groups) for group in groups] == ["", "", ""]
+    assert slot_facts([group.runs[0] for group in groups]) == ["norm layer"]
+    ghosts = Run(record(tmp_path, ghost=16, norm="batch"))
+    assert slot_facts([layer.runs[0], ghosts]) == ["ghost 16"]
+    plain = Run(record(tmp_path))
+    assert slot_facts([plain]) == slot_facts([ghosts, plain]) == []
+    several = group_seeds([vanilla.runs[0], ghosts, plain, layer.runs[0]])
+    notes = [setting_note(group, several) for group in several]
+    assert notes == ["", "ghost 16, norm batch", "norm batch", "norm layer"]
+    paired = paired_difference([group.runs[0].directory for group in several], "vanilla")
+    assert paired["n"].tolist() == [1, 1, 1]
+    with pytest.raises(RunError, match=r"differs from .* in NORM \(batch there, layer here\)"):
+        table_of([vanilla.runs[0], plain, layer.runs[0]])
+    assert len(table_of([vanilla.runs[0], layer.runs[0]])) == 2
 
 
 def test_two_rates_of_one_variant_are_not_averaged(tmp_path: Path) -> None:

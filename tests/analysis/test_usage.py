@@ -55,6 +55,14 @@ def size(folder: Path, name: str, mask: str) -> int:
     return sum(path.stat().st_size for path in folder.rglob(name) if f"__{mask}/" in str(path))
 
 
+def test_keys_that_act_in_slots_make_variants_of_their_own(usage: Usage, tmp_path: Path) -> None:
+    for keys in ({"position": "none"}, {}, {"norm": "layer"}, {"norm": "layer", "lr": 0.5}):
+        record(tmp_path, **keys)
+    header, *rows, _ = usage(tmp_path)
+    assert header[:5] == ["problem", "mask", "mode", "norm", "runs"]
+    assert [row[2:-3] for row in rows] == [["vanilla", "1"], ["trained_bn", "batch", "1"], ["trained_bn", "layer", "2"]]
+
+
 def test_a_row_for_each_run_and_the_choice_among_them(usage: Usage, tmp_path: Path) -> None:
     runs = [record(tmp_path, random_seed=seed) for seed in (1, 2, 3)]
     assert [row[0] for row in usage(tmp_path, "--each", "--seed", 1, 3)] == ["run", str(runs[0]), str(runs[2]), "total"]

@@ -10,8 +10,16 @@ import pandas as pd
 
 from batchnorm.analysis.effects.table import effects
 from batchnorm.analysis.outcome import Outcome, Result
-from batchnorm.analysis.runs import LEFT_OUT, RunPaths, distinct, find_runs, problem_of, progress_mark, read_each
-from batchnorm.config import differing_keys
+from batchnorm.analysis.runs import (
+    LEFT_OUT,
+    RunPaths,
+    differing_settings,
+    distinct,
+    find_runs,
+    problem_of,
+    progress_mark,
+    read_each,
+)
 from batchnorm.errors import RunError
 from batchnorm.modes import format_mask
 from batchnorm.store import Run, Status
@@ -127,16 +135,19 @@ def of_runs(
 
 
 def _require_one_setting(runs: list[Run]) -> None:
-    first = runs[0]
-    for run in runs[1:]:
-        if problem_of(run) != problem_of(first):
-            what = f"is a run of {problem_of(run)}, {first.directory} one of {problem_of(first)}; give runs of one problem"
-            raise RunError(f"{run.directory}: {what}")
-        if keys := "; ".join(differing_keys(first.settings, run.settings)):
-            raise RunError(
-                f"{run.directory}: differs from {first.directory} in {keys}; effects are of runs that differ in seed, mask "
-                "and mode alone: choose one setting, as by --lr or --epochs"
-            )
+    kinds: list[Run] = []  # one of each setting: of keys that act in slots only, vanilla has none
+    for run in runs:
+        for other in kinds:
+            if problem_of(run) != problem_of(other):
+                what = f"is a run of {problem_of(run)}, {other.directory} one of {problem_of(other)}; give runs of one problem"
+                raise RunError(f"{run.directory}: {what}")
+            if keys := "; ".join(differing_settings(other.settings, run.settings)):
+                raise RunError(
+                    f"{run.directory}: differs from {other.directory} in {keys}; effects are of runs that differ in seed, mask "
+                    "and mode alone: choose one setting, as by --lr or --epochs"
+                )
+        if all(other.settings != run.settings for other in kinds):
+            kinds.append(run)
 
 
 def _row(run: Run, result: Result) -> dict[str, Any]:
