@@ -73,7 +73,7 @@ def fit(training: Training, recorder: Recorder, keeper: Keeper) -> None:
     """
     first = max(recorder.epochs, 1)
     for epoch in range(recorder.epochs, training.length.epochs + 1):
-        with advice_if_held_up(training) if epoch == first else nullcontext():
+        with advice_if_held_up(training) if epoch == first < training.length.epochs else nullcontext():
             run_epoch(training, epoch, recorder, keeper)
 
 
