@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from batchnorm.config import canonical_fingerprint
-from batchnorm.errors import RunError, cannot_be_read, is_out_of_memory, one_line
+from batchnorm.errors import START_AGAIN, RunError, cannot_be_read, is_out_of_memory, one_line
 from batchnorm.store import Mark, sync
 
 
@@ -42,17 +42,15 @@ def load_checkpoint(path: Path, *, fingerprint: Mapping[str, Any], load: Callabl
         loaded = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         content = loaded["content"]
         if _digest(content) != loaded["digest"]:
-            raise RunError(f"{damaged}; OVERWRITE=true starts the run again from the beginning")
+            raise RunError(f"{damaged}; {START_AGAIN}")
         if canonical_fingerprint(content["fingerprint"]) != fingerprint:
-            raise RunError(
-                f"{path}: belongs to another run than run.h5 beside it; OVERWRITE=true starts the run again from the beginning"
-            )
+            raise RunError(f"{path}: belongs to another run than run.h5 beside it; {START_AGAIN}")
         load(content)
         record: Mark = content["record"]
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, pickle.UnpicklingError) as error:
         if is_out_of_memory(error):
             raise
-        raise RunError(f"{damaged} ({one_line(error)[:120]}); OVERWRITE=true starts the run again from the beginning") from None
+        raise RunError(f"{damaged} ({one_line(error)[:120]}); {START_AGAIN}") from None
     return record
 
 

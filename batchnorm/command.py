@@ -45,7 +45,8 @@ def train_or_skip(config: RunConfig) -> Status:
     if not config.overwrite:
         status = stand(config.directory, config.fingerprint()).usable().status
         if status.has_ended:
-            print(f"{status.value} already: {config.directory} (OVERWRITE=true starts it again from the beginning)")
+            again = "OUTPUT_DIR=... trains it once more elsewhere, OVERWRITE=true here"
+            print(f"{status.value} already: {config.directory} ({again})")
             return status
     from batchnorm.logs import log_to_console
     from batchnorm.stop import Interrupted

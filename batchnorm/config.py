@@ -600,7 +600,8 @@ def _field(key: str) -> Field[Any]:
         ConfigError: there is no such key.
     """
     if key.lower() not in _FIELDS:
-        raise ConfigError(f"{key}: unknown key; {nearest_first(key.upper(), [name.upper() for name in _FIELDS])}")
+        word = {"MASK": "POSITION", "MODE": "ABLATION"}.get(key.upper(), key.upper())  # as everything but the keys says
+        raise ConfigError(f"{key}: unknown key; {nearest_first(word, [name.upper() for name in _FIELDS])}")
     return _FIELDS[key.lower()]
 
 

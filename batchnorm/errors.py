@@ -57,6 +57,10 @@ class StudyError(UserError):
     """A study cannot be worked on as it is asked for."""
 
 
+START_AGAIN = "OUTPUT_DIR=... trains it in another directory; OVERWRITE=true starts the run again from the beginning"
+"""What can be done with a directory that cannot be used: what deletes nothing comes first."""
+
+
 def wrong_argument(name: str, value: object, why: str, *, option: str | None = None) -> RunError:
     """Return the error of an argument: `style=nips: ...`, and in the shell `--style nips: ...`.
 
@@ -75,6 +79,7 @@ def nearest_first(word: str, valid: Iterable[str]) -> str:
     """
     choices = list(valid)
     near = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(word.upper(), choices, n=1)
+    near = near or [choice for choice in choices if len(word) > 2 and word.upper() in choice.upper()]
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{hint}Valid: {', '.join(choices)}" if hint else f"valid: {', '.join(choices)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -148,6 +149,37 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 64 * 2**20}
     return all(mallopt(parameter, value) == 1 for parameter, value in settings.items())
+
+
+_HELD_UP_FROM = 0.1
+"""The share of their time that threads wait for a core, from which advice is given."""
+
+
+def advice_on_threads(threads: int, *, waited: float, seconds: float) -> str:
+    """Say in a line what to do where threads wait for cores that other processes hold; nothing where they need not.
+
+    At the end of each layer all threads wait for the slowest one, which waits for its core: with all cores a run may take
+    several times as long as with one.
+
+    Args:
+        threads: of this run.
+        waited: seconds that they have waited for a core, all together.
+        seconds: how long it was looked.
+    """
+    share = waited / (threads * seconds)
+    if threads == 1 or share < _HELD_UP_FROM:
+        return ""
+    held = f"the {threads} threads of this run wait {share:.0%} of their time for cores that other processes use"
+    return f"{held}; one thread is often several times faster then: stop the run, and THREADS=1 resumes it"
+
+
+def seconds_waited(tasks: Path = Path("/proc/self/task")) -> float:
+    """Return how long this process's threads have waited for a core while they could have run; 0 where Linux does not say."""
+    waited = 0
+    for file in tasks.glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+            waited += int(file.read_text().split()[1])
+    return waited / 1e9
 
 
 def describe_commit(package: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -288,7 +289,9 @@ def parse_mask(text: str, slots: Sequence[str]) -> Mask:
         return (int(word == "all"),) * len(slots)
     inner = word.removeprefix("[").removesuffix("]")
     digits = [digit.strip() for digit in inner.split(",")] if "," in inner else list(inner.strip())
-    wanted = f"needs {len(slots)} digits 0 or 1, one per slot ({', '.join(slots)}), or all, or none"
+    near = difflib.get_close_matches(word, ["all", "none", *MASK_SETS], n=1)
+    hint = f"did you mean {near[0]}{', which studies take' if near[0] in MASK_SETS else ''}? " if near else ""
+    wanted = f"{hint}needs {len(slots)} digits 0 or 1, one per slot ({', '.join(slots)}), or all, or none"
     if not digits or any(digit not in ("0", "1") for digit in digits):
         raise ConfigError(f"POSITION={text}: not a mask; {wanted}")
     if len(digits) != len(slots):

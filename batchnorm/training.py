@@ -6,7 +6,7 @@ import errno
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import RunError, command_that_goes_on, is_out_of_memory, one_line, out_of_memory
 from batchnorm.feeds import Feed
 from batchnorm.logs import log_to_file, logger, progress
-from batchnorm.machine import describe_versions, merge_versions, warn_if_bf16_is_slow
+from batchnorm.machine import advice_on_threads, describe_versions, merge_versions, seconds_waited, warn_if_bf16_is_slow
 from batchnorm.probing import weight_of
 from batchnorm.quantities import METRICS, SPLITS, chosen
 from batchnorm.recording import Diverged, Recorder
@@ -71,8 +71,10 @@ def fit(training: Training, recorder: Recorder, keeper: Keeper) -> None:
         Interrupted: somebody asked for it.
         Diverged: a loss is not finite.
     """
+    first = max(recorder.epochs, 1)
     for epoch in range(recorder.epochs, training.length.epochs + 1):
-        run_epoch(training, epoch, recorder, keeper)
+        with advice_if_held_up(training) if epoch == first < training.length.epochs else nullcontext():
+            run_epoch(training, epoch, recorder, keeper)
 
 
 def run_epoch(training: Training, epoch: int, recorder: Recorder, keeper: Keeper) -> None:
@@ -255,6 +257,17 @@ def with_progress(training: Training, epoch: int) -> Iterator[tuple[torch.Tensor
     total = min(per_epoch, training.length.steps - (epoch - 1) * per_epoch) if epoch else 0
     title = f"epoch {epoch}/{training.length.epochs}"
     return progress(training.training_batches(epoch), total=total, done=total - left, title=title)
+
+
+@contextmanager
+def advice_if_held_up(training: Training) -> Iterator[None]:
+    """Log advice where threads of the block have waited for cores that other processes hold."""
+    began, before = time.perf_counter(), seconds_waited()
+    yield
+    waited, seconds = seconds_waited() - before, time.perf_counter() - began
+    advice = advice_on_threads(training.config.threads, waited=waited, seconds=seconds)
+    if advice and training.device.type == "cpu":
+        logger.warning("%s", advice)
 
 
 def log_epoch(training: Training, epoch: int, metrics: Mapping[str, float], *, seconds: float) -> None:

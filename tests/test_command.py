@@ -52,7 +52,8 @@ def test_the_same_command_again_says_finished_at_once(configure: Callable[..., R
     assert (code, "finished" in text) == (0, True)
     again = [sys.executable, "-X", "importtime", "run_trainingLoop.py", *arguments, f"OBS_DATASETS={tmp_path}/nowhere"]
     done = subprocess.run(again, capture_output=True, text=True, check=True)
-    assert done.stdout == f"finished already: {config.directory} (OVERWRITE=true starts it again from the beginning)\n"
+    again = "OUTPUT_DIR=... trains it once more elsewhere, OVERWRITE=true here"
+    assert done.stdout == f"finished already: {config.directory} ({again})\n"
     assert " torch\n" not in done.stderr
 
 
@@ -67,7 +68,10 @@ def test_divergence_is_exit_code_3_now_and_again(configure: Callable[..., RunCon
 def test_a_finished_run_with_other_keys_is_refused_without_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = record_run(tmp_path, problem="digits_2c2d_bn", batch_size=32, named_keys="")
     assert main([*arguments_of(config), "BATCH_SIZE=16"]) == 2
-    assert "holds another run: BATCH_SIZE (32 there, 16 here); OVERWRITE=true" in capsys.readouterr().err
+    assert (
+        "holds another run: BATCH_SIZE (32 there, 16 here); OUTPUT_DIR=... keeps both; OVERWRITE=true"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -236,6 +236,9 @@ def test_differing_keys_are_named_with_both_values() -> None:
     ("arguments", "message"),
     [
         (["RANDOM_SED=1"], "RANDOM_SED: unknown key; did you mean RANDOM_SEED?"),
+        (["SEED=1"], "SEED: unknown key; did you mean RANDOM_SEED?"),
+        (["epochs=3"], "epochs: unknown key; did you mean NUM_EPOCHS?"),
+        (["MASK=all"], "MASK: unknown key; did you mean POSITION?"),
         (["nonsense"], "nonsense: not KEY=value"),
         ([], "PROBLEM is required"),
         (["PROBLEM=digits_2c2d_bn"], "RANDOM_SEED is required"),

@@ -9,7 +9,7 @@ import torch
 
 from batchnorm.config import RunConfig, resolve
 from batchnorm.logs import logger
-from batchnorm.machine import describe_commit, warn_if_bf16_is_slow
+from batchnorm.machine import advice_on_threads, describe_commit, seconds_waited, warn_if_bf16_is_slow
 from tests import command
 from tests.conftest import arguments_of
 from tests.test_training import assert_same_run
@@ -90,3 +90,18 @@ def test_a_commit_is_recorded_only_where_the_package_is_tracked(tmp_path: Path) 
     assert describe_commit(package) == clean
     (package / "__init__.py").write_text("x = 1\n")
     assert describe_commit(package) == {**clean, "git_dirty": True}
+
+
+def test_threads_that_wait_for_cores_are_told() -> None:
+    told = advice_on_threads(4, waited=8.0, seconds=10.0)
+    assert "4 threads of this run wait 20% of their time" in told and "THREADS=1" in told
+    assert advice_on_threads(4, waited=3.0, seconds=10.0) == ""
+    assert advice_on_threads(1, waited=9.0, seconds=10.0) == ""
+
+
+def test_waiting_for_a_core_is_read_from_each_thread(tmp_path: Path) -> None:
+    for thread, line in (("1", "7 2500000000 9\n"), ("2", "7 500000000 9\n"), ("3", "")):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(line)
+    assert seconds_waited(tmp_path) == 3.0
+    assert seconds_waited(tmp_path / "nowhere") == 0.0

@@ -615,7 +615,9 @@ def test_another_run_in_the_directory_is_refused_until_overwritten(configure: Co
     """Where NAMED_KEYS does not tell the two apart."""
     keys = {"named_keys": "BATCH_SIZE"}
     training.train(configure(max_steps=2, **keys))
-    with pytest.raises(RunError, match=r"holds another run: MAX_STEPS \(2 there, 3 here\); OVERWRITE=true"):
+    with pytest.raises(
+        RunError, match=r"holds another run: MAX_STEPS \(2 there, 3 here\); OUTPUT_DIR=... keeps both; OVERWRITE=true"
+    ):
         training.train(configure(max_steps=3, **keys))
     assert Run(configure(**keys).directory).epochs["step"][-1] == 2
     assert training.train(configure(max_steps=3, overwrite=True, **keys)) == Status.FINISHED

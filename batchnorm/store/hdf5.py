@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.errors import MISSING_HERE, RunError, cannot_be_read, one_line
+from batchnorm.errors import MISSING_HERE, START_AGAIN, RunError, cannot_be_read, one_line
 
 
 def sync(path: Path) -> None:
@@ -102,7 +102,7 @@ def _abandon(file: h5py.File) -> None:
 
 def damaged(path: Path, detail: str) -> RunError:
     """Say that a record's content is bad."""
-    return RunError(f"{path}: is damaged ({detail}); OVERWRITE=true starts the run again from the beginning")
+    return RunError(f"{path}: is damaged ({detail}); {START_AGAIN}")
 
 
 def bad_or_unreadable(path: Path, error: BaseException) -> RunError:

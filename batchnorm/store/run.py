@@ -511,5 +511,6 @@ def check_same_run(run: Run, fingerprint: Mapping[str, Any]) -> None:
     """
     if differing := differing_keys(run.fingerprint, fingerprint):
         raise RunError(
-            f"{run.directory}: holds another run: {'; '.join(differing)}; OVERWRITE=true starts it again from the beginning"
+            f"{run.directory}: holds another run: {'; '.join(differing)}; "
+            "OUTPUT_DIR=... keeps both; OVERWRITE=true deletes that one and starts this one"
         )

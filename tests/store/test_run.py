@@ -141,7 +141,10 @@ def test_another_run_is_named_by_its_differing_keys(tmp_path: Path) -> None:
     other = resolve({"problem": "digits_2c2d_bn", "random_seed": 1, "num_epochs": 4, "batch_size": 16, "l2_reg": 0.1})
     run = Run(config.directory)
     check_same_run(run, config.fingerprint())
-    with pytest.raises(RunError, match=r"BATCH_SIZE \(32 there, 16 here\); L2_REG \(0.0 there, 0.1 here\); OVERWRITE=true"):
+    with pytest.raises(
+        RunError,
+        match=r"BATCH_SIZE \(32 there, 16 here\); L2_REG \(0.0 there, 0.1 here\); OUTPUT_DIR=... keeps both; OVERWRITE=true",
+    ):
         check_same_run(run, other.fingerprint())
 
 

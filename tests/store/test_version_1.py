@@ -132,4 +132,7 @@ def test_another_run_under_the_same_name_is_refused_in_one_line(again: Configure
         f"{key}={value}" for key, value in config.to_dict().items() if key not in ("OPT_HPARS", "LR_SCHEDULE", "MAX_STEPS")
     ]
     assert main(arguments) == 2
-    assert "holds another run: MAX_STEPS (5 there, null here); OVERWRITE=true" in capsys.readouterr().err
+    assert (
+        "holds another run: MAX_STEPS (5 there, null here); OUTPUT_DIR=... keeps both; OVERWRITE=true"
+        in capsys.readouterr().err
+    )

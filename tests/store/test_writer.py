@@ -90,7 +90,8 @@ def test_rows_that_changed_since_the_mark_are_noticed(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["snapshots/gamma/conv2"][77, 3] += 1
     with pytest.raises(
-        RunError, match=r"run.h5: is damaged \(snapshots/gamma/conv2\); OVERWRITE=true starts the run again from the beginning"
+        RunError,
+        match=r"run.h5: is damaged \(snapshots/gamma/conv2\); OUTPUT_DIR=.*; OVERWRITE=true starts the run again",
     ):
         RunWriter.resume(path, mark=mark, **facts_of(), versions={})
 
