@@ -212,17 +212,18 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool =
     Raises:
         RunError: none can be read.
     """
-    done, failed = [], []
+    done, failed = [], list[UserError]()
     for path in shown_while_it_lasts(paths_of(paths), "reading"):
         try:
             with Run.opened(path) if keep_open else nullcontext(Run(path)) as run:
                 done.append((run, read(run)))
         except UserError as error:
-            failed.append(str(error))
+            failed.append(error)
         except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text
-            failed.append(_cannot_be_read(path, error))
+            failed.append(RunError(_cannot_be_read(path, error)))
     if failed and not done:
-        raise RunError(failed[0] + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
+        others = f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""
+        raise RunError(f"{failed[0]}{others}", in_shell=failed[0].in_shell + others)
     for reason in failed:
         LEFT_OUT.warning("%s", reason)
     return done
