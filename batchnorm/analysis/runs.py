@@ -220,25 +220,26 @@ def read_each(paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool =
 
 def read_or_refused(
     paths: RunPaths, read: Callable[[Run], Read], *, keep_open: bool = False
-) -> tuple[list[tuple[Run, Read]], dict[RunPath, str]]:
+) -> tuple[list[tuple[Run, Read]], dict[RunPath, UserError]]:
     """Read the same from each run, and return beside it why others cannot be read. See `read_each`.
 
     Raises:
         RunError: none can be read.
     """
     done: list[tuple[Run, Read]] = []
-    failed: dict[RunPath, str] = {}
+    failed: dict[RunPath, UserError] = {}
     for path in shown_while_it_lasts(paths_of(paths), "reading"):
         try:
             with Run.opened(path) if keep_open else nullcontext(Run(path)) as run:
                 done.append((run, read(run)))
         except UserError as error:
-            failed[path] = str(error)
+            failed[path] = error
         except (OSError, UnicodeError) as error:  # of a folder that is closed to us, of a name that is no text
-            failed[path] = _cannot_be_read(path, error)
+            failed[path] = RunError(_cannot_be_read(path, error))
     if failed and not done:
         first = next(iter(failed.values()))
-        raise RunError(first + (f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""))
+        others = f"; none of the other {len(failed) - 1} will do either" if len(failed) > 1 else ""
+        raise RunError(f"{first}{others}", in_shell=first.in_shell + others)
     return done, failed
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -147,6 +149,12 @@ class TestAblations:
         (end,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "_end"]
         assert np.asarray(end.get_xdata()).tolist() == [40]
 
+    def test_four_panels_stand_two_by_two(self, tmp_path: Path) -> None:
+        paths = [record(tmp_path, position=mask) for mask in ("100", "010", "001", "110")]
+        figure = compare_ablation_performance(paths, save=False)
+        places = [axes.get_subplotspec() for axes in figure.axes]
+        assert [(place.rowspan.start, place.colspan.start) for place in places if place] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
     def test_another_metric(self, at: Find) -> None:
         figure = compare_ablation_performance([at("0,0,1")], metric="valid_acc", save=False)
         assert figure.axes[0].get_yscale() == "linear"
@@ -176,6 +184,40 @@ class TestRates:
             np.mean([Run(path).epochs["test_acc"][-1] for path in paths if Run(path).config.lr == rate]) for rate in rates
         ]
         np.testing.assert_allclose(drawn["test"].get_ydata(), expected)
+
+    def test_optimizers_side_by_side_with_what_else_differs(self, tmp_path: Path) -> None:
+        lr = {"SGD": 0.1, "Adam": 0.001}
+        paths = [record(tmp_path, optimizer=name, lr=rate, random_seed=seed) for name, rate in lr.items() for seed in (1, 2)]
+        figure = compare_multiple_lr(paths, "optimizer", save=False)
+        assert legend(figure)[1] == "SGD, lr 0.1, 2 seeds"
+        assert legend(figure)[0].startswith("Adam, lr 0.001, ") and "beta1 0.9" in legend(figure)[0]
+        final = figure.axes[2]
+        assert [label.get_text() for label in final.get_xticklabels()] == ["Adam", "SGD"]
+        assert final.get_xlabel() == "Optimizer" and final.get_xscale() == "linear"
+        drawn = {str(container.get_label()): container[0] for container in final.containers}
+        expected = np.mean([Run(path).epochs["test_acc"][-1] for path in paths[:2]])
+        assert np.asarray(drawn["test"].get_ydata())[1] == pytest.approx(expected)
+
+    def test_numbers_have_an_axis_with_ticks_at_them(self, tmp_path: Path) -> None:
+        paths = [record(tmp_path, batch_size=size) for size in (256, 32, 64)]
+        final = compare_multiple_lr(paths, "BATCH_SIZE", save=False).axes[2]
+        assert final.get_xscale() == "log" and final.get_xticks().tolist() == [32, 64, 256]
+
+    def test_norms_are_called_by_their_names(self, tmp_path: Path) -> None:
+        paths = [record(tmp_path, norm=norm, position="0,0,1") for norm in ("batch", "layer", "group:4")]
+        figure = compare_multiple_lr(paths, "NORM", save=False)
+        assert legend(figure) == ["norm batch", "norm group:4", "norm layer"]
+        assert heading(figure).replace("\n", ", ").endswith(r"norm $\gamma\beta$, mask 0,0,1")
+
+    def test_settings_of_an_optimizer_are_keys(self, tmp_path: Path) -> None:
+        paths = [record(tmp_path, optimizer="Momentum", opt_hpars={"momentum": value}) for value in (0.5, 0.9)]
+        assert legend(compare_multiple_lr(paths, "opt_hpars.momentum", save=False)) == ["momentum 0.5", "momentum 0.9"]
+
+    def test_what_is_no_key(self, at: Find) -> None:
+        with pytest.raises(RunError, match="by=OPTIMISER: no key that decides a result; did you mean OPTIMIZER"):
+            compare_multiple_lr([at("0,0,1")], "OPTIMISER", save=False)
+        with pytest.raises(RunError, match="by=POSITION: .* ablations compares masks"):
+            compare_multiple_lr([at("0,0,1")], "POSITION", save=False)
 
     def test_two_variants_are_too_many(self, at: Find) -> None:
         with pytest.raises(RunError, match="one variant across learning rates"):
@@ -338,6 +380,14 @@ class TestCompareBetas:
         assert "interrupted, epoch 2 of 4" in figure.axes[3].get_title().replace("\n", " ")
         assert {axes.get_xlim() for axes in figure.axes[:4]} == {(0, 80)}
 
+    def test_what_stands_twice_and_what_differs_is_said(self, at: Find, tmp_path: Path) -> None:
+        other = record(tmp_path, position="1,1,1", lr=0.5)
+        figure = compare_contour_betas(True, at("0,0,0"), at("1,1,1"), at("1,1,1"), other, slots=["dense1"], save=False)
+        titles = [axes.get_title().replace("\n", " ") for axes in figure.axes[:4]]
+        assert titles[1] == r"BN $\gamma\beta$ lr 0.1585 dense1, $\beta$"
+        assert titles[2] == r"BN $\gamma\beta$ lr 0.1585 same run as column 2 dense1, $\beta$"
+        assert titles[3] == r"BN $\gamma\beta$ lr 0.5 dense1, $\beta$"
+
     def test_runs_without_a_common_step(self, at: Find, tmp_path: Path) -> None:
         last_only = [
             record(tmp_path, position="0,0,1", ablation="fixed_gamma", log_every_steps=0, epochs=epochs) for epochs in (3, 4)
@@ -380,6 +430,26 @@ def test_pixels_suffice_and_no_label_leaves_the_page(at: Find) -> None:
             assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1, axes.get_title()
 
 
+def test_a_line_under_another_shows_in_its_gaps(tmp_path: Path) -> None:
+    """All variants of the same numbers: each line's colour is somewhere on the page, outside of the legend."""
+    paths = [
+        record(tmp_path, position=mask, ablation=mode) for mask, mode in (("000", MODES[0]), *(("001", mode) for mode in MODES))
+    ]
+    for path in paths[1:]:
+        with h5py.File(path / "run.h5", "r+") as file, h5py.File(paths[0] / "run.h5") as first:
+            file["epochs/test_acc"][...] = first["epochs/test_acc"][...]
+    figure = compare_ablation_performance(paths, "test_acc", save=False)
+    drawn = [line for line in figure.axes[0].get_lines() if not str(line.get_label()).startswith("_")]
+    assert len({str(line.get_ydata()) for line in drawn}) == 1 and len(drawn) == 5
+    figure.legends[0].remove()
+    figure.set_dpi(200)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].reshape(-1, 3)  # type: ignore[attr-defined]
+    for line in drawn:
+        colour = np.round(255 * np.array(to_rgb(line.get_color())))
+        assert (np.abs(pixels - colour).max(axis=1) <= 2).sum() > 20, line.get_label()
+
+
 def test_saving_elsewhere_or_not_at_all(at: Find, tmp_path: Path) -> None:
     figure = performance_across_ablations([at("0,0,1")], save_dir=tmp_path / "here")
     assert sorted(path.suffix for path in (tmp_path / "here").iterdir()) == [".pdf", ".png"]
@@ -395,8 +465,6 @@ def test_a_place_that_cannot_be_written_is_named(at: Find, tmp_path: Path) -> No
 
 
 def test_a_damaged_file_and_a_newer_format_are_named(at: Find, tmp_path: Path) -> None:
-    import h5py
-
     damaged, newer = tmp_path / "damaged", tmp_path / "newer"
     for folder in (damaged, newer):
         folder.mkdir()

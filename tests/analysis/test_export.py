@@ -250,7 +250,7 @@ def test_from_the_shell(output: Path, tmp_path: Path, capfd: pytest.CaptureFixtu
     for wrong, message in (
         ((output,), "--out"),
         ((output, "--out", tmp_path / "a.xlsx"), "a table of runs is written as .csv, .csv.gz, .json, by its suffix"),
-        ((output, "--out", out, "--columns", "sed"), "columns=sed: no such column; did you mean seed?"),
+        ((output, "--out", out, "--columns", "sed"), "--columns sed: no such column; did you mean seed?"),
         ((output, "--out", out, "--seed", 7), "no run there has --seed 7"),
         ((output, "--out", output), "a table of runs is written as"),
     ):

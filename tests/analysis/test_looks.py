@@ -150,3 +150,43 @@ def test_a_notebook_shows_each_figure_without_pyplot(at: Callable[..., Path]) ->
     script += "print(shown[1:4], 'matplotlib.pyplot' in sys.modules)"
     command = [sys.executable, "-c", script, str(at("0,0,0"))]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "b'PNG' False\n"
+
+
+def saved(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_another_style_and_other_formats_are_other_files(at: Callable[..., Path], tmp_path: Path) -> None:
+    for style in (None, "neurips"):
+        performance_across_ablations([at("0,0,0")], style=style, formats=["svg"], save_dir=tmp_path)
+    usual, neurips = saved(tmp_path)
+    assert usual.endswith("__seed1.svg") and neurips == usual.replace(".svg", "__neurips.svg")
+    drawn = (tmp_path / usual).read_bytes()
+    performance_across_ablations([at("0,0,0")], formats=["svg"], save_dir=tmp_path)
+    assert (tmp_path / usual).read_bytes() == drawn
+    with pytest.raises(RunError, match=r"formats=jpg: no such format; .*alid: png, pdf, svg"):
+        performance_across_ablations([at("0,0,0")], formats=["png", "jpg"], save_dir=tmp_path)
+
+
+def test_a_title_of_ones_own_or_none() -> None:
+    with looks.page("icml", title="Where BatchNorm is needed, and where it does no harm at all in the end", save=False) as page:
+        figure = page.figure(height=2)
+        assert page.title(figure, ["what", "the runs are"]) == 2
+        assert figure.get_suptitle().split() == page.heading.split()  # type: ignore[union-attr]
+    with looks.page(title="", save=False) as page:
+        figure = page.figure(height=2)
+        assert page.title(figure, ["what", "the runs are"]) == 0
+        assert figure.get_suptitle() == ""
+        assert page.sheet(["what"]).top < page.figure(height=2).bbox.height / 100
+    with looks.page(title=r"$\nonsense$", save=False) as page, pytest.raises(RunError, match="a formula that cannot be read"):
+        page.title(page.figure(height=2), [])
+
+
+def test_a_part_that_is_longer_than_a_line_is_broken() -> None:
+    with looks.page("icml", save=False) as page:
+        figure = page.figure(height=2)
+        lines = looks.lines_of(figure, ["a_network_with_a_name_that_does_not_go_into_a_line_of_a_column", "SGD"], between=", ")
+        assert len(lines) == 2 and lines[0].endswith("_") and lines[1].endswith(", SGD")
+        assert "".join(looks.lines_of(figure, ["x" * 200], between=", ")) == "x" * 200
+        formula = "$" + r"\gamma" * 9 + "$"
+        assert looks.lines_of(figure, [f"{formula} {formula}"], between="", room=0.2) == [formula, formula]

@@ -139,15 +139,24 @@ def test_figures_are_drawn_and_their_files_named(
         (("perform", "."), "error: argument COMMAND: invalid choice: 'perform'"),
         (("surface", "OUTPUT", "--mask", "none"), "has no gamma: it has BatchNorm in no slot (mask 0,0,0)"),
         (("performance", "OUTPUT"), "give the modes of one mask"),
+        (("ablations", "OUTPUT", "--metric", "acc"), "error: --metric acc: no such metric"),
+        (("performance", "OUTPUT"), "; ablations compares masks"),
+        (
+            ("rates", "OUTPUT", "--mask", "none", "--by", "NROM"),
+            "--by NROM: no key that decides a result; did you mean NORM",
+        ),
+        (("rates", "OUTPUT", "--mask", "none", "--format", "gif"), "error: --format gif: no such format"),
+        (("surface", "OUTPUT", "--mask", "all", "--slots", "conv9"), "error: --slots conv9: no such slot here"),
+        (("forest", "OUTPUT", "--last", "0"), "error: --last 0: must be 1 or more"),
         (("performance", "OUTPUT", "--seed", "77"), "no run there has --seed 77"),
         (("performance", "OUTPUT", "--mask", "0x1"), "no run there has --mask 0x1"),
-        (("performance", "OUTPUT", "--mask", "001", "--style", "nips"), "error: style=nips: no such paper format"),
+        (("performance", "OUTPUT", "--mask", "001", "--style", "nips"), "error: --style nips: no such paper format"),
         (("means", "OUTPUT"), "is a second run of vanilla, of another seed"),
         (("betas", "OUTPUT", "--mask", "001"), "no run of vanilla is among"),
         (("rates", "OUTPUT"), "give one variant across learning rates"),
         (("summary", "OUTPUT", "--out", "table.xls"), "a table is written as"),
-        (("summary", "OUTPUT", "--columns", "mod"), "columns=mod: no such column; did you mean mode"),
-        (("summary", "OUTPUT", "--measure", "sharpness"), "measure=sharpness: no such measure"),
+        (("summary", "OUTPUT", "--columns", "mod"), "--columns mod: no such column; did you mean mode"),
+        (("summary", "OUTPUT", "--measure", "sharpness"), "--measure sharpness: no such measure"),
         (("summary", "OUTPUT", "--paired", "vanilla", "--measure", "seconds", "test_acc_best"), "--paired takes one"),
         (("summary", "OUTPUT", "--paired", "vanilla", "--mark-best"), "--mark-best does not go with --paired"),
         (("summary", "OUTPUT", "--match", "LR"), "--match goes with --paired"),
@@ -159,6 +168,25 @@ def test_bad_input_is_one_line_and_exit_code_2(shell: Shell, output: Path, argum
     code, out, err = shell(*(argument.replace("OUTPUT", str(output)) for argument in arguments))
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1
+
+
+def test_settings_that_do_not_go_together_name_the_command_that_compares_them(shell: Shell, tmp_path: Path) -> None:
+    for rate in (0.1, 0.2):
+        record(tmp_path, lr=rate)
+    code, _, err = shell("performance", tmp_path)
+    assert code == 2 and err.endswith("; rates --by KEY compares values of one key\n") and err.count("\n") == 1
+
+
+def test_title_and_formats_from_the_shell(shell: Shell, output: Path, tmp_path: Path) -> None:
+    look = ("--format", "svg", "--save-dir", tmp_path)
+    sizes: list[int] = []
+    for title in (("--no-title",), ("--title", "What BatchNorm does"), ()):
+        assert shell("rates", output, "--mask", "none", "--by", "optimizer", *title, *look)[0] == 0
+        (drawn,) = tmp_path.iterdir()
+        assert drawn.name.startswith("compare_multiple_lr__by_OPTIMIZER__digits_2c2d_bn__000__vanilla__SGD")
+        sizes.append(drawn.stat().st_size)
+    assert sizes[0] < sizes[1] < sizes[2], "letters take room in the file"
+    assert shell("rates", output, "--no-title", "--title", "x")[0] == 2
 
 
 def test_no_command_is_bad_input(shell: Shell) -> None:

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from batchnorm.analysis import frame
+from batchnorm.analysis.bn_plot_functions import performance_across_ablations
 from batchnorm.analysis.effects import table_of
 from batchnorm.analysis.runs import (
+    RunPaths,
     distinct,
     find_runs,
     group_seeds,
+    one_run,
     open_runs,
     progress_mark,
     read_each,
@@ -214,3 +218,55 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path, caplog: pytes
     assert caplog.text.count("\n") == 1 and str(bad) in caplog.text
     with pytest.raises(RunError, match=str(bad)):
         read_each([bad], lambda run: run.last_epoch)
+
+
+def test_runs_are_given_as_the_shell_takes_them_and_as_rows(output: Path, at: Callable[..., Path]) -> None:
+    vanilla = [at("0,0,0", seed=seed) for seed in (1, 2)]
+    rows = frame(output).query("mode == 'vanilla'")
+    forms: list[RunPaths] = [
+        vanilla,
+        [str(path) for path in vanilla],
+        str(output / "*__0,0,0"),
+        [Run(path) for path in vanilla],
+        [vanilla[0], str(output / "2__*__0,0,0")],
+        rows,
+        rows["run"],
+        table_of([*vanilla, at("0,0,1")]).query("mode == 'vanilla'"),
+    ]
+    for form in forms:
+        assert sorted(run.directory for run in open_runs(form)) == sorted(vanilla), form
+    assert len(open_runs(output)) == 20
+    assert one_run(rows.iloc[0]).directory == one_run(rows.query("seed == 1")).directory == vanilla[0]
+    with pytest.raises(RunError, match="the data frame has no column run"):
+        open_runs(rows.drop(columns="run"))
+    with pytest.raises(RunError, match="0,0,0.*: give one run here, not 2"):
+        one_run(str(output / "*__0,0,0"))
+
+
+def test_what_was_given_by_itself_must_be_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [record(tmp_path / "output", random_seed=seed) for seed in (1, 2)]
+    (paths[1] / "run.h5").write_bytes(b"")
+    for given in (tmp_path / "nowhere", [paths[0], tmp_path / "nowhere"]):
+        with pytest.raises(RunError) as python:
+            performance_across_ablations(given, save=False)
+        with pytest.raises(RunError) as shell:
+            find_runs(tmp_path / "nowhere")
+        assert str(python.value) == str(shell.value)
+    with pytest.raises(RunError, match=str(paths[1])):
+        open_runs(paths)
+    assert [run.directory for run in open_runs(tmp_path)] == paths[:1]
+    assert str(paths[1]) in caplog.text
+
+
+def test_settings_that_differ_are_said_one_by_one(tmp_path: Path) -> None:
+    keys: list[dict[str, object]] = [
+        {"position": "none"},
+        {"norm": "layer", "optimizer": "Momentum", "opt_hpars": {"momentum": 0.5}},
+        {"ablation": "fixed_bn", "lr_schedule": {"name": "step", "step_size": 2, "gamma": 0.5}},
+    ]
+    groups = group_seeds(open_runs([record(tmp_path, **each) for each in keys]))
+    notes = {group.row.label: setting_note(group, groups) for group in groups}
+    assert notes["vanilla"].endswith("SGD, no lr schedule")
+    assert "Momentum, " in notes[r"LN $\gamma\beta$"] and "momentum 0.5" in notes[r"LN $\gamma\beta$"]
+    assert "norm layer" in notes[r"LN $\gamma\beta$"] and "norm batch" in notes["BN"] and "norm" not in notes["vanilla"]
+    assert "lr schedule step" in notes["BN"] and "step size 2" in notes["BN"]

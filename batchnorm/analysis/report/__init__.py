@@ -83,7 +83,8 @@ def _write(paths: Sequence[Path], roots: Sequence[RunPath], asked: _Asked) -> Pa
     found = data.sort(dict(done))
     manifest, blobs = data.manifest_of(found, title=asked.title or data.default_title(roots), roots=roots)
     manifest["unreadable"] = [
-        {"path": data.below(Path(path), roots), "reason": reason.removeprefix(f"{path}: ")} for path, reason in refused.items()
+        {"path": data.below(Path(path), roots), "reason": str(reason).removeprefix(f"{path}: ")}
+        for path, reason in refused.items()
     ]
     if asked.parameters is None and len(paths) > MOST_RUNS:
         manifest["notes"].append(

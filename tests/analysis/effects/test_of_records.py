@@ -179,7 +179,7 @@ def test_the_plan(shell: Shell, study: Path) -> None:
     [
         (("--difference", "1"), "--difference goes with --plan"),
         (("--family", "slot"), "family slot: not in the table of effects; did you mean slots"),
-        (("--metric", "sharpnes"), "metric=sharpnes: no such metric; did you mean sharpness"),
+        (("--metric", "sharpnes"), "--metric sharpnes: no such metric; did you mean sharpness"),
         (("--margin", "-1"), "margin"),
     ],
 )
