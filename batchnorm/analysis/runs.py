@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
@@ -514,12 +514,16 @@ def progress_mark(run: Run) -> str:
     return f"{status.value}, epoch {epoch} of {run.length.epochs}" if epoch >= 0 else f"{status.value}, no epoch yet"
 
 
-def setting_note(group: Group, groups: Iterable[Group], *, but: Sequence[str] = ()) -> str:
+def setting_note(group: Group, groups: Iterable[Group], *, but: Collection[str] = ()) -> str:
     """Name the settings in which groups of one figure differ, `but` some, as this one has them."""
-    own = flat_settings(group.settings)
-    others = [flat_settings(other.settings) for other in groups]
+    return what_differs(group.settings, [other.settings for other in groups], but=but)
+
+
+def what_differs(settings: Mapping[str, Any], others: Iterable[Mapping[str, Any]], *, but: Collection[str] = ()) -> str:
+    """Name the settings in which one differs from others, `but` some, as it has them."""
+    own, flat = flat_settings(settings), [flat_settings(other) for other in others]
     told = (key for key, value in own.items() if value is not None or key not in SLOT_KEYS)  # as always needs no words
-    differing = [key for key in told if key not in but and any(differs(own, other, key) for other in others)]
+    differing = [key for key in told if key not in but and any(differs(own, other, key) for other in flat)]
     return settings_in_words(own, differing)
 
 

@@ -18,7 +18,7 @@ from batchnorm.analysis.effects.table import TITLES
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.pairing import Pairing, pairings
 from batchnorm.analysis.report.data import Sorted, variant_of
-from batchnorm.analysis.runs import Group, flat_settings, group_seeds, is_full, problem_of, settings_in_words
+from batchnorm.analysis.runs import Group, group_seeds, is_full, problem_of, what_differs
 from batchnorm.errors import RunError, UserError
 from batchnorm.modes import DEFAULT_MODE, VANILLA, format_mask
 from batchnorm.store import Run, Status
@@ -203,9 +203,7 @@ def _by_seed(group: Group, found: Sorted) -> dict[int, float]:
 
 def _heading(problem: str, settings: Mapping[str, Any], groups: Sequence[Group], without: Iterable[str] = ()) -> str:
     """Name a problem, and a setting by what it has that others of the problem have not."""
-    own, others = flat_settings(settings), [flat_settings(group.settings) for group in groups]
-    keys = {key for key in own if any(other.get(key) != own[key] for other in others)}
-    words = settings_in_words(own, keys - set(without))
+    words = what_differs(settings, [group.settings for group in groups], but=set(without))
     return f"{problem}, {words}" if words else problem
 
 
