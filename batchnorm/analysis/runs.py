@@ -385,6 +385,23 @@ def plain_setting(value: Any) -> Any:
     return value
 
 
+def of_one_setting(groups: Sequence[Group]) -> list[list[Group]]:
+    """Return the groups setting by setting. One without keys that act in its slots, as vanilla, goes with each that it fits."""
+    settings: list[Mapping[str, Any]] = []
+    members: list[list[Group]] = []
+    for group in sorted(groups, key=lambda group: -len(group.settings)):
+        fitting = [place for place, other in enumerate(settings) if not differing_settings(group.settings, other)]
+        if not fitting:
+            settings.append(group.settings)
+            members.append([])
+            fitting = [len(members) - 1]
+        for place in fitting:
+            members[place].append(group)
+    order = {id(group): place for place, group in enumerate(groups)}
+    each = [sorted(family, key=lambda group: order[id(group)]) for family in members]
+    return sorted(each, key=lambda family: order[id(family[0])])
+
+
 def setting_text(settings: Mapping[str, Any], key: str) -> str:
     """Write a setting for a listing; nothing where a run has it not."""
     if key not in settings:

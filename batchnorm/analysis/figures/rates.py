@@ -19,7 +19,7 @@ from batchnorm.analysis.runs import (
     setting_words,
 )
 from batchnorm.analysis.shell import Command, chosen_paths, look_of
-from batchnorm.config import differing_keys
+from batchnorm.config import SLOT_KEYS, differing_keys
 from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.modes import Dashes
 
@@ -95,7 +95,8 @@ def _require_one_variant(groups: Sequence[Group]) -> None:
 
 def _key(by: str, groups: Sequence[Group]) -> str:
     """Return the key that is meant, as settings call it."""
-    known = {key.lower(): key for group in groups for key in flat_settings(group.settings)}
+    known = {key.lower(): key for key in SLOT_KEYS}  # vanilla has none of them
+    known |= {key.lower(): key for group in groups for key in flat_settings(group.settings)}
     known |= {name.removesuffix(".name"): key for name, key in known.items()}  # a schedule by its name
     if by.lower() in known:
         return known[by.lower()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from batchnorm.analysis.effects.table import TITLES
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.pairing import Pairing, pairings
 from batchnorm.analysis.report.data import Sorted, variant_of
-from batchnorm.analysis.runs import Group, group_seeds, is_full, problem_of, what_differs
+from batchnorm.analysis.runs import Group, group_seeds, is_full, of_one_setting, problem_of, what_differs
 from batchnorm.errors import RunError, UserError
 from batchnorm.modes import DEFAULT_MODE, VANILLA, format_mask
 from batchnorm.store import Run, Status
@@ -49,13 +48,11 @@ def compare(found: Sorted, outcome: Outcome) -> Comparisons:
 
 
 def _add_effects(made: Comparisons, problem: str, groups: Sequence[Group], found: Sorted, outcome: Outcome) -> None:
-    by_setting: dict[str, list[Group]] = {}
-    for group in groups:
-        by_setting.setdefault(json.dumps(group.settings, sort_keys=True), []).append(group)
+    by_setting = of_one_setting(groups)
     alone = 0
-    for members in by_setting.values():
+    for members in by_setting:
         results = {run: result for group in members for run in group.runs if (result := found.reached[run].result)}
-        heading = _heading(problem, members[0].settings, groups)
+        heading = _heading(problem, max((group.settings for group in members), key=len), groups)
         if len({variant_of(run) for run in results}) < 2:
             alone += 1
             continue

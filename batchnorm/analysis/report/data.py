@@ -21,7 +21,7 @@ from batchnorm.analysis.report.parameters import Place, places_in
 from batchnorm.analysis.runs import RunPath, distinct, is_full, output_folder, plain_setting, problem_of
 from batchnorm.analysis.shell import LISTED_DIGITS
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
-from batchnorm.config import RunLength
+from batchnorm.config import SLOT_KEYS, RunLength
 from batchnorm.errors import RunError
 from batchnorm.modes import Dashes, Mode, format_mask
 from batchnorm.quantities import METRICS, QUANTITIES, of_axis
@@ -159,7 +159,7 @@ def _differing(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
     found = {}
     for key in keys:
         values = {json.dumps(each[key], sort_keys=True): each[key] for each in settings if key in each}
-        if len(values) > 1 or any(key not in each for each in settings):
+        if len(values) > 1 or (key not in SLOT_KEYS and any(key not in each for each in settings)):
             found[key] = tuple(dict.fromkeys(map(_text, sorted(values.values(), key=_by_size))))
     return found
 
