@@ -402,6 +402,7 @@ def test_markup_in_any_field_is_text(study: Path, opened: Opener, tmp_path: Path
     assert box
     page.mouse.move(box["x"] + 50, box["y"] + 50)
     assert page.locator("img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
     assert page.evaluate("window.hit") is None
     assert page.evaluate("document.scripts.length") == len(re.findall("<script", study.read_text(encoding="utf-8")))
     shown = page.evaluate("document.body.innerText")

@@ -279,10 +279,10 @@ function drawPanel(place, panel) {
     axes: [
       { stroke: muted, font, grid: { show: false }, ticks: { ...grid, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 28, gap: 4, label: 'epoch', labelSize: 16, labelGap: 0, labelFont: font,
         splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 90))).filter(Number.isInteger),
-        values: (_, splits) => splits.map((value) => numberText(value, 6)) },
-      { stroke: muted, font, grid, ticks: { show: false }, size: 52, gap: 6,
+        values: (_, splits) => markTexts(splits) },
+      { stroke: muted, font, grid, ticks: { show: false }, size: 56, gap: 6,
         splits: (_, __, low, high) => (panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 5)),
-        values: (_, splits) => splits.map((value) => numberText(value)), filter: (_, splits) => splits },
+        values: (_, splits) => markTexts(splits), filter: (_, splits) => splits },
     ],
     cursor: { sync: { key: 'curves' }, drag: { x: true, y: false }, points: hoverPoints(2 * bands.length), y: false },
     hooks: {
@@ -462,10 +462,12 @@ function panelPicture(panel) {
       };
       const label = metricTitle(metrics[panel.metric]);
       ink.text(16, 26, fitted(panel.title, 15, width - 32, 600), { color, size: 15, weight: 600 });
-      for (const mark of panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 6)) {
+      const marks = panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 6);
+      const texts = markTexts(marks);
+      marks.forEach((mark, place) => {
         ink.line([left, y(mark), right, y(mark)], rule);
-        ink.text(left - 8, y(mark) + 4, numberText(mark), { color: muted, size: 12, anchor: 'end' });
-      }
+        ink.text(left - 8, y(mark) + 4, texts[place], { color: muted, size: 12, anchor: 'end' });
+      });
       for (const mark of linearMarks(first, last, 8).filter(Number.isInteger)) ink.text(x(mark), bottom + 18, String(mark), { color: muted, size: 12, anchor: 'middle' });
       ink.line([left, bottom, right, bottom], muted);
       ink.text((left + right) / 2, bottom + 36, 'epoch', { color: muted, size: 12, anchor: 'middle' });

@@ -18,7 +18,9 @@ function drawMasthead() {
     'span', { class: 'status' }, make('span', { class: `mark ${/^[a-z]+$/.test(status) ? status : ''}`, 'aria-hidden': 'true' }), `${count} ${status}`,
   )));
   fill(
-    byId('notices'), ...notes.map((note) => make('p', { class: 'muted note' }, note)),
+    byId('notices'), notes.length ? make('details', { class: 'numbers' }, make('summary', {}, counted(notes.length, 'note')), make(
+      'ul', {}, ...notes.map((note) => make('li', {}, note)),
+    )) : null,
     unreadable.length ? make('details', { class: 'notice' }, make('summary', {}, `${counted(unreadable.length, 'record')} could not be read`), make(
       'ul', {}, ...unreadable.map(({ path, reason }) => make('li', {}, make('span', { class: 'path' }, path), ` ${reason}`)),
     )) : null,
