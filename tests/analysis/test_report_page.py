@@ -398,6 +398,8 @@ def test_markup_in_any_field_is_text(study: Path, opened: Opener, tmp_path: Path
         each.evaluate("box => { box.open = true; }")
     see_all(page)
     page.locator("button.cell").first.click()
+    page.evaluate("goTo('curves')")
+    page.locator("#curves-section .u-over").first.wait_for()
     box = page.locator("#curves-section .u-over").first.bounding_box()
     assert box
     page.mouse.move(box["x"] + 50, box["y"] + 50)
