@@ -123,6 +123,7 @@ function panelsOf(groups, all) {
       plans.push({ title, metric: state.metric, groups: [...beside, ...own] });
     }
   }
+  const names = modeNames(groups);
   /** @type {Map<string, Map<number, Map<number, number>>>} */
   const read = new Map();
   const panels = plans.map(({ title, metric, groups: own }) => {
@@ -133,12 +134,30 @@ function panelsOf(groups, all) {
       return [place, known];
     }));
     const epochs = [...new Set([...curves.values()].flatMap((curve) => [...curve.keys()]))].sort((one, other) => one - other);
-    const lines = own.map((group) => lineOf(group, epochs, curves, kind === 'masks' ? group.variant.mode : lineName(group, settings.size > 1)));
+    const lines = own.map((group) => lineOf(group, epochs, curves, kind === 'masks' ? names.get(group) ?? '' : lineName(group, settings.size > 1)));
     const logarithmic = state.axis ? state.axis === 'log' : metrics[metric].log;
     return /** @type {Panel} */ ({ title, metric, epochs, lines, logarithmic, family: [] });
   });
   for (const panel of panels) panel.family = kind === 'masks' ? panels : [panel];
   return panels;
+}
+
+/**
+ * The names of lines in panels of masks: their modes. A line that looks otherwise than most of its mode has its mask beside it.
+ * @param {Group[]} groups
+ * @returns {Map<Group, string>}
+ */
+function modeNames(groups) {
+  /** @param {Group} group */
+  const lookOf = ({ variant }) => `${variant.mode} ${variant.color} ${variant.dash}`;
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const group of groups) counts.set(lookOf(group), (counts.get(lookOf(group)) ?? 0) + 1);
+  return new Map(groups.map((group) => {
+    const own = counts.get(lookOf(group)) ?? 0;
+    const isUsual = groups.every((other) => other.variant.mode !== group.variant.mode || (counts.get(lookOf(other)) ?? 0) <= own);
+    return [group, isUsual ? group.variant.mode : `${group.variant.mask} ${group.variant.mode}`];
+  }));
 }
 
 /**

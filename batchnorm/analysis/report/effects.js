@@ -30,7 +30,7 @@ function forestPicture(effects, width) {
         ink.text(x(mark), bottom + 16, numberText(mark), { color: muted, size: 11, anchor: 'middle' });
       }
       ink.line([x(0), 8, x(0), bottom], muted, 1.25);
-      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, width), { color: muted, size: 12, anchor: 'middle' });
+      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, Math.min(left + right, 2 * width - left - right)), { color: muted, size: 12, anchor: 'middle' });
       for (const family of families) {
         ink.text(0, y + 22, fitted(family, 13, width, 600), { color, size: 13, weight: 600 });
         y += 34;

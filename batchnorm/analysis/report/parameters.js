@@ -232,7 +232,7 @@ function measurementsOf(run) {
     .map(({ metric, value }) => [metric.label, withUnit(value, metric.unit)]);
   if (rows.length === 0) return null;
   const table = plainTable('Last values', ['metric', 'value'], rows);
-  return make('details', { class: 'numbers' }, make('summary', {}, 'All metrics and measurements of this run'), table);
+  return make('details', { class: 'numbers' }, make('summary', {}, 'All metrics and measurements of this run'), scroller('Last values', table));
 }
 
 /**
