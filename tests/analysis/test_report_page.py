@@ -161,6 +161,12 @@ def test_a_cell_has_the_mean_and_opens_its_runs(study: Path, output: Path, opene
     values = [100 * run.epochs["test_acc"][-1] for run in runs]
     row = page.locator("table.grid tbody tr", has=page.get_by_role("rowheader", name="1,0,0"))
     heads = texts(page, "table.grid thead th")
+    page.get_by_label("Metric").first.focus()
+    page.get_by_label("Metric").first.select_option(label="Test loss (nats)")
+    losses = [run.epochs["test_loss"][-1] for run in runs]
+    assert row.get_by_text(f"{np.mean(losses):#.4g}").count() == 1
+    page.get_by_label("Metric").first.select_option(label="Test accuracy (%)")
+    assert page.evaluate("document.activeElement.closest('section').id") == "overview-section"
     cell = row.locator("td").nth(heads.index("fixed_beta") - 1).get_by_role("button")
     assert cell.locator(".mean").text_content() == f"{np.mean(values):.2f}"
     assert cell.locator(".notes").text_content() == f"± {np.std(values, ddof=1):.2f} · n 2"

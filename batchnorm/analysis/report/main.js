@@ -41,12 +41,23 @@ function drawAll() {
   drawPairs();
 }
 
+/**
+ * Draws a section again; the list that was just used there has the focus afterwards too.
+ * @param {string} section
+ * @param {() => void} draw
+ */
+function keepFocus(section, draw) {
+  const place = byId(`${section}-section`);
+  const had = place.contains(document.activeElement);
+  draw();
+  if (had) place.querySelector('select')?.focus({ preventScroll: true });
+}
+
 /** @param {Change} what */
 function redraw(what) {
-  if (what === 'metric') drawOverview();
-  if (what === 'metric') byId('overview-section').querySelector('select')?.focus({ preventScroll: true });
-  if (what === 'effects') drawEffects();
-  if (what === 'pairs') drawPairs();
+  if (what === 'metric') keepFocus('overview', drawOverview);
+  if (what === 'effects') keepFocus('effects', drawEffects);
+  if (what === 'pairs') keepFocus('pairs', drawPairs);
   if (what === 'runs') followFacets();
   if (what === 'runs' || what === 'metric') drawRunTable();
   if (what === 'runs' || what === 'metric' || what === 'curves') curvesDrawer?.invalidate();

@@ -111,7 +111,7 @@ function heatPicture(heat, width, height) {
       for (let place = 0; place < 64; place++) {
         ink.box(right + 12, barTop + ((63 - place) / 64) * barHeight, 10, barHeight / 64 + 0.5, hexOf(scale[Math.round((place * 255) / 63)]));
       }
-      const values = linearMarks(low, high, 4);
+      const values = linearMarks(low, high, 6);
       const texts = markTexts(values);
       values.forEach((mark, place) => ink.text(right + 28, barTop + (1 - (mark - low) / (high - low)) * barHeight + 4, texts[place], look));
     },

@@ -69,9 +69,14 @@ function isShown(run) {
     if (allowed && !allowed.has(of(run))) return false;
   }
   if (!state.words) return true;
-  const text = `${run.path} ${variantOf(run).name} ${run.status}`.toLowerCase();
-  return state.words.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  let text = searchTexts.get(run);
+  if (text === undefined) searchTexts.set(run, (text = `${run.path} ${variantOf(run).name} ${run.status}`.toLowerCase()));
+  for (const word of state.words.toLowerCase().split(/\s+/)) if (!text.includes(word)) return false;
+  return true;
 }
+
+/** @type {Map<Run, string>} */
+const searchTexts = new Map();
 
 /** The runs that the filter shows, by their places. */
 function shownRuns() {
