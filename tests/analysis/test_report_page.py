@@ -189,11 +189,14 @@ def test_a_link_shows_what_was_chosen(study: Path, opened: Opener) -> None:
     page.locator("#curves-section .panel").first.wait_for()
     page.get_by_label("Lines").select_option("single runs")
     page.get_by_label("Axis").select_option("logarithmic")
+    page.evaluate("zoomTo([2, 4])")
     again = opened(study, page.url.partition("#")[2])
     again.locator("#curves-section .panel").first.wait_for()
     assert again.locator("tbody input:checked").count() == 2
     assert again.get_by_label("Lines").input_value() == "runs"
     assert again.get_by_label("Axis").input_value() == "log"
+    again.locator("#curves-section .u-over").first.wait_for()
+    assert again.evaluate("[...charts][0].plot.scales.x.min") == 2
     assert "Of the 2 runs that are chosen." in (again.locator("#curves-section .note").text_content() or "")
     assert again.locator("#curves-section .panel").count() == 6  # one mask: a panel for each metric
     again.evaluate("location.hash = 'words=vanilla'")

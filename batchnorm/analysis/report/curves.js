@@ -246,8 +246,9 @@ function zoomTo(ends) {
   }
   zooming = false;
   document.querySelector('#curves-section .unzoom')?.toggleAttribute('disabled', !ends);
+  writeAddress();
 }
-/** @type {[number, number] | null} */
+/** The epochs that are shown; null: all. @type {[number, number] | null} */
 let zoomed = null;
 
 /**

@@ -133,6 +133,7 @@ function addressOfState() {
   if (state.spread !== 'range') parts.set('spread', state.spread);
   if (state.axis) parts.set('axis', state.axis);
   if (state.hidden.size) parts.set('hidden', packed(state.hidden));
+  if (zoomed) parts.set('zoom', zoomed.join('-'));
   if (state.problem) parts.set('problem', state.problem);
   if (state.run >= 0) parts.set('run', shortName(runs[state.run].path));
   if (state.slot) parts.set('slot', state.slot);
@@ -193,6 +194,8 @@ function readAddress() {
   state.spread = oneOf('spread', ['range', 'deviation', 'runs'], 'range');
   state.axis = oneOf('axis', ['', 'linear', 'log'], '');
   state.hidden = parts.has('hidden') ? unpacked(parts.get('hidden') ?? '') : new Set();
+  const [first, last] = (parts.get('zoom') ?? '').split('-').map(Number);
+  zoomed = last > first ? [first, last] : null;
   state.problem = parts.get('problem') ?? '';
   state.run = places.get(parts.get('run') ?? '') ?? -1;
   state.slot = parts.get('slot') ?? '';
