@@ -119,7 +119,7 @@ def test_the_curves_and_final_values_are_those_of_the_record(written: Page, outp
 
 def test_maps_of_bytes_give_the_values_back_and_their_extremes_exactly(written: Page, output: Path) -> None:
     entry = written.run("1,0,0", "fixed_beta", seed=2)
-    gamma, beta, *running = [each for each in entry["parameters"] if each["slot"] == "conv1"]
+    gamma, beta, *running = [each for each in entry["parameters"] if each["slot"] == "conv1" and each["channels"] > 1]
     values = Run(output / entry["path"]).gamma("conv1")
     assert (gamma["quantity"], gamma["trained"], gamma["channels"], gamma["neutral"]) == ("gamma", True, 32, 1.0)
     assert (gamma["rows"], gamma["columns"], gamma["steps"]) == (32, len(values), [0, 80])
@@ -172,6 +172,22 @@ def test_bytes_have_a_mark_for_no_value_and_one_value_is_no_division_by_zero() -
     assert blobs.quantise(np.full(2, np.nan)).values.tolist() == [blobs.NO_VALUE] * 2
 
 
+def test_what_a_slot_has_one_number_of_is_a_map_of_one_row(tmp_path: Path) -> None:
+    run = record(tmp_path, position="1,1,1", measured=True)
+    with h5py.File(run / "run.h5", "r+") as file:
+        norms = file["updates/weight_squared/conv2"]
+        norms[:] = np.arange(len(norms)) ** 2.0
+        file["updates/weight_gradient/conv2"][:] = 0.0
+    found = Page.of(report(tmp_path))
+    (norm,) = [
+        each for each in found.run("1,1,1")["parameters"] if (each["quantity"], each["slot"]) == ("weight_norm", "conv2")
+    ]
+    values = Run(run).read("weight_norm", "conv2")
+    assert (norm["label"], norm["channels"], norm["rows"], norm["columns"]) == ("weight norm", 1, 1, len(values))
+    assert (norm["low"], norm["high"], norm["steps"]) == (0.0, len(values) - 1, [0, Run(run).index("updates")["step"][-1]])
+    np.testing.assert_array_equal(found.blob(norm["quantiles"], "<f4").reshape(5, -1), [values.astype(np.float32)] * 5)
+
+
 @pytest.mark.parametrize("runs", [1, 20, 200, 1000])
 def test_maps_of_many_runs_find_room_in_a_page(runs: int) -> None:
     slots = (64, 96, 128, 512, 256)
@@ -197,7 +213,7 @@ def test_effects_and_pairs_are_those_of_the_tables(written: Page, output: Path) 
             np.testing.assert_allclose(values, 100 * expected[["estimate", "low", "high"]].astype(float), rtol=1e-9)
             np.testing.assert_allclose(row["p"], expected["p_holm"])
         assert (row["seeds"], row["pairs"], row["note"]) == (expected["n_seeds"], expected["n_pairs"], expected["note"])
-    assert "seeds 1, 2; 20 runs." in found["note"] and "Not estimable: slot x slot" in found["note"]
+    assert "Seeds 1, 2; 20 runs." in found["note"] and "Not estimable: slot x slot" in found["note"]
 
     variants = [(each["mask"], each["mode"]) for each in written.manifest["variants"]]
     for reference, heading in (

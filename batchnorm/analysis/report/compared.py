@@ -78,11 +78,11 @@ def _effects_of(results: Mapping[Run, Result]) -> tuple[pd.DataFrame, str]:
     table = effects(kept.table, slots=kept.slots, alpha=_ALPHA)
     there = table["estimate"].notna()
     lacking = [title for family, title in TITLES.items() if not there[table["family"] == family].any()]
-    facts = [f"{_numbers('seed', seeds)}; {kept.counted}."]
+    facts = [f"{_numbers('Seed', seeds)}; {kept.counted}."]
     if left := sorted(set(whole.table["seed"]) - set(seeds)):
         facts.append(f"{_numbers('Seed', left)} left out: runs are missing.")
     facts.append(
-        f"Intervals: {100 * (1 - _ALPHA):g} %, Student's t over one number a seed, {len(seeds) - 1} degrees of freedom; "
+        f"Intervals: {100 * (1 - _ALPHA):g} %, Student's t over one number a seed (degrees of freedom: {len(seeds) - 1}); "
         "p after Holm within a family."
         if len(seeds) > 1
         else "One seed: no intervals."

@@ -123,6 +123,7 @@ function panelsOf(groups, all) {
       plans.push({ title, metric: state.metric, groups: [...beside, ...own] });
     }
   }
+  const names = modeNames(groups);
   /** @type {Map<string, Map<number, Map<number, number>>>} */
   const read = new Map();
   const panels = plans.map(({ title, metric, groups: own }) => {
@@ -133,12 +134,30 @@ function panelsOf(groups, all) {
       return [place, known];
     }));
     const epochs = [...new Set([...curves.values()].flatMap((curve) => [...curve.keys()]))].sort((one, other) => one - other);
-    const lines = own.map((group) => lineOf(group, epochs, curves, kind === 'masks' ? group.variant.mode : lineName(group, settings.size > 1)));
+    const lines = own.map((group) => lineOf(group, epochs, curves, kind === 'masks' ? names.get(group) ?? '' : lineName(group, settings.size > 1)));
     const logarithmic = state.axis ? state.axis === 'log' : metrics[metric].log;
     return /** @type {Panel} */ ({ title, metric, epochs, lines, logarithmic, family: [] });
   });
   for (const panel of panels) panel.family = kind === 'masks' ? panels : [panel];
   return panels;
+}
+
+/**
+ * The names of lines in panels of masks: their modes. A line that looks otherwise than most of its mode has its mask beside it.
+ * @param {Group[]} groups
+ * @returns {Map<Group, string>}
+ */
+function modeNames(groups) {
+  /** @param {Group} group */
+  const lookOf = ({ variant }) => `${variant.mode} ${variant.color} ${variant.dash}`;
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const group of groups) counts.set(lookOf(group), (counts.get(lookOf(group)) ?? 0) + 1);
+  return new Map(groups.map((group) => {
+    const own = counts.get(lookOf(group)) ?? 0;
+    const isUsual = groups.every((other) => other.variant.mode !== group.variant.mode || (counts.get(lookOf(other)) ?? 0) <= own);
+    return [group, isUsual ? group.variant.mode : `${group.variant.mask} ${group.variant.mode}`];
+  }));
 }
 
 /**
@@ -227,8 +246,9 @@ function zoomTo(ends) {
   }
   zooming = false;
   document.querySelector('#curves-section .unzoom')?.toggleAttribute('disabled', !ends);
+  writeAddress();
 }
-/** @type {[number, number] | null} */
+/** The epochs that are shown; null: all. @type {[number, number] | null} */
 let zoomed = null;
 
 /**
@@ -279,10 +299,10 @@ function drawPanel(place, panel) {
     axes: [
       { stroke: muted, font, grid: { show: false }, ticks: { ...grid, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 28, gap: 4, label: 'epoch', labelSize: 16, labelGap: 0, labelFont: font,
         splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 90))).filter(Number.isInteger),
-        values: (_, splits) => splits.map((value) => numberText(value, 6)) },
-      { stroke: muted, font, grid, ticks: { show: false }, size: 52, gap: 6,
+        values: (_, splits) => markTexts(splits) },
+      { stroke: muted, font, grid, ticks: { show: false }, size: 56, gap: 6,
         splits: (_, __, low, high) => (panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 5)),
-        values: (_, splits) => splits.map((value) => numberText(value)), filter: (_, splits) => splits },
+        values: (_, splits) => markTexts(splits), filter: (_, splits) => splits },
     ],
     cursor: { sync: { key: 'curves' }, drag: { x: true, y: false }, points: hoverPoints(2 * bands.length), y: false },
     hooks: {
@@ -462,10 +482,12 @@ function panelPicture(panel) {
       };
       const label = metricTitle(metrics[panel.metric]);
       ink.text(16, 26, fitted(panel.title, 15, width - 32, 600), { color, size: 15, weight: 600 });
-      for (const mark of panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 6)) {
+      const marks = panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 6);
+      const texts = markTexts(marks);
+      marks.forEach((mark, place) => {
         ink.line([left, y(mark), right, y(mark)], rule);
-        ink.text(left - 8, y(mark) + 4, numberText(mark), { color: muted, size: 12, anchor: 'end' });
-      }
+        ink.text(left - 8, y(mark) + 4, texts[place], { color: muted, size: 12, anchor: 'end' });
+      });
       for (const mark of linearMarks(first, last, 8).filter(Number.isInteger)) ink.text(x(mark), bottom + 18, String(mark), { color: muted, size: 12, anchor: 'middle' });
       ink.line([left, bottom, right, bottom], muted);
       ink.text((left + right) / 2, bottom + 36, 'epoch', { color: muted, size: 12, anchor: 'middle' });

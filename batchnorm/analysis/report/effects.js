@@ -25,12 +25,20 @@ function forestPicture(effects, width) {
       const { ink: color, muted, line, accent } = palette();
       let y = 12;
       const bottom = height - 44;
-      for (const mark of linearMarks(first - room, last + room, narrow ? 4 : 7)) {
-        ink.line([x(mark), 8, x(mark), bottom], line);
-        ink.text(x(mark), bottom + 16, numberText(mark), { color: muted, size: 11, anchor: 'middle' });
-      }
-      ink.line([x(0), 8, x(0), bottom], muted, 1.25);
-      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, width), { color: muted, size: 12, anchor: 'middle' });
+      const marks = linearMarks(first - room, last + room, narrow ? 4 : 7);
+      const texts = markTexts(marks);
+      /**
+       * The axis' lines: over all rows, or where texts stand above the intervals beside each interval.
+       * @param {number} from
+       * @param {number} to
+       */
+      const rules = (from, to) => {
+        for (const mark of marks) ink.line([x(mark), from, x(mark), to], line);
+        ink.line([x(0), from, x(0), to], muted, 1.25);
+      };
+      if (!narrow) rules(8, bottom);
+      marks.forEach((mark, place) => ink.text(x(mark), bottom + 16, texts[place], { color: muted, size: 11, anchor: 'middle' }));
+      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, Math.min(left + right, 2 * width - left - right)), { color: muted, size: 12, anchor: 'middle' });
       for (const family of families) {
         ink.text(0, y + 22, fitted(family, 13, width, 600), { color, size: 13, weight: 600 });
         y += 34;
@@ -38,6 +46,7 @@ function forestPicture(effects, width) {
           const middle = narrow ? y + 44 : y + rowHeight / 2;
           const words = effectWords(row, effects.unit);
           if (narrow) {
+            rules(middle - 9, middle + 9);
             ink.text(0, y + 14, fitted(row.name, 12, width), { color, size: 12 });
             ink.text(0, y + 30, fitted(words, 12, width), { color: muted, size: 12 });
           } else {

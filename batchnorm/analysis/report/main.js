@@ -18,7 +18,9 @@ function drawMasthead() {
     'span', { class: 'status' }, make('span', { class: `mark ${/^[a-z]+$/.test(status) ? status : ''}`, 'aria-hidden': 'true' }), `${count} ${status}`,
   )));
   fill(
-    byId('notices'), ...notes.map((note) => make('p', { class: 'muted note' }, note)),
+    byId('notices'), notes.length ? make('details', { class: 'numbers' }, make('summary', {}, counted(notes.length, 'note')), make(
+      'ul', {}, ...notes.map((note) => make('li', {}, note)),
+    )) : null,
     unreadable.length ? make('details', { class: 'notice' }, make('summary', {}, `${counted(unreadable.length, 'record')} could not be read`), make(
       'ul', {}, ...unreadable.map(({ path, reason }) => make('li', {}, make('span', { class: 'path' }, path), ` ${reason}`)),
     )) : null,
@@ -39,12 +41,23 @@ function drawAll() {
   drawPairs();
 }
 
+/**
+ * Draws a section again; the list that was just used there has the focus afterwards too.
+ * @param {string} section
+ * @param {() => void} draw
+ */
+function keepFocus(section, draw) {
+  const place = byId(`${section}-section`);
+  const had = place.contains(document.activeElement);
+  draw();
+  if (had) place.querySelector('select')?.focus({ preventScroll: true });
+}
+
 /** @param {Change} what */
 function redraw(what) {
-  if (what === 'metric') drawOverview();
-  if (what === 'metric') byId('overview-section').querySelector('select')?.focus({ preventScroll: true });
-  if (what === 'effects') drawEffects();
-  if (what === 'pairs') drawPairs();
+  if (what === 'metric') keepFocus('overview', drawOverview);
+  if (what === 'effects') keepFocus('effects', drawEffects);
+  if (what === 'pairs') keepFocus('pairs', drawPairs);
   if (what === 'runs') followFacets();
   if (what === 'runs' || what === 'metric') drawRunTable();
   if (what === 'runs' || what === 'metric' || what === 'curves') curvesDrawer?.invalidate();

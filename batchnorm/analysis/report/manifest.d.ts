@@ -58,13 +58,13 @@ interface Run {
   parameters: Parameter[]; // [] where the page was written without this run's
 }
 
-interface Parameter { // gamma, beta or bias of a slot, or a measurement with one number per channel
+interface Parameter { // gamma, beta or bias of a slot, or a measurement with one number for each channel, or one for the slot
   quantity: string; // "gamma"
   label: string; // "γ" or words
   slot: string; // "conv1"
   trained: boolean; // a fixed one is a constant: it has a value and no blob
-  constant: number | null;
-  channels: number; // rows of the map stand for this many channels: as they lie, extremes of neighbours kept
+  constant: number | null; // what all values are, of a measurement too
+  channels: number; // 1: one number for the slot, and the five quantiles are equal. Rows of the map stand for this many channels: as they lie, extremes of neighbours kept
   rows: number;
   columns: number;
   steps: [number, number]; // first and last recorded step; between them the columns are equally wide

@@ -93,3 +93,15 @@ function logMarks(low, high) {
   }
   return marks;
 }
+
+/**
+ * Marks as texts, with as many digits as tell them apart.
+ * @param {number[]} marks
+ */
+function markTexts(marks) {
+  for (let digits = 3; digits < 9; digits++) {
+    const texts = marks.map((mark) => numberText(mark, digits));
+    if (new Set(texts).size === texts.length) return texts;
+  }
+  return marks.map((mark) => numberText(mark, 9));
+}

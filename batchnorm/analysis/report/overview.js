@@ -17,7 +17,7 @@ function grids() {
     if (!grid) found.set(id, (grid = { problem, settings: group.settings, modes: [], masks: [], cells: new Map() }));
     if (!grid.masks.includes(mask)) grid.masks.push(mask);
     if (!isVanilla(mask) && !grid.modes.includes(mode)) grid.modes.push(mode);
-    const cell = `${mask} ${isVanilla(mask) ? '' : mode}`;
+    const cell = `${mask}\n${isVanilla(mask) ? '' : mode}`;
     grid.cells.set(cell, [...(grid.cells.get(cell) ?? []), ...group.runs]);
   }
   const order = problems();
@@ -85,7 +85,7 @@ function openCell(grid, mask, mode) {
     state.words = '';
     state.page = 0;
     const wanted = new Map([['problem', grid.problem], ['mask', mask], ...(isVanilla(mask) ? [] : [/** @type {[string, string]} */ (['mode', mode])])]);
-    const first = grid.cells.get(`${mask} ${isVanilla(mask) ? '' : mode}`)?.[0];
+    const first = grid.cells.get(`${mask}\n${isVanilla(mask) ? '' : mode}`)?.[0];
     for (const facet of facets()) {
       const value = wanted.get(facet.id);
       if (value !== undefined) state.filters.set(facet.id, new Set([value]));
@@ -109,7 +109,7 @@ function gridTable(grid, ends) {
    * @param {number} span
    */
   const cell = (mask, mode, span) => {
-    const runs = grid.cells.get(`${mask} ${mode}`);
+    const runs = grid.cells.get(`${mask}\n${mode}`);
     const place = make('td', { colspan: span > 1 ? span : null });
     if (!runs) {
       place.append(make('span', { class: 'unseen' }, 'no runs'));
@@ -190,7 +190,7 @@ function gridPicture(problem, all, ends) {
           const modes = isVanilla(mask) ? [''] : grid.modes;
           const wide = isVanilla(mask) ? cellWidth * heads.length : cellWidth;
           modes.forEach((mode, place) => {
-            const runs = grid.cells.get(`${mask} ${mode}`);
+            const runs = grid.cells.get(`${mask}\n${mode}`);
             if (!runs) return;
             const summary = summarise(runs, state.metric);
             const colour = cellColour(summary.mean, ends, metric);
@@ -215,7 +215,7 @@ function gridRows(all) {
   for (const grid of all) {
     for (const [cell, runs] of grid.cells) {
       const { mean, deviation, n, unfinished, diverged } = summarise(runs, state.metric);
-      const [mask, mode] = cell.split(' ');
+      const [mask, mode] = cell.split('\n');
       rows.push([grid.problem, grid.settings, mask, mode || 'vanilla', report().metrics[state.metric].name, mean, deviation, n, unfinished, diverged]);
     }
   }

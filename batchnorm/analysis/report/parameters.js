@@ -111,9 +111,9 @@ function heatPicture(heat, width, height) {
       for (let place = 0; place < 64; place++) {
         ink.box(right + 12, barTop + ((63 - place) / 64) * barHeight, 10, barHeight / 64 + 0.5, hexOf(scale[Math.round((place * 255) / 63)]));
       }
-      for (const mark of linearMarks(low, high, 4)) {
-        ink.text(right + 28, barTop + (1 - (mark - low) / (high - low)) * barHeight + 4, numberText(mark, 3), look);
-      }
+      const values = linearMarks(low, high, 6);
+      const texts = markTexts(values);
+      values.forEach((mark, place) => ink.text(right + 28, barTop + (1 - (mark - low) / (high - low)) * barHeight + 4, texts[place], look));
     },
   };
 }
@@ -194,6 +194,7 @@ function drawParameters() {
   };
   const own = run.parameters.filter((parameter) => parameter.slot === slot);
   const fixed = own.filter(({ map }) => !map);
+  const of = `${variantOf(run).name} seed ${run.seed}`;
   place.append(
     make(
       'div', { class: 'tools' },
@@ -202,15 +203,25 @@ function drawParameters() {
       named('order', tick('Channels sorted by their final value', state.sorted, (checked) => change('parameters', () => { state.sorted = checked; }))),
     ),
     fixed.length ? make('p', { class: 'muted note' }, fixed.map(fixedWords).join(' ')) : '',
-    ...own.filter(({ map }) => map).map((parameter) => parameterCard(parameter, `${variantOf(run).name} seed ${run.seed}`)),
+    ...own.filter(({ map, channels }) => map && channels > 1).map((parameter) => parameterCard(parameter, of)),
+    own.some(isSingle) ? make('div', { class: 'panels card' }, ...own.filter(isSingle).map((parameter) => singleFigure(parameter, of))) : '',
     measurementsOf(run) ?? '',
   );
   if (focused) /** @type {HTMLElement | null} */ (place.querySelector(`[data-focus="${CSS.escape(focused)}"]`))?.focus({ preventScroll: true });
 }
 
+/**
+ * Whether it is one number for the slot, so that there is no map to see.
+ * @param {Parameter} parameter
+ */
+function isSingle({ channels, map, quantiles }) {
+  return channels === 1 && map !== null && quantiles !== null;
+}
+
 /** @param {Parameter} parameter */
 function fixedWords(parameter) {
-  if (parameter.constant !== null) return `${parameterTitle(parameter)} is fixed at ${numberText(parameter.constant)}.`;
+  const isFixed = ['gamma', 'beta', 'bias'].includes(parameter.quantity) && !parameter.trained;
+  if (parameter.constant !== null) return `${parameterTitle(parameter)} is ${isFixed ? 'fixed at ' : ''}${numberText(parameter.constant)}${isFixed ? '' : ' throughout'}.`;
   return `${parameterTitle(parameter)}: nothing is recorded.`;
 }
 
@@ -221,7 +232,26 @@ function measurementsOf(run) {
     .map(({ metric, value }) => [metric.label, withUnit(value, metric.unit)]);
   if (rows.length === 0) return null;
   const table = plainTable('Last values', ['metric', 'value'], rows);
-  return make('details', { class: 'numbers' }, make('summary', {}, 'All metrics and measurements of this run'), table);
+  return make('details', { class: 'numbers' }, make('summary', {}, 'All metrics and measurements of this run'), scroller('Last values', table));
+}
+
+/**
+ * A measurement with one number for the slot, as a line.
+ * @param {Parameter} parameter
+ * @param {string} of
+ */
+function singleFigure(parameter, of) {
+  const title = parameterTitle(parameter);
+  const name = `${title}, ${of}`;
+  const plot = make('div', { class: 'plot', role: 'img', 'aria-label': `${title} over steps ${parameter.steps[0]} to ${parameter.steps[1]}` });
+  parameterDrawers.push(new Lazy(plot, () => drawQuantiles(plot, parameter)));
+  return make(
+    'figure', { class: 'panel' },
+    make('div', { class: 'title' }, make('figcaption', {}, title), saveMenu(name, {
+      picture: () => margined(quantilePicture(parameter, quantileCache.get(parameter)), name), rows: () => quantileRows(parameter),
+    })),
+    plot, quantileTable(parameter, title),
+  );
 }
 
 /**
@@ -333,6 +363,7 @@ async function quantilesOf(parameter) {
  */
 async function drawQuantiles(place, parameter) {
   const { steps, values } = await quantilesOf(parameter);
+  const parts = parameter.channels === 1 ? [2] : [4, 3, 2, 1, 0];
   for (const plot of quantilePlots) {
     if (place.contains(plot.root)) {
       quantilePlots.delete(plot);
@@ -352,9 +383,9 @@ async function drawQuantiles(place, parameter) {
     scales: { x: { time: false, range: () => [parameter.steps[0], Math.max(parameter.steps[1], parameter.steps[0] + 1)] } },
     axes: [
       { stroke: muted, font, grid: { show: false }, ticks: { stroke: rule, width: 1, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 28, gap: 4, label: 'step', labelSize: 16, labelGap: 0, labelFont: font,
-        splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 110))), values: (_, splits) => splits.map((value) => numberText(value, 6)) },
-      { stroke: muted, font, grid: { stroke: rule, width: 1 }, ticks: { show: false }, size: 52, gap: 6,
-        splits: (_, __, low, high) => linearMarks(low, high, 5), values: (_, splits) => splits.map((value) => numberText(value, 3)) },
+        splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 110))), values: (_, splits) => markTexts(splits) },
+      { stroke: muted, font, grid: { stroke: rule, width: 1 }, ticks: { show: false }, size: 56, gap: 6,
+        splits: (_, __, low, high) => linearMarks(low, high, 5), values: (_, splits) => markTexts(splits) },
     ],
     cursor: { drag: { x: false, y: false }, points: hoverPoints(4), y: false },
     hooks: {
@@ -363,8 +394,8 @@ async function drawQuantiles(place, parameter) {
         const { idx, left = -1 } = self.cursor;
         tip.hidden = idx === null || idx === undefined || left < 0;
         if (tip.hidden || idx === null || idx === undefined) return;
-        fill(tip, make('strong', {}, `step ${Math.round(steps[idx]).toLocaleString('en')}`), ...[4, 3, 2, 1, 0].map((part) => make(
-          'div', {}, make('span', { class: 'what' }, QUANTILES[part]), make('span', { class: 'value' }, numberText(values[part][idx])),
+        fill(tip, make('strong', {}, `step ${Math.round(steps[idx]).toLocaleString('en')}`), ...parts.map((part) => make(
+          'div', {}, make('span', { class: 'what' }, parts.length > 1 ? QUANTILES[part] : 'value'), make('span', { class: 'value' }, numberText(values[part][idx])),
         )));
         const right = left > self.over.clientWidth / 2;
         tip.style.left = right ? '' : `${left + 14}px`;
@@ -398,10 +429,12 @@ function quantilePicture(parameter, found) {
   return {
     width, height, paint: (ink) => {
       const { muted, line, accent } = palette();
-      for (const mark of linearMarks(low, high, 6)) {
+      const marks = linearMarks(low, high, 6);
+      const texts = markTexts(marks);
+      marks.forEach((mark, place) => {
         ink.line([left, y(mark), width - 16, y(mark)], line);
-        ink.text(left - 8, y(mark) + 4, numberText(mark, 3), { color: muted, anchor: 'end' });
-      }
+        ink.text(left - 8, y(mark) + 4, texts[place], { color: muted, anchor: 'end' });
+      });
       for (const mark of linearMarks(first, last, 7)) ink.text(x(mark), height - 22, numberText(mark, 6), { color: muted, anchor: 'middle' });
       ink.text((left + width) / 2, height - 4, 'step', { color: muted, anchor: 'middle' });
       /** @param {number} part */
@@ -415,6 +448,7 @@ function quantilePicture(parameter, found) {
 /** @param {Parameter} parameter */
 async function quantileRows(parameter) {
   const { steps, values } = await quantilesOf(parameter);
+  if (parameter.channels === 1) return [['step', parameter.quantity], ...steps.map((step, place) => [Math.round(step), values[2][place]])];
   return [['step', ...QUANTILES], ...steps.map((step, place) => [Math.round(step), ...values.map((part) => part[place])])];
 }
 
@@ -429,8 +463,9 @@ function quantileTable(parameter, title) {
     const { steps, values } = await quantilesOf(parameter);
     const every = Math.max(1, Math.ceil(steps.length / 12));
     const places = steps.map((_, place) => place).filter((place) => place % every === 0 || place === steps.length - 1);
+    const [heads, parts] = parameter.channels === 1 ? [[title], [values[2]]] : [QUANTILES, values];
     box.append(scroller(`Table of ${title}`, plainTable(
-      `${title} over channels`, ['step', ...QUANTILES], places.map((place) => [String(Math.round(steps[place])), ...values.map((part) => numberText(part[place]))]),
+      title, ['step', ...heads], places.map((place) => [String(Math.round(steps[place])), ...parts.map((part) => numberText(part[place]))]),
     )));
   });
   return box;

@@ -14,19 +14,23 @@ from batchnorm.analysis.decimate import Floats, last_rows, reduce_map
 from batchnorm.analysis.report.blobs import packed, quantise
 from batchnorm.analysis.runs import treatment_in
 from batchnorm.errors import RunError
-from batchnorm.quantities import QUANTITIES, RECORDED, Quantity
+from batchnorm.quantities import QUANTITIES, RECORDED, ROWS, Quantity
 from batchnorm.store import Run
 
 SHOWN = tuple(
     quantity for quantity in RECORDED if quantity.per == "channel" and quantity.axis in ("snapshots", "epochs", "probes")
 )
-"""The quantities that a page has: those with one number for each channel, updates aside."""
+"""The quantities that a page has for each channel."""
+OF_SLOTS = tuple(
+    quantity for quantity in ROWS if quantity.per == "slot" and quantity.axis in ("updates", "probes") and quantity.symbol
+)
+"""Those that it has for each slot, as the norm of its weights: what figures show."""
 _PAGE_BYTES = 12e6
 """What all maps and quantiles of a page may take in the file."""
 _BYTES_A_CELL = 0.8 * 4 / 3
 """Deflated, in base64; as measured."""
 _BYTES_A_COLUMN = 5 * 4 * 4 / 3
-"""Of quantiles, which hardly deflate."""
+"""Of quantiles, which hardly deflate; those of one channel are equal, and take a quarter."""
 _COLUMNS = np.arange(8, 241, 4)
 _ROWS_A_COLUMN = 1.0
 _QUARTERS = (0.25, 0.5, 0.75)
@@ -61,7 +65,8 @@ def size_for(places: Sequence[Place]) -> Size:
     for columns in _COLUMNS.tolist():
         size = Size(columns, int(_ROWS_A_COLUMN * columns))
         wide, high = np.minimum(shapes, (size.columns, size.rows)).T
-        if (wide * (_BYTES_A_COLUMN + _BYTES_A_CELL * high)).sum() > _PAGE_BYTES:
+        of_quantiles = np.where(high == 1, _BYTES_A_COLUMN / 4, _BYTES_A_COLUMN)
+        if (wide * (of_quantiles + _BYTES_A_CELL * high)).sum() > _PAGE_BYTES:
             break
         best = size
     return best
@@ -72,17 +77,24 @@ def places_in(run: Run) -> list[Place]:
     channels = {slot.name: slot.channels for slot in run.slots}
     found = []
     rows_of: dict[str, int] = {}
-    for quantity in SHOWN:
-        if slots := run.slots_with(quantity.name):
-            axis = quantity.name if quantity.axis == "probes" else quantity.axis  # what was measured afterwards has its own
+    for quantity in (*SHOWN, *OF_SLOTS):
+        axis = quantity.name if quantity.axis == "probes" else quantity.axis  # what was measured afterwards has its own
+        for slot in _slots_with(run, quantity):
             if axis not in rows_of:
                 rows_of[axis] = len(run.index(axis)["step"])
-            rows = rows_of[axis]
-            for slot in slots:
-                affine = getattr(treatment_in(run, slot), quantity.name, None)
-                value = affine.value if slot in channels and affine is not None and not affine.trained else None
-                found.append(Place(quantity.name, slot, rows, channels.get(slot, 0), value))
+            affine = getattr(treatment_in(run, slot), quantity.name, None)
+            value = affine.value if slot in channels and affine is not None and not affine.trained else None
+            found.append(
+                Place(quantity.name, slot, rows_of[axis], 1 if quantity.per == "slot" else channels.get(slot, 0), value)
+            )
     return found
+
+
+def _slots_with(run: Run, quantity: Quantity) -> list[str]:
+    """Return the slots that may have a quantity; of one that is derived, those that have what it needs: it is not derived."""
+    if quantity.derive is None:
+        return list(run.slots_with(quantity.name))
+    return [slot.name for slot in run.slots if quantity.is_in(slot.parts)] if run.has("update_lr") else []
 
 
 def chosen_runs(names: Sequence[str], patterns: Sequence[str]) -> list[bool]:
@@ -135,7 +147,13 @@ def gather(run: Run, places: Iterable[Place], size: Size, *, first: int) -> Gath
             continue
         if name not in steps_of:
             steps_of[name] = run.index(name)["step"]
-        values = run.read(name, slot)
+        try:
+            values = run.read(name, slot)
+        except RunError:
+            if quantity.derive is None:
+                raise
+            continue  # what it follows from does not move
+        values = values[:, np.newaxis] if values.ndim == 1 else values
         rows = min(len(steps_of[name]), len(values))  # it may grow between two readings
         if not rows:
             continue

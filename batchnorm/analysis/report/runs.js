@@ -1,7 +1,7 @@
 // The table of runs: sorted, filtered, chosen from. A row opens what its record says.
 'use strict';
 
-const PAGE_ROWS = 100;
+const PAGE_ROWS = 50;
 
 /**
  * @typedef {object} Column

@@ -69,9 +69,14 @@ function isShown(run) {
     if (allowed && !allowed.has(of(run))) return false;
   }
   if (!state.words) return true;
-  const text = `${run.path} ${variantOf(run).name} ${run.status}`.toLowerCase();
-  return state.words.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  let text = searchTexts.get(run);
+  if (text === undefined) searchTexts.set(run, (text = `${run.path} ${variantOf(run).name} ${run.status}`.toLowerCase()));
+  for (const word of state.words.toLowerCase().split(/\s+/)) if (!text.includes(word)) return false;
+  return true;
 }
+
+/** @type {Map<Run, string>} */
+const searchTexts = new Map();
 
 /** The runs that the filter shows, by their places. */
 function shownRuns() {
@@ -128,6 +133,7 @@ function addressOfState() {
   if (state.spread !== 'range') parts.set('spread', state.spread);
   if (state.axis) parts.set('axis', state.axis);
   if (state.hidden.size) parts.set('hidden', packed(state.hidden));
+  if (zoomed) parts.set('zoom', zoomed.join('-'));
   if (state.problem) parts.set('problem', state.problem);
   if (state.run >= 0) parts.set('run', shortName(runs[state.run].path));
   if (state.slot) parts.set('slot', state.slot);
@@ -188,6 +194,8 @@ function readAddress() {
   state.spread = oneOf('spread', ['range', 'deviation', 'runs'], 'range');
   state.axis = oneOf('axis', ['', 'linear', 'log'], '');
   state.hidden = parts.has('hidden') ? unpacked(parts.get('hidden') ?? '') : new Set();
+  const [first, last] = (parts.get('zoom') ?? '').split('-').map(Number);
+  zoomed = last > first ? [first, last] : null;
   state.problem = parts.get('problem') ?? '';
   state.run = places.get(parts.get('run') ?? '') ?? -1;
   state.slot = parts.get('slot') ?? '';
