@@ -34,7 +34,7 @@ test-fast: install
 	$(PYTEST) -m 'not slow'
 
 # Pages about the functions and classes for scripts of users: build/api/index.html. A warning is an error.
-PUBLIC := batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid batchnorm.study.status \
+PUBLIC := batchnorm.masking batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid batchnorm.study.status \
 	batchnorm.analysis.bn_plot_functions batchnorm.analysis.export batchnorm.analysis.summary batchnorm.analysis.tables batchnorm.analysis.effects
 docs: install
 	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error -m pdoc --docformat google -o build/api $(PUBLIC) '!batchnorm.analysis.effects.plan'
