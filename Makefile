@@ -37,7 +37,8 @@ test-fast: install
 	$(PYTEST) -m 'not slow'
 
 # Pages about the functions and classes for scripts of users: build/api/index.html. A warning is an error.
-PUBLIC := batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid batchnorm.study.status \
+PUBLIC := batchnorm.masking batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid \
+	batchnorm.study.status \
 	batchnorm.analysis.bn_plot_functions batchnorm.analysis.export batchnorm.analysis.summary batchnorm.analysis.tables batchnorm.analysis.effects \
 	batchnorm.analysis.report
 docs: install

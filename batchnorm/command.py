@@ -78,7 +78,7 @@ def help_text(program: str = PROGRAM) -> str:
         default = entry.metadata["shown"]
         if default is None:
             default = str(entry.default).lower() if isinstance(entry.default, bool) else str(entry.default)
-        lines.append(f"  {entry.name.upper():<16} {entry.metadata['help']} [{default}]")
+        lines.append(f"  {entry.name.upper():<18} {entry.metadata['help']} [{default}]")
     lines += [
         "",
         "problems and their slots (a mask has one digit for each); path/to/file.py:function takes one from your file:",

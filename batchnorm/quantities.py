@@ -239,7 +239,7 @@ ROWS: tuple[Quantity, ...] = (
     _of_update(
         "channel_eps", "eps / (sigma^2 + eps) * gamma * dL/dgamma by channel: <w, g> under BatchNorm",
         _by("weights.channel_eps"), per="channel", measurement="weights",
-        needs=("trained_layer", "running_var", "trained_gamma"), lacks=("ghost",),
+        needs=("trained_layer", "running_var", "trained_gamma"), lacks=("ghost", *_RECTIFIED),
     ),
     _of_update(
         "contribution", "what gamma contributes to the next layer, free of gauge", _by("contribution.of_update"),

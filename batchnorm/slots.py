@@ -116,7 +116,9 @@ def _in_words(node: torch.fx.Node, modules: Mapping[str, nn.Module]) -> str:
     return f"{getattr(node.target, '__name__', node.target)}()"
 
 
-def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int = 0) -> None:
+def treat_(
+    net: nn.Module, treatments: Sequence[Treatment], *, slots: Sequence[str] | None = None, random_seed: int = 0
+) -> None:
     """Put a norm after the weight layers whose treatment has one, take their biases away, and freeze what is not trained.
 
     A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name; `affine` stands there where gamma and
@@ -129,14 +131,15 @@ def treat_(net: nn.Module, treatments: Sequence[Treatment], *, random_seed: int 
 
     Args:
         net: changed in place.
-        treatments: one for each of `find_slots(net)`.
+        treatments: one for each slot.
+        slots: their names; None: those that `find_slots` finds.
         random_seed: of random starts.
 
     Raises:
         ValueError: there are more or fewer treatments than slots.
         ConfigError: a norm is not known, or cannot stand in its slot, or not after its activation.
     """
-    slots = find_slots(net)
+    slots = find_slots(net) if slots is None else slots
     if len(treatments) != len(slots):
         raise ValueError(f"the mask has {len(treatments)} digits, the network {len(slots)} slots: {', '.join(slots)}")
     after = [slot for slot, treatment in zip(slots, treatments, strict=True) if treatment.after]
@@ -274,7 +277,19 @@ def trace(net: nn.Module) -> torch.fx.Graph:
     try:
         return _Tracer().trace(net)
     except Exception as error:
-        raise ValueError(f"the network's slots cannot be found: torch.fx cannot trace it: {error}") from error
+        where, kind = _untraceable(net)
+        raise ValueError(f"the network's slots cannot be found: torch.fx cannot trace {where} ({kind}): {error}") from error
+
+
+def _untraceable(net: nn.Module, path: str = "") -> tuple[str, str]:
+    """Return path and class of the innermost module that cannot be traced, of one that cannot."""
+    for name, child in net.named_children():
+        if any(True for _ in child.children()):
+            try:
+                _Tracer().trace(child)
+            except Exception:
+                return _untraceable(child, f"{path}.{name}".lstrip("."))
+    return path or "it", type(net).__name__
 
 
 def _feeds_activation(node: torch.fx.Node, modules: Mapping[str, nn.Module]) -> bool:

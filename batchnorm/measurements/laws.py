@@ -119,7 +119,7 @@ def blind_to_scale(
 
     Args:
         channel_inner: <w_c, g_c> at the measured updates, shape (N, C).
-        channel_eps: the other side, shape (N, C); None where it was not measured (gamma is fixed, or GHOST).
+        channel_eps: the other side, shape (N, C); None where it was not measured.
         weight_norm: ||w|| of the slot, shape (N,).
         gradient_norm: ||g|| of the slot, shape (N,); updates where it is 0 say nothing.
         steps: of the updates, shape (N,).
@@ -133,7 +133,7 @@ def blind_to_scale(
     if not facts.fp32:
         return _does_not_apply(2, "the run is not in fp32")
     if channel_eps is None:
-        return _does_not_apply(2, "the eps term is not known: gamma has no gradient, or there are several variances")
+        return _does_not_apply(2, "the eps term was not measured: gamma is fixed, GHOST, or PLACEMENT=after")
     length = weight_norm * gradient_norm
     moving = length > 0
     if not moving.any() and not np.isnan(length).any():

@@ -17,6 +17,8 @@ sigma^2, the batch's variance, is read off the running variance: r+ = (1 - m) r 
 values a channel. This needs a copy of C numbers before the forward pass and nothing else: no hook (which `torch.compile`
 would have to see), no pass over the activations, no private attribute of autograd, and the bits of the training stay.
 Its error is about 2^-24 r / m, 1e-6 of sigma^2 once r has followed it, beside that of the kernel's own sigma^2, which it reads.
+It is not measured under GHOST, where a channel has several variances, nor under PLACEMENT=after: of a channel that hardly ever
+is positive, sigma^2 is as small as its error.
 There is no host sync here. Cost: see docs/measurements.md.
 """
 

@@ -15,6 +15,7 @@ from batchnorm.analysis.runs import (
     distinct,
     find_runs,
     group_seeds,
+    of_one_setting,
     one_run,
     open_runs,
     progress_mark,
@@ -26,9 +27,10 @@ from batchnorm.analysis.runs import (
 )
 from batchnorm.analysis.summary import paired_difference, summary
 from batchnorm.errors import RunError
+from batchnorm.modes import format_mask
 from batchnorm.store import Run, RunDirectory, Status
 from tests.analysis.conftest import cut_off, record
-from tests.recorded import as_version_1
+from tests.recorded import as_version_1, record_run
 
 
 def test_runs_are_found_by_folder_run_record_and_pattern(output: Path, at: Callable[..., Path]) -> None:
@@ -270,3 +272,14 @@ def test_settings_that_differ_are_said_one_by_one(tmp_path: Path) -> None:
     assert "Momentum, " in notes[r"LN $\gamma\beta$"] and "momentum 0.5" in notes[r"LN $\gamma\beta$"]
     assert "norm layer" in notes[r"LN $\gamma\beta$"] and "norm batch" in notes["BN"] and "norm" not in notes["vanilla"]
     assert "lr schedule step" in notes["BN"] and "step size 2" in notes["BN"]
+
+
+def test_vanilla_goes_with_each_norm(tmp_path: Path) -> None:
+    for norm in ("batch", "layer"):
+        for mask in ("0,0,0", "0,0,1", "1,1,1"):
+            record_run(tmp_path, problem="digits_2c2d_bn", position=mask, norm=norm)
+    record_run(tmp_path, problem="digits_2c2d_bn", position="0,0,1", ablation="fixed_bn", l2_reg=0.1)
+    groups = group_seeds(open_runs(tmp_path))
+    families = [[(format_mask(group.mask), group.mode) for group in family] for family in of_one_setting(groups)]
+    normed = [("0,0,0", "vanilla"), ("0,0,1", "trained_bn"), ("1,1,1", "trained_bn")]
+    assert sorted(families) == sorted([normed, normed, [("0,0,1", "fixed_bn")]])

@@ -1,0 +1,61 @@
+"""A user's own network with treatments in its slots: `from batchnorm import masked`. How they get there: `slots`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+
+from batchnorm.errors import ConfigError, nearest_first
+from batchnorm.modes import DEFAULT_MODE, DEFAULT_NORM, canonical_norm, parse_mask, trained_weights, treatments
+from batchnorm.norms import BATCHNORM
+from batchnorm.slots import WEIGHT_LAYERS, find_slots, freeze_weights_, treat_
+
+
+def masked(
+    net: nn.Module,
+    mask: str | Sequence[int],
+    mode: str = DEFAULT_MODE,
+    *,
+    norm: str = DEFAULT_NORM,
+    slots: Sequence[str] | None = None,
+    random_seed: int = 0,
+) -> nn.Module:
+    """Return a copy of a network with a norm where the mask puts it; the given one stays as it is.
+
+    The weights are the given network's. What the mode freezes requires no gradient: hand an optimizer the others.
+
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> masked(net, "01", "fixed_gamma")[2]
+    Sequential(
+      (layer): Linear(in_features=8, out_features=8, bias=False)
+      (batchnorm): BatchNorm1d(8, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)
+    )
+
+    Args:
+        net: any module whose calls `torch.fx` can trace.
+        mask: one 0 or 1 for each of `find_slots(net)`: `"0,1,1"`, `[0, 1, 1]`, `"all"` or `"none"`.
+        mode: as `ABLATION` takes it.
+        norm: as `NORM` takes it. Where it is `batch`, BatchNorm layers that the network brings stay, with all they have.
+        slots: paths of weight layers, or of the network's own BatchNorm layers, in the mask's order, in place of those that
+            are found.
+        random_seed: of starts that are drawn.
+
+    Raises:
+        ConfigError: mask, mode, norm or slots do not fit the network.
+        ValueError: the network cannot be traced, and no slots are given.
+    """
+    found = copy.deepcopy(net)
+    names = tuple(slots) if slots is not None else find_slots(found)
+    modules = dict(found.named_modules())
+    for name in names:
+        if name not in modules:
+            raise ConfigError(f"slots={name}: the network has no such module; {nearest_first(name, filter(None, modules))}")
+        if not any(isinstance(module, (*WEIGHT_LAYERS, *BATCHNORM)) for module in modules[name].modules()):
+            raise ConfigError(f"slots={name}: holds no conv or linear layer, and is no BatchNorm")
+    digits = parse_mask(mask if isinstance(mask, str) else ",".join(map(str, mask)), names)
+    treat_(found, treatments(digits, mode, canonical_norm(norm)), slots=names, random_seed=random_seed)
+    freeze_weights_(found, names, trained_weights(mode))
+    return found
