@@ -251,6 +251,12 @@ def variant_name(mask: Mask, mode: str) -> str:
     return mode if any(mask) or trained_weights(mode) is not Trains.ALL else VANILLA
 
 
+def variant_of(mask: Mask, mode: str) -> str:
+    """Return what listings call a mask and mode: `0,1,1 fixed_gamma`, or `vanilla` alone."""
+    name = variant_name(mask, mode)
+    return name if name == VANILLA else f"{format_mask(mask)} {name}"
+
+
 def treatments(mask: Mask, mode: str, norm: str = DEFAULT_NORM) -> tuple[Treatment, ...]:
     """Return what is done to each slot; `norm` stands wherever the mode normalises.
 

@@ -196,6 +196,9 @@ def test_figures_in_python(folder: Path) -> None:
         record_run(folder / "output", problem="cifar100_allcnnc_bn", position="100000000", ablation=mode, **seed)
     exec(python_block("docs/figures.md", "model_paths"), {})
     assert len(list((folder / "output" / "plots").glob("*.png"))) == 3
+    exec(python_block("docs/figures.md", "import frame"), {})
+    assert len(list((folder / "output" / "plots").glob("*__neurips.png"))) == 1
+    assert len(list((folder / "output" / "plots").glob("*.svg"))) == 1
 
 
 def test_the_study_that_is_shown_is_the_one_that_is_shipped(folder: Path) -> None:

@@ -1,7 +1,12 @@
-"""The public figures. Each takes paths of runs, returns its matplotlib `Figure`, and saves PNG and PDF.
+"""The public figures. Each takes runs, returns its matplotlib `Figure`, and saves PNG and PDF.
 
-Keywords of all of them:
-    style: a paper format of tueplots (`neurips`, `icml`, `aistats2022`, ...) for size and fonts.
+Runs are given as the shell takes them: a folder, a run or a glob pattern, or several of these; also opened runs (`Run`), or
+rows of a data frame that `frame` or `effects.table_of` returned (`table.query("mode == 'vanilla'")`).
+
+Keywords of all of them (`look`):
+    style: a paper format of tueplots (`neurips`, `icml`, `aistats2022`, ...) for size and fonts; the file's name says it.
+    title: in place of what the runs are, which it says else; `""` for none, as for a paper, whose caption says it.
+    formats: of the files: some of `png`, `pdf`, `svg`.
     save_dir: where to save; None stands for `plots/` in the folder that holds the runs.
     save: whether to save.
 

@@ -148,6 +148,9 @@ def finish_surface_axes(axes: Axes3D) -> None:
     for axis, ticks in ((axes.xaxis, 3), (axes.yaxis, 3), (axes.zaxis, 4)):
         axis.set_major_locator(MaxNLocator(ticks, integer=axis is not axes.zaxis))
     axes.xaxis.set_major_formatter(TickFormatter(prefixes=True))
+    axes.zaxis.set_major_formatter(formatter := TickFormatter())
+    longest = max(map(len, formatter.format_ticks(list(axes.zaxis.get_majorticklocs()))))
+    axes.tick_params(axis="z", pad=-3.5 + 0.28 * size * max(longest - 3, 0))  # they stand centred beside the axis
     axes.set_xlabel("step", labelpad=-10, fontsize=size)
     axes.set_ylabel("channel", labelpad=-10, fontsize=size)
     axes.set_box_aspect((1.3, 1.2, 0.8), zoom=1.04)

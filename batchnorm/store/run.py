@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchnorm.config import RunConfig, RunLength, canonical_fingerprint, differing_keys
 from batchnorm.errors import ConfigError, RunError, cannot_be_read, nearest_first, one_line
-from batchnorm.modes import VANILLA, Mask, format_mask, parse_mask, variant_name
+from batchnorm.modes import Mask, parse_mask, variant_name, variant_of
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
 from batchnorm.store.hdf5 import (
@@ -170,7 +170,7 @@ class Run:
     @property
     def variant(self) -> str:
         """Where a norm stands and in which mode, as `0,1,1 fixed_gamma`; `vanilla` without a norm."""
-        return self.mode if self.mode == VANILLA else f"{format_mask(self.mask)} {self.mode}"
+        return variant_of(self.mask, self.config.ablation)
 
     @property
     def settings(self) -> dict[str, Any]:

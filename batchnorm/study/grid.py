@@ -21,7 +21,7 @@ import yaml
 from batchnorm import shipped
 from batchnorm.config import RunConfig, available_cores, differing_keys, override_name, resolve
 from batchnorm.errors import ConfigError, one_line
-from batchnorm.modes import MASK_SETS, format_mask, variant_name
+from batchnorm.modes import MASK_SETS, format_mask, variant_of
 from batchnorm.problems import find_problem
 from batchnorm.store import stand
 from batchnorm.store.notebook import rows_table
@@ -267,7 +267,7 @@ def _varying(configs: Sequence[RunConfig]) -> list[str]:
 def _variant(config: RunConfig, varying: Sequence[str]) -> str:
     """Describe a run beside the others of its study: `0,0,1 fixed_bn RANDOM_SEED=2`."""
     told = (f"{name.upper()}={_short(getattr(config, name))}" for name in varying)
-    return " ".join([config.position, variant_name(config.mask, config.ablation), *told])
+    return " ".join([variant_of(config.mask, config.ablation), *told])
 
 
 def _short(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from batchnorm.config import RunConfig, override_name, split_arguments
 from batchnorm.errors import StudyError, nearest_first, reason_of
-from batchnorm.modes import variant_name
+from batchnorm.modes import variant_of
 from batchnorm.store import Run, Status
 from batchnorm.study.grid import Study, StudyRun
 from batchnorm.study.status import standings
@@ -185,7 +185,7 @@ def _variants(study: Study, over: Sequence[str]) -> dict[str, tuple[Candidate, .
     def name(variant: tuple[str, ...]) -> str:
         config = next(iter(sorted_out[variant].values())).runs[0].config
         told = (f"{key}={rests[variant][key]}" for key in varying if key in rests[variant])
-        return " ".join([config.position, variant_name(config.mask, config.ablation), *told])
+        return " ".join([variant_of(config.mask, config.ablation), *told])
 
     return {name(variant): tuple(tried.values()) for variant, tried in sorted_out.items()}
 

@@ -76,7 +76,7 @@ def test_the_modes_of_an_all_zero_mask_are_one_run(write: Write) -> None:
     text = f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nPOSITION: [none, all]\nABLATION: [{modes}]\n"
     study = read(write(text))
     assert [run.variant for run in study.runs if run.config.random_seed == 1] == [
-        "0,0,0 vanilla RANDOM_SEED=1",
+        "vanilla RANDOM_SEED=1",
         *(f"1,1,1 {mode} RANDOM_SEED=1" for mode in of_slots),
     ]
     assert len(study.runs) == 2 * (1 + len(of_slots))

@@ -21,7 +21,7 @@ from tests.study.own_problem import write_own_problem
 
 THEN = "--then=RANDOM_SEED=11,12"
 VARIANTS = [("none", "trained_bn"), ("all", "trained_bn"), ("all", "fixed_beta")]
-NAMES = ["0,0,0 vanilla", "1,1,1 trained_bn", "1,1,1 fixed_beta"]
+NAMES = ["vanilla", "1,1,1 trained_bn", "1,1,1 fixed_beta"]
 
 
 def write_grid(folder: Path, *, rates: str = "[0.01, 0.1, 1.0]", seeds: str = "1-2") -> Path:
@@ -161,9 +161,9 @@ def test_a_variant_that_always_diverged_is_left_out_and_named(tmp_path: Path, ca
             record(tmp_path, position, mode, lr=lr, seed=1, loss=None if position == "none" else lr)
     record_second(tmp_path, dict.fromkeys(VARIANTS[1:], 0.1))
     assert main(["tune", str(grid), THEN]) == ExitCode.FINISHED
-    assert "left out: 0,0,0 vanilla: all of its runs diverged\n" in capsys.readouterr().err
+    assert "left out: vanilla: all of its runs diverged\n" in capsys.readouterr().err
     out = tmp_path / "grid-tuned.yaml"
-    assert "# left out, all of its runs diverged: 0,0,0 vanilla\n" in out.read_text()
+    assert "# left out, all of its runs diverged: vanilla\n" in out.read_text()
     assert len(read_study(out, {}).runs) == 4
     assert main(["tune", str(grid), THEN, "POSITION=none"]) == ExitCode.BAD_INPUT
     assert capsys.readouterr().err.endswith("every run diverged, nothing can be picked; try other values of LR\n")
@@ -256,7 +256,7 @@ def test_the_whole_command_is_stopped_in_both_parts_and_goes_on(tmp_path: Path) 
 
     assert "grid: nothing is picked before all of its runs have ended\n" in stopped("started 1: ")
     assert not out.exists()
-    assert "nothing is picked" not in stopped("started 0: 0,0 vanilla LR=0.05 RANDOM_SEED=11")
+    assert "nothing is picked" not in stopped("started 0: vanilla LR=0.05 RANDOM_SEED=11")
     assert [each.status for each in standings(first)] == [
         Status.DIVERGED if run.config.lr == 1e30 else Status.FINISHED for run in first.runs
     ]

@@ -77,7 +77,7 @@ def _compare(
     with looks.page(**look, wide=True) as page:
         sheet = page.sheet([*looks.facts(distinct(runs)), *order])
         em = sheet.em
-        left, right, gap, head = (0.4 if deep else 4.6) * em, 5.0 * em, (0.6 if deep else 0.9) * em, 1.6 * em
+        left, right, gap, head = (0.4 if deep else 4.6) * em, 5.0 * em, (0.6 if deep else 1.2) * em, (2.2 if deep else 1.6) * em
         cell = (sheet.width - left - right) / len(runs)
         room = (cell - gap) / sheet.width
         headings = [

@@ -150,10 +150,10 @@ def _draw_final(axes: Axes, groups: Sequence[Group], key: str, values: Sequence[
 
     numbers = not any(_number(value)[0] for value in values)
     places = list(values) if numbers else list(range(len(values)))
-    for split, dashes, marker in (("train", ":", "s"), ("test", "-", "o")):
+    for split, dashes, marker, aside in (("train", ":", "s", -0.1), ("test", "-", "o", 0.1)):
         means, low, high = np.array([_final(group, f"{split}_acc") for group in groups]).T
         axes.errorbar(
-            places,
+            places if numbers else [place + aside for place in places],
             means,
             yerr=[means - low, high - means],
             color=groups[0].row.colour,
@@ -167,11 +167,13 @@ def _draw_final(axes: Axes, groups: Sequence[Group], key: str, values: Sequence[
     axes.set_xlabel(_axis_name(key))
     if not numbers:
         axes.set_xlim(-0.5, len(values) - 0.5)
-        looks.name_places(axes, [_short(key, value) for value in values])
+        looks.name_places(axes, ["none" if value is None else str(value) for value in values])
     elif min(values) > 0 and (key == _RATE or max(values) >= 4 * min(values)):
         looks.log_axis(axes, "x", at=() if key == _RATE else places)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.16 * (high - low))  # room for the legend
     looks.accuracy_axis(axes)
-    axes.legend()
+    axes.legend(loc="upper center", ncols=2, borderaxespad=0)
 
 
 _NAMES: Mapping[str, str] = {_RATE: "Learning rate", "NUM_EPOCHS": "Epochs"}
