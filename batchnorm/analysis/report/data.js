@@ -6,7 +6,8 @@ let readManifest = null;
 
 /** The manifest, parsed once. */
 function report() {
-  if (!readManifest) readManifest = /** @type {Manifest} */ (JSON.parse(document.getElementById('manifest')?.textContent ?? 'null'));
+  if (!readManifest)
+    readManifest = /** @type {Manifest} */ (JSON.parse(document.getElementById('manifest')?.textContent ?? 'null'));
   return readManifest;
 }
 
@@ -52,7 +53,9 @@ function keysOf(problem) {
   if (!found) {
     const { keys, runs } = report();
     const own = runs.filter((run) => variantOf(run).problem === problem);
-    found = keys.map((_, place) => place).filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(own.map((run) => run.settings[place])).size > 1);
+    found = keys
+      .map((_, place) => place)
+      .filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(own.map((run) => run.settings[place])).size > 1);
     keysOfProblems.set(problem, found);
   }
   return found;
@@ -77,8 +80,11 @@ function setting(run, key) {
  * @param {Run} run
  */
 function settingsOf(run) {
-  return keysOf(variantOf(run).problem).map((key) => [report().keys[key].name, setting(run, key)]).filter(([, value]) => value !== '')
-    .map(([name, value]) => `${name}=${value}`).join(', ');
+  return keysOf(variantOf(run).problem)
+    .map((key) => [report().keys[key].name, setting(run, key)])
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name}=${value}`)
+    .join(', ');
 }
 
 /** @param {Run} run */
@@ -123,7 +129,8 @@ function groupsOf(runs) {
   }
   const order = new Map(report().variants.map((variant, place) => [variant, place]));
   return [...groups.values()].sort(
-    (one, other) => (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareTexts(one.settings, other.settings),
+    (one, other) =>
+      (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareTexts(one.settings, other.settings),
   );
 }
 
@@ -149,8 +156,11 @@ function compareTexts(one, other) {
  */
 function summarise(runs, metric) {
   const all = runs.map((place) => report().runs[place]);
-  const values = all.filter((run) => run.status === 'finished').map((run) => run.final[metric])
-    .filter((value) => typeof value === 'number' && Number.isFinite(value)).map(Number);
+  const values = all
+    .filter((run) => run.status === 'finished')
+    .map((run) => run.final[metric])
+    .filter((value) => typeof value === 'number' && Number.isFinite(value))
+    .map(Number);
   const n = values.length;
   const mean = n ? values.reduce((sum, value) => sum + value, 0) / n : NaN;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
