@@ -11,6 +11,17 @@ function report() {
   return readManifest;
 }
 
+/**
+ * @param {string} base64
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let place = 0; place < text.length; place++) bytes[place] = text.charCodeAt(place);
+  return bytes;
+}
+
 /** @type {Map<string, Promise<ArrayBuffer>>} */
 const inflated = new Map();
 
@@ -21,9 +32,7 @@ const inflated = new Map();
 function blob(name) {
   let bytes = inflated.get(name);
   if (!bytes) {
-    const text = atob((document.getElementById(name)?.textContent ?? '').trim());
-    const packed = new Uint8Array(text.length);
-    for (let place = 0; place < text.length; place++) packed[place] = text.charCodeAt(place);
+    const packed = bytesOf((document.getElementById(name)?.textContent ?? '').trim());
     bytes = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate-raw'))).arrayBuffer();
     inflated.set(name, bytes);
   }

@@ -219,7 +219,7 @@ function svgOf({ width, height, paint }) {
  */
 function canvasOf({ width, height, paint }, scale) {
   const canvas = make('canvas', { width: Math.round(width * scale), height: Math.round(height * scale) });
-  const context = canvas.getContext('2d');
+  const context = canvas.getContext('2d', { willReadFrequently: true }); // it is read once, at once
   if (context) {
     context.scale(scale, scale);
     paint(new CanvasInk(context));

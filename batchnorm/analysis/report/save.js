@@ -81,16 +81,10 @@ function saveMenu(name, { picture, rows }) {
     );
   };
   if (picture) {
-    entry(
-      'PNG',
-      () =>
-        new Promise((resolve) => {
-          canvasOf(onPaper(picture()), 2).toBlob((content) => {
-            if (content) download(`${fileName(name)}.png`, content);
-            resolve();
-          });
-        }),
-    );
+    entry('PNG', () => {
+      const address = canvasOf(onPaper(picture()), 2).toDataURL('image/png'); // toBlob waits until a browser is idle
+      download(`${fileName(name)}.png`, new Blob([bytesOf(address.slice(address.indexOf(',') + 1))], { type: 'image/png' }));
+    });
     entry('SVG', () => {
       const text = new XMLSerializer().serializeToString(svgOf(onPaper(picture())));
       download(`${fileName(name)}.svg`, new Blob([text], { type: 'image/svg+xml' }));
