@@ -68,10 +68,12 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The report's scripts, against the types of what they read. npm keeps the checker, and nothing of it travels with the package.
+# The report's scripts: format, and types against those of what they read. npm keeps the checkers; nothing of them travels with
+# the package.
 .ci/node_modules/installed: .ci/package.json .ci/package-lock.json
 	npm ci --prefix .ci --no-audit --no-fund
 	touch $@
 
 check-js: .ci/node_modules/installed
+	.ci/node_modules/.bin/prettier --check --print-width 128 --single-quote 'batchnorm/analysis/report/*.js'
 	.ci/node_modules/.bin/tsc --project .ci

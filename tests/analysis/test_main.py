@@ -25,6 +25,7 @@ COMMANDS = (
         "summary",
         "effects",
         "export",
+        "report",
         "performance",
         "ablations",
         "rates",

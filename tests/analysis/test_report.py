@@ -400,6 +400,19 @@ def test_what_holds_no_run_or_damaged_ones_alone_is_one_line(tmp_path: Path, cap
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "report.html" / "page.html")]) == 2
 
 
+def test_damaged_parameters_cost_these_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    damaged = record(tmp_path, position="0,0,1")
+    with h5py.File(damaged / "run.h5", "r") as file:
+        header = h5py.h5o.get_info(file["snapshots/gamma/dense1"].id).addr
+    with (damaged / "run.h5").open("r+b") as file:
+        file.seek(header + 10)
+        file.write(b"\xff" * 64)
+    page = Page.of(report(tmp_path))
+    run = page.run("0,0,1")
+    assert run["curves"]["rows"] == 5 and run["parameters"] == []
+    assert str(damaged) in caplog.text and f"{run['path']}: its parameters cannot be read." in page.manifest["notes"]
+
+
 def test_another_metric_is_compared_where_it_is_asked_for(output: Path, tmp_path: Path) -> None:
     manifest = Page.of(report(output, tmp_path / "page.html", metric="test_loss", last=2, parameters="none")).manifest
     assert {(each["metric"], each["unit"]) for each in (*manifest["effects"], *manifest["pairs"])} == {

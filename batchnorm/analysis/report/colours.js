@@ -94,9 +94,17 @@ function colourScale(through) {
     const index = Math.min(Math.floor(position), labs.length - 2);
     const share = position - index;
     const [one, other] = [labs[index], labs[index + 1]];
-    return rgbOfOklab([0, 1, 2].map((part) => one[part] + share * (other[part] - one[part])).reduce(
-      (/** @type {Triple} */ lab, value, part) => { lab[part] = value; return lab; }, [0, 0, 0],
-    ));
+    return rgbOfOklab(
+      [0, 1, 2]
+        .map((part) => one[part] + share * (other[part] - one[part]))
+        .reduce(
+          (/** @type {Triple} */ lab, value, part) => {
+            lab[part] = value;
+            return lab;
+          },
+          [0, 0, 0],
+        ),
+    );
   });
 }
 
@@ -104,14 +112,17 @@ function colourScale(through) {
 const scales = new Map();
 
 /**
- * `one`: from little to much. `two`: away from a middle, blue below and orange above it. Both are safe for colour-blind readers.
+ * `one`: from little to much. `two`: away from a middle, blue below and orange above it. Safe for colour-blind readers.
  * @param {'one' | 'two'} kind
  */
 function scaleOf(kind) {
   const key = `${kind} ${isDark()}`;
   let scale = scales.get(key);
   if (!scale) {
-    if (kind === 'one') scale = colourScale(isDark() ? ['#1d2229', '#24507d', '#3f8fc4', '#a9d8f0'] : ['#f3f6f9', '#b9d4e8', '#5b9bc9', '#124a80']);
+    if (kind === 'one')
+      scale = colourScale(
+        isDark() ? ['#1d2229', '#24507d', '#3f8fc4', '#a9d8f0'] : ['#f3f6f9', '#b9d4e8', '#5b9bc9', '#124a80'],
+      );
     else if (isDark()) scale = colourScale(['#a8d4ff', '#3f86c8', '#24282f', '#c06f2c', '#ffc891']);
     else scale = colourScale(['#0a3a6b', '#5a9bd0', '#f5f5f3', '#dd8d4c', '#762c02']);
     scales.set(key, scale);

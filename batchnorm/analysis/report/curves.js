@@ -15,7 +15,10 @@
  * @property {{ run: number, values: (number | null)[] }[]} singles
  */
 
-/** @typedef {{ title: string, metric: number, epochs: number[], lines: Line[], logarithmic: boolean, family: Panel[] }} Panel */
+/**
+ * A chart. Its family are the panels that share its axes.
+ * @typedef {{ title: string, metric: number, epochs: number[], lines: Line[], logarithmic: boolean, family: Panel[] }} Panel
+ */
 
 const MOST_SINGLES = 200;
 const PANEL_HEIGHT = 232;
@@ -54,17 +57,28 @@ function lineOf(group, epochs, curves, name) {
   const own = used.map((place) => curves.get(place) ?? new Map());
   /** @type {Line} */
   const line = {
-    id: name, name, variant: group.variant, runs: used, mean: [], low: [], high: [], singles: [],
+    id: name,
+    name,
+    variant: group.variant,
+    runs: used,
+    mean: [],
+    low: [],
+    high: [],
+    singles: [],
     unfinished: group.runs.filter((place) => !hasEnded(runs[place].status)).length,
     diverged: group.runs.filter((place) => runs[place].status === 'diverged').length,
   };
   for (const epoch of epochs) {
-    const values = own.map((curve) => curve.get(epoch)).filter((value) => value !== undefined).map(Number);
+    const values = own
+      .map((curve) => curve.get(epoch))
+      .filter((value) => value !== undefined)
+      .map(Number);
     const whole = values.length > 0 && values.length === own.length;
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     let [low, high] = [Math.min(...values), Math.max(...values)];
     if (state.spread === 'deviation') {
-      const deviation = values.length > 1 ? Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)) : 0;
+      const deviation =
+        values.length > 1 ? Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)) : 0;
       [low, high] = [mean - deviation, mean + deviation];
     }
     line.mean.push(whole ? mean : null);
@@ -86,12 +100,14 @@ function panelMetrics() {
 }
 
 /**
- * What panels stand for, as the reader chose, or as the runs suggest: with several masks lines of one colour would meet in a panel.
+ * What panels stand for, as the reader chose, or as the runs suggest: lines of several masks in a panel would share colours.
  * @param {Group[]} groups
  */
 function panelKind(groups) {
   if (state.panels) return state.panels;
-  const places = new Set(groups.filter(({ variant }) => !isVanilla(variant.mask)).map(({ variant, settings }) => `${variant.mask} ${settings}`));
+  const places = new Set(
+    groups.filter(({ variant }) => !isVanilla(variant.mask)).map(({ variant, settings }) => `${variant.mask} ${settings}`),
+  );
   return places.size > 1 ? 'masks' : 'metrics';
 }
 
@@ -119,7 +135,9 @@ function panelsOf(groups, all) {
       const vanilla = isVanilla(own[0].variant.mask);
       const others = groups.some((group) => group.settings === own[0].settings && !isVanilla(group.variant.mask));
       if (vanilla && others) continue; // it stands in their panels
-      const beside = vanilla ? [] : groups.filter((group) => group.settings === own[0].settings && isVanilla(group.variant.mask));
+      const beside = vanilla
+        ? []
+        : groups.filter((group) => group.settings === own[0].settings && isVanilla(group.variant.mask));
       plans.push({ title, metric: state.metric, groups: [...beside, ...own] });
     }
   }
@@ -127,14 +145,20 @@ function panelsOf(groups, all) {
   /** @type {Map<string, Map<number, Map<number, number>>>} */
   const read = new Map();
   const panels = plans.map(({ title, metric, groups: own }) => {
-    const curves = new Map(own.flatMap((group) => group.runs).map((place) => {
-      const known = read.get(String(metric))?.get(place) ?? curveOf(place, metric, all);
-      if (!read.has(String(metric))) read.set(String(metric), new Map());
-      read.get(String(metric))?.set(place, known);
-      return [place, known];
-    }));
+    const curves = new Map(
+      own
+        .flatMap((group) => group.runs)
+        .map((place) => {
+          const known = read.get(String(metric))?.get(place) ?? curveOf(place, metric, all);
+          if (!read.has(String(metric))) read.set(String(metric), new Map());
+          read.get(String(metric))?.set(place, known);
+          return [place, known];
+        }),
+    );
     const epochs = [...new Set([...curves.values()].flatMap((curve) => [...curve.keys()]))].sort((one, other) => one - other);
-    const lines = own.map((group) => lineOf(group, epochs, curves, kind === 'masks' ? names.get(group) ?? '' : lineName(group, settings.size > 1)));
+    const lines = own.map((group) =>
+      lineOf(group, epochs, curves, kind === 'masks' ? (names.get(group) ?? '') : lineName(group, settings.size > 1)),
+    );
     const logarithmic = state.axis ? state.axis === 'log' : metrics[metric].log;
     return /** @type {Panel} */ ({ title, metric, epochs, lines, logarithmic, family: [] });
   });
@@ -153,11 +177,15 @@ function modeNames(groups) {
   /** @type {Map<string, number>} */
   const counts = new Map();
   for (const group of groups) counts.set(lookOf(group), (counts.get(lookOf(group)) ?? 0) + 1);
-  return new Map(groups.map((group) => {
-    const own = counts.get(lookOf(group)) ?? 0;
-    const isUsual = groups.every((other) => other.variant.mode !== group.variant.mode || (counts.get(lookOf(other)) ?? 0) <= own);
-    return [group, isUsual ? group.variant.mode : `${group.variant.mask} ${group.variant.mode}`];
-  }));
+  return new Map(
+    groups.map((group) => {
+      const own = counts.get(lookOf(group)) ?? 0;
+      const isUsual = groups.every(
+        (other) => other.variant.mode !== group.variant.mode || (counts.get(lookOf(other)) ?? 0) <= own,
+      );
+      return [group, isUsual ? group.variant.mode : `${group.variant.mask} ${group.variant.mode}`];
+    }),
+  );
 }
 
 /**
@@ -177,7 +205,14 @@ function lineName(group, settings) {
 function strokes(panel) {
   const seen = panel.lines.filter((line) => !state.hidden.has(line.id));
   if (state.spread !== 'runs') return seen.map((line) => ({ name: line.name, values: line.mean, line, single: false }));
-  const singles = seen.flatMap((line) => line.singles.map(({ run, values }) => ({ name: `${line.name}, seed ${report().runs[run].seed}`, values, line, single: true })));
+  const singles = seen.flatMap((line) =>
+    line.singles.map(({ run, values }) => ({
+      name: `${line.name}, seed ${report().runs[run].seed}`,
+      values,
+      line,
+      single: true,
+    })),
+  );
   return singles.slice(0, MOST_SINGLES);
 }
 
@@ -267,7 +302,8 @@ function drawPanel(place, panel) {
   /** @type {uPlot.Band[]} */
   const bands = [];
   /** @param {(number | null)[]} values */
-  const positive = (values) => (panel.logarithmic ? values.map((value) => (value !== null && value > 0 ? value : null)) : values);
+  const positive = (values) =>
+    panel.logarithmic ? values.map((value) => (value !== null && value > 0 ? value : null)) : values;
   if (state.spread !== 'runs') {
     for (const line of panel.lines) {
       if (state.hidden.has(line.id) || line.runs.length < 2) continue;
@@ -281,40 +317,88 @@ function drawPanel(place, panel) {
     data.push(positive(values));
     const stroke = colourOf(line.variant);
     series.push({
-      spanGaps: true, stroke, width: single ? 1 : 2, dash: line.variant.dash, alpha: single ? 0.75 : 1,
+      spanGaps: true,
+      stroke,
+      width: single ? 1 : 2,
+      dash: line.variant.dash,
+      alpha: single ? 0.75 : 1,
       points: { show: panel.epochs.length <= 15, size: 5, fill: stroke, stroke },
     });
   }
   const font = `12px ${FONT}`;
   const grid = { stroke: rule, width: 1 };
-  const own = new uPlot({
-    width: Math.max(place.clientWidth, 200), height: PANEL_HEIGHT, legend: { show: false }, series, bands, padding: [10, 12, 0, 0],
-    scales: {
-      x: { time: false, range: (_, low, high) => {
-        const [first, last] = zoomed ?? epochEnds(panel);
-        return zooming ? [low, high] : last > first ? [first, last] : [first - 0.5, last + 0.5];
-      } },
-      y: { distr: panel.logarithmic ? 3 : 1, range: () => endsOfPanel(panel, ...(zoomed ?? epochEnds(panel))) },
+  const own = new uPlot(
+    {
+      width: Math.max(place.clientWidth, 200),
+      height: PANEL_HEIGHT,
+      legend: { show: false },
+      series,
+      bands,
+      padding: [10, 12, 0, 0],
+      scales: {
+        x: {
+          time: false,
+          range: (_, low, high) => {
+            const [first, last] = zoomed ?? epochEnds(panel);
+            return zooming ? [low, high] : last > first ? [first, last] : [first - 0.5, last + 0.5];
+          },
+        },
+        y: { distr: panel.logarithmic ? 3 : 1, range: () => endsOfPanel(panel, ...(zoomed ?? epochEnds(panel))) },
+      },
+      axes: [
+        {
+          stroke: muted,
+          font,
+          grid: { show: false },
+          ticks: { ...grid, size: 4 },
+          border: { show: true, stroke: rule, width: 1 },
+          size: 28,
+          gap: 4,
+          label: 'epoch',
+          labelSize: 16,
+          labelGap: 0,
+          labelFont: font,
+          splits: (self, _, low, high) =>
+            linearMarks(low, high, Math.max(2, Math.floor(self.width / 90))).filter(Number.isInteger),
+          values: (_, splits) => markTexts(splits),
+        },
+        {
+          stroke: muted,
+          font,
+          grid,
+          ticks: { show: false },
+          size: 56,
+          gap: 6,
+          splits: (_, __, low, high) => (panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 5)),
+          values: (_, splits) => markTexts(splits),
+          filter: (_, splits) => splits,
+        },
+      ],
+      cursor: { sync: { key: 'curves' }, drag: { x: true, y: false }, points: hoverPoints(2 * bands.length), y: false },
+      hooks: {
+        ready: [
+          (self) => {
+            self.over.append(tip);
+          },
+        ],
+        setSelect: [
+          (self) => {
+            if (self.select.width < 4) return;
+            zoomTo([
+              Math.round(self.posToVal(self.select.left, 'x')),
+              Math.round(self.posToVal(self.select.left + self.select.width, 'x')),
+            ]);
+          },
+        ],
+        setCursor: [(self) => showTip(self, tip, panel, drawn, active === self)],
+      },
     },
-    axes: [
-      { stroke: muted, font, grid: { show: false }, ticks: { ...grid, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 28, gap: 4, label: 'epoch', labelSize: 16, labelGap: 0, labelFont: font,
-        splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 90))).filter(Number.isInteger),
-        values: (_, splits) => markTexts(splits) },
-      { stroke: muted, font, grid, ticks: { show: false }, size: 56, gap: 6,
-        splits: (_, __, low, high) => (panel.logarithmic ? logMarks(low, high) : linearMarks(low, high, 5)),
-        values: (_, splits) => markTexts(splits), filter: (_, splits) => splits },
-    ],
-    cursor: { sync: { key: 'curves' }, drag: { x: true, y: false }, points: hoverPoints(2 * bands.length), y: false },
-    hooks: {
-      ready: [(self) => { self.over.append(tip); }],
-      setSelect: [(self) => {
-        if (self.select.width < 4) return;
-        zoomTo([Math.round(self.posToVal(self.select.left, 'x')), Math.round(self.posToVal(self.select.left + self.select.width, 'x'))]);
-      }],
-      setCursor: [(self) => showTip(self, tip, panel, drawn, active === self)],
-    },
-  }, /** @type {uPlot.AlignedData} */ ([panel.epochs, ...data]), place);
-  own.over.addEventListener('pointerenter', () => { active = own; });
+    /** @type {uPlot.AlignedData} */ ([panel.epochs, ...data]),
+    place,
+  );
+  own.over.addEventListener('pointerenter', () => {
+    active = own;
+  });
   own.over.addEventListener('dblclick', () => zoomTo(null));
   own.root.setAttribute('aria-hidden', 'true');
   const entry = { plot: own, panel };
@@ -343,7 +427,9 @@ let active = null;
  * @param {number | null} near
  */
 function valuesAt(panel, drawn, place, near) {
-  const there = drawn.map((stroke) => ({ stroke, value: stroke.values[place] })).filter(({ value }) => value !== null)
+  const there = drawn
+    .map((stroke) => ({ stroke, value: stroke.values[place] }))
+    .filter(({ value }) => value !== null)
     .map(({ stroke, value }) => ({ stroke, value: Number(value) }));
   if (there.length > 10 && near !== null) {
     there.sort((one, other) => Math.abs(one.value - near) - Math.abs(other.value - near));
@@ -365,9 +451,19 @@ function showTip(plot, tip, panel, drawn, here) {
   tip.hidden = !here || idx === null || idx === undefined || left < 0;
   if (tip.hidden || idx === null || idx === undefined) return;
   const metric = report().metrics[panel.metric];
-  fill(tip, make('strong', {}, `epoch ${panel.epochs[idx]}`), ...valuesAt(panel, drawn, idx, plot.posToVal(top, 'y')).map(({ stroke, value }) => make(
-    'div', {}, swatch(stroke.line.variant), make('span', { class: 'what' }, stroke.name), make('span', { class: 'value' }, valueText(value, metric.unit)),
-  )));
+  fill(
+    tip,
+    make('strong', {}, `epoch ${panel.epochs[idx]}`),
+    ...valuesAt(panel, drawn, idx, plot.posToVal(top, 'y')).map(({ stroke, value }) =>
+      make(
+        'div',
+        {},
+        swatch(stroke.line.variant),
+        make('span', { class: 'what' }, stroke.name),
+        make('span', { class: 'value' }, valueText(value, metric.unit)),
+      ),
+    ),
+  );
   const width = plot.over.clientWidth;
   const right = left > width / 2;
   tip.style.left = right ? '' : `${left + 14}px`;
@@ -383,7 +479,14 @@ function showTip(plot, tip, panel, drawn, here) {
  */
 function chartKey(event, plot, panel) {
   const last = panel.epochs.length - 1;
-  const steps = new Map([['ArrowLeft', -1], ['ArrowRight', 1], ['PageUp', -10], ['PageDown', 10], ['Home', -Infinity], ['End', Infinity]]);
+  const steps = new Map([
+    ['ArrowLeft', -1],
+    ['ArrowRight', 1],
+    ['PageUp', -10],
+    ['PageDown', 10],
+    ['Home', -Infinity],
+    ['End', Infinity],
+  ]);
   const now = plot.cursor.idx ?? (event.key === 'ArrowLeft' ? last + 1 : -1);
   active = plot;
   if (steps.has(event.key)) {
@@ -391,7 +494,12 @@ function chartKey(event, plot, panel) {
     const place = Math.min(Math.max(now + (steps.get(event.key) ?? 0), low), high);
     plot.setCursor({ left: plot.valToPos(panel.epochs[place], 'x'), top: plot.over.clientHeight / 2 });
     const metric = report().metrics[panel.metric];
-    speak(`Epoch ${panel.epochs[place]}: ${valuesAt(panel, strokes(panel), place, null).slice(0, 6).map(({ stroke, value }) => `${stroke.name} ${withUnit(value, metric.unit)}`).join(', ')}`);
+    speak(
+      `Epoch ${panel.epochs[place]}: ${valuesAt(panel, strokes(panel), place, null)
+        .slice(0, 6)
+        .map(({ stroke, value }) => `${stroke.name} ${withUnit(value, metric.unit)}`)
+        .join(', ')}`,
+    );
   } else if (event.key === '+' || event.key === '=' || event.key === '-') {
     const [low, high] = [plot.scales.x.min ?? 0, plot.scales.x.max ?? 0];
     const middle = now >= 0 && now <= last ? panel.epochs[now] : (low + high) / 2;
@@ -410,11 +518,16 @@ function panelWords(panel) {
   const { metrics } = report();
   const metric = metrics[panel.metric];
   const lines = panel.lines.filter((line) => !state.hidden.has(line.id));
-  const ended = lines.map((line) => ({ name: line.name, value: line.mean.filter((value) => value !== null).at(-1) }))
+  const ended = lines
+    .map((line) => ({ name: line.name, value: line.mean.filter((value) => value !== null).at(-1) }))
     .filter(({ value }) => value !== undefined);
   const last = panel.epochs.length ? `epochs ${panel.epochs[0]} to ${panel.epochs[panel.epochs.length - 1]}` : 'no epoch';
-  const values = ended.slice(0, 12).map(({ name, value }) => `${name} ${withUnit(value, metric.unit)}`).join(', ');
-  return `${metricTitle(metric)} over ${last}, ${counted(lines.length, 'line')}. Last values: ${values || 'none'}. Arrow keys read values, plus and minus zoom, 0 shows all.`;
+  const values = ended
+    .slice(0, 12)
+    .map(({ name, value }) => `${name} ${withUnit(value, metric.unit)}`)
+    .join(', ');
+  const drawn = `${metricTitle(metric)} over ${last}, ${counted(lines.length, 'line')}.`;
+  return `${drawn} Last values: ${values || 'none'}. Arrow keys read values, plus and minus zoom, 0 shows all.`;
 }
 
 /**
@@ -428,7 +541,8 @@ function panelTable(panel) {
   const last = panel.epochs.length - 1;
   const places = panel.epochs.map((_, place) => place).filter((place) => place % every === 0 || place === last);
   return plainTable(
-    `${panel.title}: ${metricTitle(metric)}, mean over seeds`, ['epoch', ...lines.map((line) => `${line.name} (n ${line.runs.length})`)],
+    `${panel.title}: ${metricTitle(metric)}, mean over seeds`,
+    ['epoch', ...lines.map((line) => `${line.name} (n ${line.runs.length})`)],
     places.map((place) => [String(panel.epochs[place]), ...lines.map((line) => valueText(line.mean[place], metric.unit))]),
   );
 }
@@ -448,7 +562,16 @@ async function panelRows(panel) {
       if (!run.curves) continue;
       const start = run.curves.offset + panel.metric * run.curves.rows;
       for (let row = 0; row < run.curves.rows; row++) {
-        rows.push([run.path, line.variant.mask, line.variant.mode, settingsOf(run), run.seed, run.status, run.epochsOf ? run.epochsOf[row] : row, Number(all[start + row].toPrecision(7))]);
+        rows.push([
+          run.path,
+          line.variant.mask,
+          line.variant.mode,
+          settingsOf(run),
+          run.seed,
+          run.status,
+          run.epochsOf ? run.epochsOf[row] : row,
+          Number(all[start + row].toPrecision(7)),
+        ]);
       }
     }
   }
@@ -468,7 +591,9 @@ function panelPicture(panel) {
   const across = Math.max(1, Math.floor((width - 40) / widest));
   const height = top + plotHeight + 56 + 20 * Math.ceil(seen.length / across);
   return {
-    width, height, paint: (ink) => {
+    width,
+    height,
+    paint: (ink) => {
       const { ink: color, muted, line: rule } = palette();
       const bottom = top + plotHeight;
       const [first, last] = zoomed ?? epochEnds(panel);
@@ -478,7 +603,10 @@ function panelPicture(panel) {
       /** @param {number | null} value */
       const y = (value) => {
         if (value === null || (panel.logarithmic && value <= 0)) return NaN;
-        return bottom - (panel.logarithmic ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low)) * plotHeight;
+        return (
+          bottom -
+          (panel.logarithmic ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low)) * plotHeight
+        );
       };
       const label = metricTitle(metrics[panel.metric]);
       ink.text(16, 26, fitted(panel.title, 15, width - 32, 600), { color, size: 15, weight: 600 });
@@ -488,13 +616,17 @@ function panelPicture(panel) {
         ink.line([left, y(mark), right, y(mark)], rule);
         ink.text(left - 8, y(mark) + 4, texts[place], { color: muted, size: 12, anchor: 'end' });
       });
-      for (const mark of linearMarks(first, last, 8).filter(Number.isInteger)) ink.text(x(mark), bottom + 18, String(mark), { color: muted, size: 12, anchor: 'middle' });
+      for (const mark of linearMarks(first, last, 8).filter(Number.isInteger))
+        ink.text(x(mark), bottom + 18, String(mark), { color: muted, size: 12, anchor: 'middle' });
       ink.line([left, bottom, right, bottom], muted);
       ink.text((left + right) / 2, bottom + 36, 'epoch', { color: muted, size: 12, anchor: 'middle' });
       ink.text(16, top + plotHeight / 2, label, { color: muted, size: 12, anchor: 'middle', upright: true });
-      const inside = panel.epochs.map((_, place) => place).filter((place) => panel.epochs[place] >= first && panel.epochs[place] <= last);
+      const inside = panel.epochs
+        .map((_, place) => place)
+        .filter((place) => panel.epochs[place] >= first && panel.epochs[place] <= last);
       /** @param {(number | null)[]} values */
-      const points = (values) => inside.filter((place) => values[place] !== null).flatMap((place) => [x(panel.epochs[place]), y(values[place])]);
+      const points = (values) =>
+        inside.filter((place) => values[place] !== null).flatMap((place) => [x(panel.epochs[place]), y(values[place])]);
       if (state.spread !== 'runs') {
         for (const line of seen.filter(({ runs }) => runs.length > 1)) {
           const [up, down] = [points(line.high), points(line.low)];
@@ -503,7 +635,8 @@ function panelPicture(panel) {
           if (up.length > 2) ink.area([...up, ...back], colourOf(line.variant), 0.15);
         }
       }
-      for (const { values, line, single } of strokes(panel)) ink.line(points(values), colourOf(line.variant), single ? 1 : 2, line.variant.dash);
+      for (const { values, line, single } of strokes(panel))
+        ink.line(points(values), colourOf(line.variant), single ? 1 : 2, line.variant.dash);
       seen.forEach((line, place) => {
         const [entryX, entryY] = [20 + (place % across) * widest, bottom + 58 + 20 * Math.floor(place / across)];
         ink.line([entryX, entryY - 4, entryX + 28, entryY - 4], colourOf(line.variant), 2, line.variant.dash);
@@ -538,7 +671,10 @@ async function fillCurves() {
   const inner = byId('curves-section').querySelector('.inner');
   const all = await floats('curves');
   if (!inner) return;
-  const focused = document.activeElement instanceof HTMLElement && inner.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  const focused =
+    document.activeElement instanceof HTMLElement && inner.contains(document.activeElement)
+      ? document.activeElement.dataset.focus
+      : null;
   forgetPanels();
   const activePlaces = activeRuns();
   const there = problemsOf(activePlaces);
@@ -562,25 +698,89 @@ async function fillCurves() {
   };
   /** @param {() => void} how */
   const set = (how) => change('curves', how);
-  const unzoom = make('button', { type: 'button', class: 'small unzoom', disabled: !zoomed, click: () => zoomTo(null) }, 'Show all epochs');
+  const unzoom = make(
+    'button',
+    { type: 'button', class: 'small unzoom', disabled: !zoomed, click: () => zoomTo(null) },
+    'Show all epochs',
+  );
   const tools = make(
-    'div', { class: 'tools' },
-    there.length > 1 ? named('problem', choice('Problem', there.map((text) => ({ value: text, text })), problem, (value) => set(() => { state.problem = value; }))) : null,
-    named('panels', choice('A panel for each', [{ value: 'masks', text: 'mask' }, { value: 'metrics', text: 'metric' }], kind, (value) => set(() => {
-      state.panels = value === 'masks' ? 'masks' : 'metrics';
-      state.hidden.clear();
-    }))),
+    'div',
+    { class: 'tools' },
+    there.length > 1
+      ? named(
+          'problem',
+          choice(
+            'Problem',
+            there.map((text) => ({ value: text, text })),
+            problem,
+            (value) =>
+              set(() => {
+                state.problem = value;
+              }),
+          ),
+        )
+      : null,
+    named(
+      'panels',
+      choice(
+        'A panel for each',
+        [
+          { value: 'masks', text: 'mask' },
+          { value: 'metrics', text: 'metric' },
+        ],
+        kind,
+        (value) =>
+          set(() => {
+            state.panels = value === 'masks' ? 'masks' : 'metrics';
+            state.hidden.clear();
+          }),
+      ),
+    ),
     kind === 'masks' ? named('metric', metricChoice()) : null,
-    named('spread', choice('Lines', [{ value: 'range', text: 'mean, lowest to highest seed' }, { value: 'deviation', text: 'mean ± standard deviation' }, { value: 'runs', text: 'single runs' }], state.spread, (value) => set(() => {
-      state.spread = value === 'runs' ? 'runs' : value === 'deviation' ? 'deviation' : 'range';
-    }))),
-    named('axis', choice('Axis', [{ value: 'linear', text: 'linear' }, { value: 'log', text: 'logarithmic' }], panels[0]?.logarithmic ? 'log' : 'linear', (value) => set(() => {
-      state.axis = value === 'log' ? 'log' : 'linear';
-    }))),
+    named(
+      'spread',
+      choice(
+        'Lines',
+        [
+          { value: 'range', text: 'mean, lowest to highest seed' },
+          { value: 'deviation', text: 'mean ± standard deviation' },
+          { value: 'runs', text: 'single runs' },
+        ],
+        state.spread,
+        (value) =>
+          set(() => {
+            state.spread = value === 'runs' ? 'runs' : value === 'deviation' ? 'deviation' : 'range';
+          }),
+      ),
+    ),
+    named(
+      'axis',
+      choice(
+        'Axis',
+        [
+          { value: 'linear', text: 'linear' },
+          { value: 'log', text: 'logarithmic' },
+        ],
+        panels[0]?.logarithmic ? 'log' : 'linear',
+        (value) =>
+          set(() => {
+            state.axis = value === 'log' ? 'log' : 'linear';
+          }),
+      ),
+    ),
     unzoom,
   );
-  fill(inner, tools, make('p', { class: 'muted note' }, curvesNote(panels, runs)), legendOf(panels), make('div', { class: 'panels' }, ...panels.map(panelFigure)));
-  if (focused) /** @type {HTMLElement | null} */ (inner.querySelector(`[data-focus="${CSS.escape(focused)}"]`))?.focus({ preventScroll: true });
+  fill(
+    inner,
+    tools,
+    make('p', { class: 'muted note' }, curvesNote(panels, runs)),
+    legendOf(panels),
+    make('div', { class: 'panels' }, ...panels.map(panelFigure)),
+  );
+  if (focused)
+    /** @type {HTMLElement | null} */ (inner.querySelector(`[data-focus="${CSS.escape(focused)}"]`))?.focus({
+      preventScroll: true,
+    });
 }
 
 /**
@@ -588,15 +788,25 @@ async function fillCurves() {
  * @param {number[]} runs
  */
 function curvesNote(panels, runs) {
-  const of = state.chosen.size ? `Of the ${counted(runs.length, 'run')} that ${runs.length === 1 ? 'is' : 'are'} chosen.` : `Of the ${counted(runs.length, 'run')} that the table shows.`;
+  const of = state.chosen.size
+    ? `Of the ${counted(runs.length, 'run')} that ${runs.length === 1 ? 'is' : 'are'} chosen.`
+    : `Of the ${counted(runs.length, 'run')} that the table shows.`;
   const parts = [of, 'Epoch 0, before training, is left out.'];
-  const lines = [...new Map(panels.flatMap((panel) => panel.lines).map((line) => [`${line.variant.name} ${line.name} ${line.runs.join()}`, line])).values()];
+  const lines = [
+    ...new Map(
+      panels.flatMap((panel) => panel.lines).map((line) => [`${line.variant.name} ${line.name} ${line.runs.join()}`, line]),
+    ).values(),
+  ];
   const finished = lines.filter((line) => line.runs.some((run) => report().runs[run].status === 'finished'));
   const unfinished = finished.reduce((sum, line) => sum + line.unfinished, 0);
   const diverged = finished.reduce((sum, line) => sum + line.diverged, 0);
-  if (state.spread !== 'runs' && unfinished) parts.push(`Means are of finished runs: ${counted(unfinished, 'unfinished run')} not in them.`);
+  if (state.spread !== 'runs' && unfinished)
+    parts.push(`Means are of finished runs: ${counted(unfinished, 'unfinished run')} not in them.`);
   if (state.spread !== 'runs' && diverged) parts.push(`${counted(diverged, 'diverged run')} not in them.`);
-  if (state.spread === 'runs' && panels.some((panel) => panel.lines.reduce((sum, line) => sum + line.singles.length, 0) > MOST_SINGLES)) {
+  if (
+    state.spread === 'runs' &&
+    panels.some((panel) => panel.lines.reduce((sum, line) => sum + line.singles.length, 0) > MOST_SINGLES)
+  ) {
     parts.push(`No more than ${MOST_SINGLES} runs are drawn in a panel.`);
   }
   parts.push('Drag to zoom, double-click to see all.');
@@ -606,34 +816,73 @@ function curvesNote(panels, runs) {
 /** @param {Panel[]} panels */
 function legendOf(panels) {
   const lines = new Map(panels.flatMap((panel) => panel.lines).map((line) => [line.id, line]));
-  return make('ul', { class: 'legend', 'aria-label': 'Legend; a click hides or shows a line' }, ...[...lines.values()].map((line) => make('li', {}, make(
-    'button', { type: 'button', 'aria-pressed': String(!state.hidden.has(line.id)), 'data-focus': `line ${line.id}`, click: () => change('curves', () => {
-      if (!state.hidden.delete(line.id)) state.hidden.add(line.id);
-    }) }, swatch(line.variant), make('span', {}, line.name),
-  ))));
+  return make(
+    'ul',
+    { class: 'legend', 'aria-label': 'Legend; a click hides or shows a line' },
+    ...[...lines.values()].map((line) =>
+      make(
+        'li',
+        {},
+        make(
+          'button',
+          {
+            type: 'button',
+            'aria-pressed': String(!state.hidden.has(line.id)),
+            'data-focus': `line ${line.id}`,
+            click: () =>
+              change('curves', () => {
+                if (!state.hidden.delete(line.id)) state.hidden.add(line.id);
+              }),
+          },
+          swatch(line.variant),
+          make('span', {}, line.name),
+        ),
+      ),
+    ),
+  );
 }
 
 /** @param {Panel} panel */
 function panelFigure(panel) {
   const number = panelDrawers.length;
-  const plot = make('div', { class: 'plot', role: 'img', tabindex: 0, 'aria-label': `${panel.title}: ${metricTitle(report().metrics[panel.metric])}`, 'aria-describedby': `curve-${number}` });
+  const plot = make('div', {
+    class: 'plot',
+    role: 'img',
+    tabindex: 0,
+    'aria-label': `${panel.title}: ${metricTitle(report().metrics[panel.metric])}`,
+    'aria-describedby': `curve-${number}`,
+  });
   const name = `${panel.title} ${report().metrics[panel.metric].name}`;
   const figure = make(
-    'figure', { class: 'panel' },
-    make('div', { class: 'title' }, make('figcaption', {}, panel.title), saveMenu(name, { picture: () => panelPicture(panel), rows: () => panelRows(panel) })),
-    plot, make('p', { class: 'unseen', id: `curve-${number}` }, panelWords(panel)), dataTable(name, () => panelTable(panel)),
+    'figure',
+    { class: 'panel' },
+    make(
+      'div',
+      { class: 'title' },
+      make('figcaption', {}, panel.title),
+      saveMenu(name, { picture: () => panelPicture(panel), rows: () => panelRows(panel) }),
+    ),
+    plot,
+    make('p', { class: 'unseen', id: `curve-${number}` }, panelWords(panel)),
+    dataTable(name, () => panelTable(panel)),
   );
   /** @type {ReturnType<typeof drawPanel> | null} */
   let entry = null;
-  plot.addEventListener('keydown', (event) => { if (entry) chartKey(event, entry.plot, panel); });
-  plot.addEventListener('focusout', () => { entry?.plot.setCursor({ left: -10, top: -10 }); });
-  panelDrawers.push(new Lazy(plot, () => {
-    if (entry) {
-      charts.delete(entry);
-      entry.plot.destroy();
-    }
-    entry = panel.epochs.length ? drawPanel(plot, panel) : null;
-    if (!entry) fill(plot, make('span', { class: 'empty' }, 'Nothing is recorded yet.'));
-  }));
+  plot.addEventListener('keydown', (event) => {
+    if (entry) chartKey(event, entry.plot, panel);
+  });
+  plot.addEventListener('focusout', () => {
+    entry?.plot.setCursor({ left: -10, top: -10 });
+  });
+  panelDrawers.push(
+    new Lazy(plot, () => {
+      if (entry) {
+        charts.delete(entry);
+        entry.plot.destroy();
+      }
+      entry = panel.epochs.length ? drawPanel(plot, panel) : null;
+      if (!entry) fill(plot, make('span', { class: 'empty' }, 'Nothing is recorded yet.'));
+    }),
+  );
   return figure;
 }

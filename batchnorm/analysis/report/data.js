@@ -6,8 +6,20 @@ let readManifest = null;
 
 /** The manifest, parsed once. */
 function report() {
-  if (!readManifest) readManifest = /** @type {Manifest} */ (JSON.parse(document.getElementById('manifest')?.textContent ?? 'null'));
+  if (!readManifest)
+    readManifest = /** @type {Manifest} */ (JSON.parse(document.getElementById('manifest')?.textContent ?? 'null'));
   return readManifest;
+}
+
+/**
+ * @param {string} base64
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let place = 0; place < text.length; place++) bytes[place] = text.charCodeAt(place);
+  return bytes;
 }
 
 /** @type {Map<string, Promise<ArrayBuffer>>} */
@@ -20,9 +32,7 @@ const inflated = new Map();
 function blob(name) {
   let bytes = inflated.get(name);
   if (!bytes) {
-    const text = atob((document.getElementById(name)?.textContent ?? '').trim());
-    const packed = new Uint8Array(text.length);
-    for (let place = 0; place < text.length; place++) packed[place] = text.charCodeAt(place);
+    const packed = bytesOf((document.getElementById(name)?.textContent ?? '').trim());
     bytes = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate-raw'))).arrayBuffer();
     inflated.set(name, bytes);
   }
@@ -52,7 +62,9 @@ function keysOf(problem) {
   if (!found) {
     const { keys, runs } = report();
     const own = runs.filter((run) => variantOf(run).problem === problem);
-    found = keys.map((_, place) => place).filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(own.map((run) => run.settings[place])).size > 1);
+    found = keys
+      .map((_, place) => place)
+      .filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(own.map((run) => run.settings[place])).size > 1);
     keysOfProblems.set(problem, found);
   }
   return found;
@@ -77,8 +89,11 @@ function setting(run, key) {
  * @param {Run} run
  */
 function settingsOf(run) {
-  return keysOf(variantOf(run).problem).map((key) => [report().keys[key].name, setting(run, key)]).filter(([, value]) => value !== '')
-    .map(([name, value]) => `${name}=${value}`).join(', ');
+  return keysOf(variantOf(run).problem)
+    .map((key) => [report().keys[key].name, setting(run, key)])
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${name}=${value}`)
+    .join(', ');
 }
 
 /** @param {Run} run */
@@ -123,7 +138,8 @@ function groupsOf(runs) {
   }
   const order = new Map(report().variants.map((variant, place) => [variant, place]));
   return [...groups.values()].sort(
-    (one, other) => (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareTexts(one.settings, other.settings),
+    (one, other) =>
+      (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareTexts(one.settings, other.settings),
   );
 }
 
@@ -149,8 +165,11 @@ function compareTexts(one, other) {
  */
 function summarise(runs, metric) {
   const all = runs.map((place) => report().runs[place]);
-  const values = all.filter((run) => run.status === 'finished').map((run) => run.final[metric])
-    .filter((value) => typeof value === 'number' && Number.isFinite(value)).map(Number);
+  const values = all
+    .filter((run) => run.status === 'finished')
+    .map((run) => run.final[metric])
+    .filter((value) => typeof value === 'number' && Number.isFinite(value))
+    .map(Number);
   const n = values.length;
   const mean = n ? values.reduce((sum, value) => sum + value, 0) / n : NaN;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);

@@ -94,7 +94,12 @@ function tick(label, checked, ticked) {
  * @param {...Child} content
  */
 function dropDown(name, summary, ...content) {
-  const box = make('details', { class: `drop ${name}` }, make('summary', {}, summary), make('div', { class: 'dropped' }, ...content));
+  const box = make(
+    'details',
+    { class: `drop ${name}` },
+    make('summary', {}, summary),
+    make('div', { class: 'dropped' }, ...content),
+  );
   box.addEventListener('keydown', (event) => {
     if (event.key !== 'Escape' || !box.open) return;
     box.open = false;
@@ -143,8 +148,11 @@ function plainTable(caption, heads, rows) {
     body.append(make('tr', {}, make('th', { scope: 'row' }, first), ...rest.map((text) => make('td', {}, text))));
   }
   return make(
-    'table', { class: 'plain' }, make('caption', {}, caption),
-    make('thead', {}, make('tr', {}, ...heads.map((head) => make('th', { scope: 'col' }, head)))), body,
+    'table',
+    { class: 'plain' },
+    make('caption', {}, caption),
+    make('thead', {}, make('tr', {}, ...heads.map((head) => make('th', { scope: 'col' }, head)))),
+    body,
   );
 }
 
@@ -154,7 +162,11 @@ function plainTable(caption, heads, rows) {
  * @param {() => HTMLTableElement} table
  */
 function dataTable(name, table) {
-  const box = make('details', { class: 'numbers' }, make('summary', {}, 'Table', make('span', { class: 'unseen' }, ` of ${name}`)));
+  const box = make(
+    'details',
+    { class: 'numbers' },
+    make('summary', {}, 'Table', make('span', { class: 'unseen' }, ` of ${name}`)),
+  );
   box.addEventListener('toggle', () => {
     if (box.open && box.childElementCount === 1) box.append(scroller(`Table of ${name}`, table()));
   });
@@ -181,10 +193,13 @@ class Lazy {
     this.stale = true;
     this.seen = false;
     this.waiting = false;
-    this.observer = new IntersectionObserver((entries) => {
-      this.seen = entries[entries.length - 1].isIntersecting;
-      if (this.seen) this.now();
-    }, { rootMargin: '300px' });
+    this.observer = new IntersectionObserver(
+      (entries) => {
+        this.seen = entries[entries.length - 1].isIntersecting;
+        if (this.seen) this.now();
+      },
+      { rootMargin: '300px' },
+    );
     this.observer.observe(place);
     Lazy.all.add(this);
   }

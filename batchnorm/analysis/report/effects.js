@@ -12,7 +12,16 @@ function forestPicture(effects, width) {
   const narrow = width < 640;
   const families = [...new Set(effects.rows.map((row) => row.family))];
   const rowHeight = narrow ? 58 : FOREST_ROW;
-  const nameWidth = narrow ? 0 : Math.min(Math.max(140, ...effects.rows.map((row) => textWidth(row.name, 13) + 16), ...families.map((family) => textWidth(family, 13, 600))), 0.34 * width);
+  const nameWidth = narrow
+    ? 0
+    : Math.min(
+        Math.max(
+          140,
+          ...effects.rows.map((row) => textWidth(row.name, 13) + 16),
+          ...families.map((family) => textWidth(family, 13, 600)),
+        ),
+        0.34 * width,
+      );
   const numbersWidth = narrow ? 0 : 250;
   const [left, right] = [nameWidth + 8, width - numbersWidth - 8];
   const height = 12 + families.length * 34 + effects.rows.length * rowHeight + 52;
@@ -21,7 +30,9 @@ function forestPicture(effects, width) {
   /** @param {number} value */
   const x = (value) => left + ((value - first + room) / (last - first + 2 * room || 1)) * (right - left);
   return {
-    width, height, paint: (ink) => {
+    width,
+    height,
+    paint: (ink) => {
       const { ink: color, muted, line, accent } = palette();
       let y = 12;
       const bottom = height - 44;
@@ -37,8 +48,15 @@ function forestPicture(effects, width) {
         ink.line([x(0), from, x(0), to], muted, 1.25);
       };
       if (!narrow) rules(8, bottom);
-      marks.forEach((mark, place) => ink.text(x(mark), bottom + 16, texts[place], { color: muted, size: 11, anchor: 'middle' }));
-      ink.text((left + right) / 2, bottom + 36, fitted(axisWords(effects), 12, Math.min(left + right, 2 * width - left - right)), { color: muted, size: 12, anchor: 'middle' });
+      marks.forEach((mark, place) =>
+        ink.text(x(mark), bottom + 16, texts[place], { color: muted, size: 11, anchor: 'middle' }),
+      );
+      ink.text(
+        (left + right) / 2,
+        bottom + 36,
+        fitted(axisWords(effects), 12, Math.min(left + right, 2 * width - left - right)),
+        { color: muted, size: 12, anchor: 'middle' },
+      );
       for (const family of families) {
         ink.text(0, y + 22, fitted(family, 13, width, 600), { color, size: 13, weight: 600 });
         y += 34;
@@ -75,7 +93,10 @@ function forestPicture(effects, width) {
  * @returns {[number, number]}
  */
 function forestEnds(rows) {
-  const widths = rows.map(({ low, high }) => (low === null || high === null ? NaN : high - low)).filter(Number.isFinite).sort((one, other) => one - other);
+  const widths = rows
+    .map(({ low, high }) => (low === null || high === null ? NaN : high - low))
+    .filter(Number.isFinite)
+    .sort((one, other) => one - other);
   const cap = 3 * (widths[Math.floor(widths.length / 2)] || Infinity);
   let [first, last] = [0, 0];
   for (const { low, high, estimate } of rows) {
@@ -104,10 +125,19 @@ function effectWords(row, unit) {
 /** @param {Effects} effects */
 function effectsTable(effects) {
   return plainTable(
-    `${effects.heading}: ${axisWords(effects)}`, ['effect', 'of', 'estimate', 'low', 'high', 'p (Holm)', 'seeds', 'pairs', 'diverged', 'note'],
+    `${effects.heading}: ${axisWords(effects)}`,
+    ['effect', 'of', 'estimate', 'low', 'high', 'p (Holm)', 'seeds', 'pairs', 'diverged', 'note'],
     effects.rows.map((row) => [
-      row.name, row.family, valueText(row.estimate, effects.unit), valueText(row.low, effects.unit), valueText(row.high, effects.unit),
-      pText(row.p), String(row.seeds), String(row.pairs), String(row.diverged), row.note,
+      row.name,
+      row.family,
+      valueText(row.estimate, effects.unit),
+      valueText(row.low, effects.unit),
+      valueText(row.high, effects.unit),
+      pText(row.p),
+      String(row.seeds),
+      String(row.pairs),
+      String(row.diverged),
+      row.note,
     ]),
   );
 }
@@ -115,9 +145,35 @@ function effectsTable(effects) {
 /** @param {Effects} effects */
 function effectsRows(effects) {
   return [
-    ['problem', 'family', 'effect', 'metric', 'unit', 'estimate', 'low', 'high', 'p_holm', 'seeds', 'pairs', 'diverged', 'note'],
+    [
+      'problem',
+      'family',
+      'effect',
+      'metric',
+      'unit',
+      'estimate',
+      'low',
+      'high',
+      'p_holm',
+      'seeds',
+      'pairs',
+      'diverged',
+      'note',
+    ],
     ...effects.rows.map((row) => [
-      effects.heading, row.family, row.name, effects.metric, effects.unit, row.estimate, row.low, row.high, row.p, row.seeds, row.pairs, row.diverged, row.note,
+      effects.heading,
+      row.family,
+      row.name,
+      effects.metric,
+      effects.unit,
+      row.estimate,
+      row.low,
+      row.high,
+      row.p,
+      row.seeds,
+      row.pairs,
+      row.diverged,
+      row.note,
     ]),
   ];
 }
@@ -131,21 +187,55 @@ function drawEffects() {
   forest?.end();
   fill(place, heading('effects', 'Effects'));
   if (all.length === 0) {
-    place.append(make('p', { class: 'empty' }, 'No effects: they need runs that finished with the same seeds, with and without a slot or a parameter.'));
+    place.append(
+      make(
+        'p',
+        { class: 'empty' },
+        'No effects: they need runs that finished with the same seeds, with and without a slot or a parameter.',
+      ),
+    );
     return;
   }
   const effects = all[Math.min(state.effects, all.length - 1)];
   if (all.length > 1) {
     const options = all.map((one, number) => ({ value: String(number), text: `${one.heading} · ${one.metric}` }));
-    place.append(make('div', { class: 'tools' }, choice('Comparison', options, String(all.indexOf(effects)), (value) => change('effects', () => { state.effects = Number(value); }))));
+    place.append(
+      make(
+        'div',
+        { class: 'tools' },
+        choice('Comparison', options, String(all.indexOf(effects)), (value) =>
+          change('effects', () => {
+            state.effects = Number(value);
+          }),
+        ),
+      ),
+    );
   }
-  const chart = make('div', { class: 'forest', role: 'img', 'aria-label': `Forest plot: ${axisWords(effects)}, ${effects.heading}`, 'aria-describedby': 'effects-note' });
+  const chart = make('div', {
+    class: 'forest',
+    role: 'img',
+    'aria-label': `Forest plot: ${axisWords(effects)}, ${effects.heading}`,
+    'aria-describedby': 'effects-note',
+  });
   const name = `effects ${effects.heading}`;
-  place.append(make(
-    'div', { class: 'card' },
-    make('div', { class: 'title' }, make('h3', {}, effects.heading), saveMenu(name, { picture: () => margined(forestPicture(effects, 920), effects.heading), rows: () => effectsRows(effects) })),
-    chart, make('p', { class: 'muted note', id: 'effects-note' }, effects.note), dataTable(name, () => effectsTable(effects)),
-  ));
+  place.append(
+    make(
+      'div',
+      { class: 'card' },
+      make(
+        'div',
+        { class: 'title' },
+        make('h3', {}, effects.heading),
+        saveMenu(name, {
+          picture: () => margined(forestPicture(effects, 920), effects.heading),
+          rows: () => effectsRows(effects),
+        }),
+      ),
+      chart,
+      make('p', { class: 'muted note', id: 'effects-note' }, effects.note),
+      dataTable(name, () => effectsTable(effects)),
+    ),
+  );
   forest = new Lazy(chart, () => {
     const svg = svgOf(forestPicture(effects, Math.max(chart.clientWidth, 280)));
     svg.setAttribute('aria-hidden', 'true');
@@ -161,7 +251,9 @@ function drawEffects() {
  */
 function margined({ width, height, paint }, title) {
   return {
-    width: width + 32, height: height + 52, paint: (ink) => {
+    width: width + 32,
+    height: height + 52,
+    paint: (ink) => {
       ink.text(16, 28, fitted(title, 15, width, 600), { color: palette().ink, size: 15, weight: 600 });
       paint(moved(ink, 16, 40));
     },

@@ -12,7 +12,7 @@
 
 /**
  * @typedef {object} Ink
- * @property {(points: number[], color: string, width?: number, dash?: number[]) => void} line x, y, x, y, ...; NaN interrupts it
+ * @property {(points: number[], color: string, width?: number, dash?: number[]) => void} line x, y, x, ...; NaN interrupts it
  * @property {(points: number[], color: string, alpha: number) => void} area
  * @property {(x: number, y: number, width: number, height: number, color: string) => void} box
  * @property {(x: number, y: number, radius: number, color: string) => void} dot
@@ -50,14 +50,22 @@ class SvgInk {
    */
   put(tag, attributes, text) {
     const element = document.createElementNS(SVG, tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, typeof value === 'number' ? String(round(value)) : value);
+    for (const [name, value] of Object.entries(attributes))
+      element.setAttribute(name, typeof value === 'number' ? String(round(value)) : value);
     if (text !== undefined) element.textContent = text;
     this.root.append(element);
   }
 
   /** @type {Ink['line']} */
   line(points, color, width = 1, dash = []) {
-    this.put('path', { d: pathOf(points), fill: 'none', stroke: color, 'stroke-width': width, 'stroke-linejoin': 'round', 'stroke-dasharray': dash.join(' ') || 'none' });
+    this.put('path', {
+      d: pathOf(points),
+      fill: 'none',
+      stroke: color,
+      'stroke-width': width,
+      'stroke-linejoin': 'round',
+      'stroke-dasharray': dash.join(' ') || 'none',
+    });
   }
 
   /** @type {Ink['area']} */
@@ -83,7 +91,15 @@ class SvgInk {
 
   /** @type {Ink['image']} */
   image(image, x, y, width, height) {
-    this.put('image', { x, y, width, height, href: image.toDataURL('image/png'), preserveAspectRatio: 'none', 'image-rendering': 'pixelated' });
+    this.put('image', {
+      x,
+      y,
+      width,
+      height,
+      href: image.toDataURL('image/png'),
+      preserveAspectRatio: 'none',
+      'image-rendering': 'pixelated',
+    });
   }
 }
 
@@ -203,7 +219,7 @@ function svgOf({ width, height, paint }) {
  */
 function canvasOf({ width, height, paint }, scale) {
   const canvas = make('canvas', { width: Math.round(width * scale), height: Math.round(height * scale) });
-  const context = canvas.getContext('2d');
+  const context = canvas.getContext('2d', { willReadFrequently: true }); // it is read once, at once
   if (context) {
     context.scale(scale, scale);
     paint(new CanvasInk(context));

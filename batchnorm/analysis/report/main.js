@@ -3,32 +3,76 @@
 
 /** @type {[string, string][]} */
 const SECTIONS = [
-  ['overview', 'Overview'], ['effects', 'Effects'], ['runs', 'Runs'], ['curves', 'Curves'], ['parameters', 'Parameters'], ['pairs', 'Paired differences'],
+  ['overview', 'Overview'],
+  ['effects', 'Effects'],
+  ['runs', 'Runs'],
+  ['curves', 'Curves'],
+  ['parameters', 'Parameters'],
+  ['pairs', 'Paired differences'],
 ];
 
 function drawMasthead() {
   const { title, root, written, software, runs, unreadable, notes } = report();
   document.title = title;
   byId('title').textContent = title;
-  byId('source').textContent = `${root} · written ${written.replace('T', ' ').replace(/(:\d\d):\d\d(\.\d+)?(Z|\+00:00)$/, '$1 UTC')} · ${software}`;
+  byId('source').textContent =
+    `${root} · written ${written.replace('T', ' ').replace(/(:\d\d):\d\d(\.\d+)?(Z|\+00:00)$/, '$1 UTC')} · ${software}`;
   /** @type {Map<string, number>} */
   const statuses = new Map();
   for (const run of runs) statuses.set(run.status, (statuses.get(run.status) ?? 0) + 1);
-  fill(byId('counts'), make('span', {}, counted(runs.length, 'run')), ...[...statuses].sort((one, other) => other[1] - one[1]).map(([status, count]) => make(
-    'span', { class: 'status' }, make('span', { class: `mark ${/^[a-z]+$/.test(status) ? status : ''}`, 'aria-hidden': 'true' }), `${count} ${status}`,
-  )));
   fill(
-    byId('notices'), notes.length ? make('details', { class: 'numbers' }, make('summary', {}, counted(notes.length, 'note')), make(
-      'ul', {}, ...notes.map((note) => make('li', {}, note)),
-    )) : null,
-    unreadable.length ? make('details', { class: 'notice' }, make('summary', {}, `${counted(unreadable.length, 'record')} could not be read`), make(
-      'ul', {}, ...unreadable.map(({ path, reason }) => make('li', {}, make('span', { class: 'path' }, path), ` ${reason}`)),
-    )) : null,
+    byId('counts'),
+    make('span', {}, counted(runs.length, 'run')),
+    ...[...statuses]
+      .sort((one, other) => other[1] - one[1])
+      .map(([status, count]) =>
+        make(
+          'span',
+          { class: 'status' },
+          make('span', { class: `mark ${/^[a-z]+$/.test(status) ? status : ''}`, 'aria-hidden': 'true' }),
+          `${count} ${status}`,
+        ),
+      ),
   );
-  fill(byId('sections'), ...SECTIONS.map(([section, name]) => make('a', { href: `#at=${section}`, click: (event) => {
-    event.preventDefault();
-    goTo(section);
-  } }, name)));
+  fill(
+    byId('notices'),
+    notes.length
+      ? make(
+          'details',
+          { class: 'numbers' },
+          make('summary', {}, counted(notes.length, 'note')),
+          make('ul', {}, ...notes.map((note) => make('li', {}, note))),
+        )
+      : null,
+    unreadable.length
+      ? make(
+          'details',
+          { class: 'notice' },
+          make('summary', {}, `${counted(unreadable.length, 'record')} could not be read`),
+          make(
+            'ul',
+            {},
+            ...unreadable.map(({ path, reason }) => make('li', {}, make('span', { class: 'path' }, path), ` ${reason}`)),
+          ),
+        )
+      : null,
+  );
+  fill(
+    byId('sections'),
+    ...SECTIONS.map(([section, name]) =>
+      make(
+        'a',
+        {
+          href: `#at=${section}`,
+          click: (event) => {
+            event.preventDefault();
+            goTo(section);
+          },
+        },
+        name,
+      ),
+    ),
+  );
 }
 
 /** Draws all, as the state says. */

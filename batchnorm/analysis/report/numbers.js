@@ -13,7 +13,11 @@ function numberText(value, digits = 4) {
   let text;
   if (size !== 0 && (size >= 1e6 || size < 1e-4)) text = value.toExponential(Math.max(digits - 2, 1)).replace('e+', 'e');
   else if (size >= 10 ** (digits - 1)) text = value.toFixed(0);
-  else text = value.toPrecision(digits).replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '');
+  else
+    text = value
+      .toPrecision(digits)
+      .replace(/(\.\d*?)0+$/, '$1')
+      .replace(/\.$/, '');
   return text.replaceAll('-', '−');
 }
 
@@ -70,7 +74,8 @@ function linearMarks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10);
   const marks = [];
-  for (let mark = Math.ceil(low / step - 1e-9); mark * step <= high + 1e-9 * step; mark++) marks.push(Number((mark * step).toPrecision(12)));
+  for (let mark = Math.ceil(low / step - 1e-9); mark * step <= high + 1e-9 * step; mark++)
+    marks.push(Number((mark * step).toPrecision(12)));
   return marks;
 }
 

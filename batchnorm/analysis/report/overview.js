@@ -84,7 +84,11 @@ function openCell(grid, mask, mode) {
     state.chosen.clear();
     state.words = '';
     state.page = 0;
-    const wanted = new Map([['problem', grid.problem], ['mask', mask], ...(isVanilla(mask) ? [] : [/** @type {[string, string]} */ (['mode', mode])])]);
+    const wanted = new Map([
+      ['problem', grid.problem],
+      ['mask', mask],
+      ...(isVanilla(mask) ? [] : [/** @type {[string, string]} */ (['mode', mode])]),
+    ]);
     const first = grid.cells.get(`${mask}\n${isVanilla(mask) ? '' : mode}`)?.[0];
     for (const facet of facets()) {
       const value = wanted.get(facet.id);
@@ -118,9 +122,11 @@ function gridTable(grid, ends) {
     const summary = summarise(runs, state.metric);
     const notes = cellNotes(summary, metric.unit);
     const button = make(
-      'button', { type: 'button', class: 'cell', click: () => openCell(grid, mask, mode) },
+      'button',
+      { type: 'button', class: 'cell', click: () => openCell(grid, mask, mode) },
       make('span', { class: 'mean' }, summary.n ? valueText(summary.mean, metric.unit) : '–'),
-      make('span', { class: 'notes' }, notes), make('span', { class: 'unseen' }, `, open ${counted(runs.length, 'run')}`),
+      make('span', { class: 'notes' }, notes),
+      make('span', { class: 'unseen' }, `, open ${counted(runs.length, 'run')}`),
     );
     if (summary.n) {
       const colour = cellColour(summary.mean, ends, metric);
@@ -139,8 +145,15 @@ function gridTable(grid, ends) {
   }
   const heads = grid.modes.length ? grid.modes : ['vanilla'];
   return make(
-    'table', { class: 'grid' }, make('caption', { class: 'unseen' }, `${metricTitle(metric)}, mean over seeds: ${gridName(grid)}`),
-    make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'mask'), ...heads.map((mode) => make('th', { scope: 'col' }, mode)))), body,
+    'table',
+    { class: 'grid' },
+    make('caption', { class: 'unseen' }, `${metricTitle(metric)}, mean over seeds: ${gridName(grid)}`),
+    make(
+      'thead',
+      {},
+      make('tr', {}, make('th', { scope: 'col' }, 'mask'), ...heads.map((mode) => make('th', { scope: 'col' }, mode))),
+    ),
+    body,
   );
 }
 
@@ -160,7 +173,14 @@ function colourKey([low, high]) {
     }
   }
   const words = { high: ' higher is better', low: ' lower is better', '': '' }[metric.better];
-  return make('p', { class: 'key muted' }, make('span', {}, valueText(low, metric.unit)), canvas, make('span', {}, valueText(high, metric.unit)), make('span', {}, words));
+  return make(
+    'p',
+    { class: 'key muted' },
+    make('span', {}, valueText(low, metric.unit)),
+    canvas,
+    make('span', {}, valueText(high, metric.unit)),
+    make('span', {}, words),
+  );
 }
 
 /**
@@ -176,14 +196,22 @@ function gridPicture(problem, all, ends) {
   const width = Math.max(...all.map((grid) => left + 24 + Math.max(grid.modes.length, 1) * cellWidth), 420);
   const height = 44 + all.reduce((sum, grid) => sum + headHeight + grid.masks.length * cellHeight + 12, 0);
   return {
-    width, height, paint: (ink) => {
+    width,
+    height,
+    paint: (ink) => {
       const { ink: color, muted } = palette();
-      ink.text(16, 28, fitted(`${problem}: ${metricTitle(metric)}, mean ± deviation`, 15, width - 32, 600), { color, size: 15, weight: 600 });
+      ink.text(16, 28, fitted(`${problem}: ${metricTitle(metric)}, mean ± deviation`, 15, width - 32, 600), {
+        color,
+        size: 15,
+        weight: 600,
+      });
       let y = 44;
       for (const grid of all) {
         ink.text(16, y + 18, fitted(grid.settings, 12, width - 32), { color: muted });
         const heads = grid.modes.length ? grid.modes : ['vanilla'];
-        heads.forEach((mode, place) => ink.text(left + (place + 0.5) * cellWidth, y + 42, fitted(mode, 12, cellWidth - 8), { color, anchor: 'middle' }));
+        heads.forEach((mode, place) =>
+          ink.text(left + (place + 0.5) * cellWidth, y + 42, fitted(mode, 12, cellWidth - 8), { color, anchor: 'middle' }),
+        );
         y += headHeight;
         for (const mask of grid.masks) {
           ink.text(left - 12, y + 27, mask, { color, size: 13, anchor: 'end' });
@@ -197,8 +225,17 @@ function gridPicture(problem, all, ends) {
             const on = summary.n ? textOn(colour) : color;
             if (summary.n) ink.box(left + place * wide + 1, y + 1, wide - 2, cellHeight - 2, hexOf(colour));
             const middle = left + (place + 0.5) * wide;
-            ink.text(middle, y + 20, summary.n ? valueText(summary.mean, metric.unit) : '–', { color: on, size: 14, anchor: 'middle', weight: 600 });
-            ink.text(middle, y + 35, fitted(cellNotes(summary, metric.unit), 10.5, wide - 8), { color: on, size: 10.5, anchor: 'middle' });
+            ink.text(middle, y + 20, summary.n ? valueText(summary.mean, metric.unit) : '–', {
+              color: on,
+              size: 14,
+              anchor: 'middle',
+              weight: 600,
+            });
+            ink.text(middle, y + 35, fitted(cellNotes(summary, metric.unit), 10.5, wide - 8), {
+              color: on,
+              size: 10.5,
+              anchor: 'middle',
+            });
           });
           y += cellHeight;
         }
@@ -216,7 +253,18 @@ function gridRows(all) {
     for (const [cell, runs] of grid.cells) {
       const { mean, deviation, n, unfinished, diverged } = summarise(runs, state.metric);
       const [mask, mode] = cell.split('\n');
-      rows.push([grid.problem, grid.settings, mask, mode || 'vanilla', report().metrics[state.metric].name, mean, deviation, n, unfinished, diverged]);
+      rows.push([
+        grid.problem,
+        grid.settings,
+        mask,
+        mode || 'vanilla',
+        report().metrics[state.metric].name,
+        mean,
+        deviation,
+        n,
+        unfinished,
+        diverged,
+      ]);
     }
   }
   return rows;
@@ -227,9 +275,15 @@ function drawOverview() {
   const all = grids();
   const body = make('div', { class: 'problems' });
   fill(
-    place, heading('overview', 'Overview'),
+    place,
+    heading('overview', 'Overview'),
     make('div', { class: 'tools' }, metricChoice()),
-    make('p', { class: 'muted note' }, 'Mean of the last epoch over the seeds that finished, ± standard deviation. A cell opens its runs.'), body,
+    make(
+      'p',
+      { class: 'muted note' },
+      'Mean of the last epoch over the seeds that finished, ± standard deviation. A cell opens its runs.',
+    ),
+    body,
   );
   if (all.length === 0) body.append(make('p', { class: 'empty' }, 'There are no runs yet.'));
   for (const problem of problems()) {
@@ -237,18 +291,40 @@ function drawOverview() {
     if (own.length === 0) continue;
     const ends = endsOf(own.flatMap((grid) => [...grid.cells.values()].map((runs) => summarise(runs, state.metric).mean)));
     const name = `${problem} overview ${report().metrics[state.metric].label}`;
-    body.append(make(
-      'div', { class: 'problem' },
-      make('div', { class: 'title' }, make('h3', {}, problem), colourKey(ends), saveMenu(name, { picture: () => gridPicture(problem, own, ends), rows: () => gridRows(own) })),
-      make('div', { class: 'grids' }, ...own.map((grid) => make(
-        'div', { class: 'one' }, grid.settings ? make('h4', {}, grid.settings) : null, scroller(`Grid of ${gridName(grid)}`, gridTable(grid, ends)),
-      ))),
-    ));
+    body.append(
+      make(
+        'div',
+        { class: 'problem' },
+        make(
+          'div',
+          { class: 'title' },
+          make('h3', {}, problem),
+          colourKey(ends),
+          saveMenu(name, { picture: () => gridPicture(problem, own, ends), rows: () => gridRows(own) }),
+        ),
+        make(
+          'div',
+          { class: 'grids' },
+          ...own.map((grid) =>
+            make(
+              'div',
+              { class: 'one' },
+              grid.settings ? make('h4', {}, grid.settings) : null,
+              scroller(`Grid of ${gridName(grid)}`, gridTable(grid, ends)),
+            ),
+          ),
+        ),
+      ),
+    );
   }
 }
 
 /** The list of metrics, which the overview, the runs and the curves share. */
 function metricChoice() {
   const options = report().metrics.map((metric, place) => ({ value: String(place), text: metricTitle(metric) }));
-  return choice('Metric', options, String(state.metric), (value) => change('metric', () => { state.metric = Number(value); }));
+  return choice('Metric', options, String(state.metric), (value) =>
+    change('metric', () => {
+      state.metric = Number(value);
+    }),
+  );
 }

@@ -18,7 +18,8 @@ async function heatOf(parameter) {
   const order = Array.from({ length: rows }, (_, row) => row);
   if (state.sorted) {
     const last = order.map((row) => {
-      for (let column = columns - 1; column >= 0; column--) if (bytes[row * columns + column] !== NO_VALUE) return bytes[row * columns + column];
+      for (let column = columns - 1; column >= 0; column--)
+        if (bytes[row * columns + column] !== NO_VALUE) return bytes[row * columns + column];
       return -1;
     });
     order.sort((one, other) => last[other] - last[one] || one - other);
@@ -33,7 +34,8 @@ async function heatOf(parameter) {
  */
 function heatScale({ low, high, neutral }) {
   const margin = 0.05 * (high - low);
-  if (neutral === null || neutral < low + margin || neutral > high - margin) return { scale: scaleOf('one'), low, high: high > low ? high : low + 1 };
+  if (neutral === null || neutral < low + margin || neutral > high - margin)
+    return { scale: scaleOf('one'), low, high: high > low ? high : low + 1 };
   const reach = Math.max(Math.abs(low - neutral), Math.abs(high - neutral)) || 1;
   return { scale: scaleOf('two'), low: neutral - reach, high: neutral + reach };
 }
@@ -87,17 +89,26 @@ function heatPicture(heat, width, height) {
   const image = heatImage(heat);
   const { parameter } = heat;
   return {
-    width, height, paint: (ink) => {
+    width,
+    height,
+    paint: (ink) => {
       const { muted } = palette();
       const [right, bottom] = [width - HEAT_RIGHT, height - HEAT_BOTTOM];
       ink.image(image, HEAT_LEFT, HEAT_TOP, right - HEAT_LEFT, bottom - HEAT_TOP);
       const look = { color: muted, size: 12 };
       if (!state.sorted) {
         for (const mark of linearMarks(0, parameter.channels - 1, 4).filter(Number.isInteger)) {
-          ink.text(HEAT_LEFT - 6, HEAT_TOP + ((mark + 0.5) / parameter.channels) * (bottom - HEAT_TOP) + 4, String(mark), { ...look, anchor: 'end' });
+          ink.text(HEAT_LEFT - 6, HEAT_TOP + ((mark + 0.5) / parameter.channels) * (bottom - HEAT_TOP) + 4, String(mark), {
+            ...look,
+            anchor: 'end',
+          });
         }
       }
-      ink.text(12, (HEAT_TOP + bottom) / 2, state.sorted ? 'channels, sorted' : 'channel', { ...look, anchor: 'middle', upright: true });
+      ink.text(12, (HEAT_TOP + bottom) / 2, state.sorted ? 'channels, sorted' : 'channel', {
+        ...look,
+        anchor: 'middle',
+        upright: true,
+      });
       const [first, last] = parameter.steps;
       const marks = linearMarks(first, last, Math.max(2, (right - HEAT_LEFT) / 110)).filter(Number.isInteger);
       for (const mark of marks) {
@@ -109,11 +120,19 @@ function heatPicture(heat, width, height) {
       const { scale, low, high } = heatScale(parameter);
       const [barTop, barHeight] = [HEAT_TOP, bottom - HEAT_TOP];
       for (let place = 0; place < 64; place++) {
-        ink.box(right + 12, barTop + ((63 - place) / 64) * barHeight, 10, barHeight / 64 + 0.5, hexOf(scale[Math.round((place * 255) / 63)]));
+        ink.box(
+          right + 12,
+          barTop + ((63 - place) / 64) * barHeight,
+          10,
+          barHeight / 64 + 0.5,
+          hexOf(scale[Math.round((place * 255) / 63)]),
+        );
       }
       const values = linearMarks(low, high, 6);
       const texts = markTexts(values);
-      values.forEach((mark, place) => ink.text(right + 28, barTop + (1 - (mark - low) / (high - low)) * barHeight + 4, texts[place], look));
+      values.forEach((mark, place) =>
+        ink.text(right + 28, barTop + (1 - (mark - low) / (high - low)) * barHeight + 4, texts[place], look),
+      );
     },
   };
 }
@@ -125,7 +144,12 @@ function heatPicture(heat, width, height) {
  * @param {number} column
  */
 function heatWords({ parameter, bytes, order }, row, column) {
-  const { rows, columns, channels, steps: [first, last] } = parameter;
+  const {
+    rows,
+    columns,
+    channels,
+    steps: [first, last],
+  } = parameter;
   const own = order[row];
   const [low, high] = [Math.floor((own * channels) / rows), Math.ceil(((own + 1) * channels) / rows) - 1];
   const start = Math.round(first + (column / columns) * (last - first));
@@ -140,7 +164,9 @@ function parameterTitle({ label, slot }) {
 
 /** The runs whose parameters the page holds. */
 function runsWithParameters() {
-  return report().runs.map((_, place) => place).filter((place) => report().runs[place].parameters.length > 0);
+  return report()
+    .runs.map((_, place) => place)
+    .filter((place) => report().runs[place].parameters.length > 0);
 }
 
 /** The run that is shown: the one that was asked for, or the first of those that are chosen. */
@@ -151,7 +177,13 @@ function parameterRun() {
   const chosen = there.filter((place) => active.has(place));
   /** @param {(parameter: Parameter) => boolean} has */
   const first = (has) => chosen.find((place) => report().runs[place].parameters.some(has));
-  return first(({ quantity, map }) => quantity === 'gamma' && map !== null) ?? first(({ map }) => map !== null) ?? chosen[0] ?? there[0] ?? -1;
+  return (
+    first(({ quantity, map }) => quantity === 'gamma' && map !== null) ??
+    first(({ map }) => map !== null) ??
+    chosen[0] ??
+    there[0] ??
+    -1
+  );
 }
 
 /** @type {Lazy[]} */
@@ -163,7 +195,10 @@ let parameterKey = '';
 function drawParameters() {
   const place = byId('parameters-section');
   const number = parameterRun();
-  const focused = document.activeElement instanceof HTMLElement && place.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  const focused =
+    document.activeElement instanceof HTMLElement && place.contains(document.activeElement)
+      ? document.activeElement.dataset.focus
+      : null;
   for (const drawer of parameterDrawers) drawer.end();
   for (const plot of quantilePlots) plot.destroy();
   parameterDrawers = [];
@@ -181,7 +216,10 @@ function drawParameters() {
     const other = report().runs[one];
     const settings = settingsOf(other);
     const problem = problems().length > 1 ? `${variantOf(other).problem} ` : '';
-    return { value: String(one), text: `${problem}${variantOf(other).name}, ${settings ? `${settings}, ` : ''}seed ${other.seed}` };
+    return {
+      value: String(one),
+      text: `${problem}${variantOf(other).name}, ${settings ? `${settings}, ` : ''}seed ${other.seed}`,
+    };
   });
   /**
    * @param {string} name
@@ -197,17 +235,48 @@ function drawParameters() {
   const of = `${variantOf(run).name} seed ${run.seed}`;
   place.append(
     make(
-      'div', { class: 'tools' },
-      named('run', choice('Run', options, String(number), (value) => change('parameters', () => { state.run = Number(value); }))),
-      named('slot', choice('Slot', slots.map((text) => ({ value: text, text })), slot, (value) => change('parameters', () => { state.slot = value; }))),
-      named('order', tick('Channels sorted by their final value', state.sorted, (checked) => change('parameters', () => { state.sorted = checked; }))),
+      'div',
+      { class: 'tools' },
+      named(
+        'run',
+        choice('Run', options, String(number), (value) =>
+          change('parameters', () => {
+            state.run = Number(value);
+          }),
+        ),
+      ),
+      named(
+        'slot',
+        choice(
+          'Slot',
+          slots.map((text) => ({ value: text, text })),
+          slot,
+          (value) =>
+            change('parameters', () => {
+              state.slot = value;
+            }),
+        ),
+      ),
+      named(
+        'order',
+        tick('Channels sorted by their final value', state.sorted, (checked) =>
+          change('parameters', () => {
+            state.sorted = checked;
+          }),
+        ),
+      ),
     ),
     fixed.length ? make('p', { class: 'muted note' }, fixed.map(fixedWords).join(' ')) : '',
     ...own.filter(({ map, channels }) => map && channels > 1).map((parameter) => parameterCard(parameter, of)),
-    own.some(isSingle) ? make('div', { class: 'panels card' }, ...own.filter(isSingle).map((parameter) => singleFigure(parameter, of))) : '',
+    own.some(isSingle)
+      ? make('div', { class: 'panels card' }, ...own.filter(isSingle).map((parameter) => singleFigure(parameter, of)))
+      : '',
     measurementsOf(run) ?? '',
   );
-  if (focused) /** @type {HTMLElement | null} */ (place.querySelector(`[data-focus="${CSS.escape(focused)}"]`))?.focus({ preventScroll: true });
+  if (focused)
+    /** @type {HTMLElement | null} */ (place.querySelector(`[data-focus="${CSS.escape(focused)}"]`))?.focus({
+      preventScroll: true,
+    });
 }
 
 /**
@@ -221,18 +290,27 @@ function isSingle({ channels, map, quantiles }) {
 /** @param {Parameter} parameter */
 function fixedWords(parameter) {
   const isFixed = ['gamma', 'beta', 'bias'].includes(parameter.quantity) && !parameter.trained;
-  if (parameter.constant !== null) return `${parameterTitle(parameter)} is ${isFixed ? 'fixed at ' : ''}${numberText(parameter.constant)}${isFixed ? '' : ' throughout'}.`;
+  const value = numberText(parameter.constant);
+  if (parameter.constant !== null)
+    return `${parameterTitle(parameter)} is ${isFixed ? `fixed at ${value}` : `${value} throughout`}.`;
   return `${parameterTitle(parameter)}: nothing is recorded.`;
 }
 
 /** @param {Run} run */
 function measurementsOf(run) {
   const { metrics } = report();
-  const rows = metrics.map((metric, place) => ({ metric, value: run.final[place] })).filter(({ value }) => value !== null)
+  const rows = metrics
+    .map((metric, place) => ({ metric, value: run.final[place] }))
+    .filter(({ value }) => value !== null)
     .map(({ metric, value }) => [metric.label, withUnit(value, metric.unit)]);
   if (rows.length === 0) return null;
   const table = plainTable('Last values', ['metric', 'value'], rows);
-  return make('details', { class: 'numbers' }, make('summary', {}, 'All metrics and measurements of this run'), scroller('Last values', table));
+  return make(
+    'details',
+    { class: 'numbers' },
+    make('summary', {}, 'All metrics and measurements of this run'),
+    scroller('Last values', table),
+  );
 }
 
 /**
@@ -243,14 +321,26 @@ function measurementsOf(run) {
 function singleFigure(parameter, of) {
   const title = parameterTitle(parameter);
   const name = `${title}, ${of}`;
-  const plot = make('div', { class: 'plot', role: 'img', 'aria-label': `${title} over steps ${parameter.steps[0]} to ${parameter.steps[1]}` });
+  const plot = make('div', {
+    class: 'plot',
+    role: 'img',
+    'aria-label': `${title} over steps ${parameter.steps[0]} to ${parameter.steps[1]}`,
+  });
   parameterDrawers.push(new Lazy(plot, () => drawQuantiles(plot, parameter)));
   return make(
-    'figure', { class: 'panel' },
-    make('div', { class: 'title' }, make('figcaption', {}, title), saveMenu(name, {
-      picture: () => margined(quantilePicture(parameter, quantileCache.get(parameter)), name), rows: () => quantileRows(parameter),
-    })),
-    plot, quantileTable(parameter, title),
+    'figure',
+    { class: 'panel' },
+    make(
+      'div',
+      { class: 'title' },
+      make('figcaption', {}, title),
+      saveMenu(name, {
+        picture: () => margined(quantilePicture(parameter, quantileCache.get(parameter)), name),
+        rows: () => quantileRows(parameter),
+      }),
+    ),
+    plot,
+    quantileTable(parameter, title),
   );
 }
 
@@ -263,26 +353,39 @@ function parameterCard(parameter, of) {
   const name = `${title}, ${of}`;
   const words = `${title}: ${counted(parameter.channels, 'channel')} over steps ${parameter.steps[0]} to ${parameter.steps[1]}`;
   const id = `heat-${parameterDrawers.length}`;
-  const canvas = make('canvas', { class: 'heat', role: 'img', tabindex: 0, 'aria-label': `Heat map of ${title}`, 'aria-describedby': id });
+  const canvas = make('canvas', {
+    class: 'heat',
+    role: 'img',
+    tabindex: 0,
+    'aria-label': `Heat map of ${title}`,
+    'aria-describedby': id,
+  });
   const said = make('p', { class: 'said muted', 'aria-hidden': 'true' });
-  const quantiles = make('div', { class: 'plot', role: 'img', 'aria-label': `Quantiles of ${title} over channels`, 'aria-describedby': id });
+  const quantiles = make('div', {
+    class: 'plot',
+    role: 'img',
+    'aria-label': `Quantiles of ${title} over channels`,
+    'aria-describedby': id,
+  });
   /** @type {Heat | null} */
   let heat = null;
   let [row, column] = [0, 0];
-  parameterDrawers.push(new Lazy(canvas, async () => {
-    heat = await heatOf(parameter);
-    const width = Math.max(canvas.parentElement?.clientWidth ?? 300, 240);
-    const scale = Math.min(devicePixelRatio || 1, 3);
-    const picture = heatPicture(heat, width, PANEL_HEIGHT + 20);
-    canvas.width = Math.round(width * scale);
-    canvas.height = Math.round(picture.height * scale);
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${picture.height}px`;
-    const context = canvas.getContext('2d');
-    if (!context) return;
-    context.scale(scale, scale);
-    picture.paint(new CanvasInk(context));
-  }));
+  parameterDrawers.push(
+    new Lazy(canvas, async () => {
+      heat = await heatOf(parameter);
+      const width = Math.max(canvas.parentElement?.clientWidth ?? 300, 240);
+      const scale = Math.min(devicePixelRatio || 1, 3);
+      const picture = heatPicture(heat, width, PANEL_HEIGHT + 20);
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(picture.height * scale);
+      canvas.style.width = `${width}px`;
+      canvas.style.height = `${picture.height}px`;
+      const context = canvas.getContext('2d');
+      if (!context) return;
+      context.scale(scale, scale);
+      picture.paint(new CanvasInk(context));
+    }),
+  );
   if (parameter.quantiles) parameterDrawers.push(new Lazy(quantiles, () => drawQuantiles(quantiles, parameter)));
   canvas.addEventListener('pointermove', (event) => {
     const box = canvas.getBoundingClientRect();
@@ -295,10 +398,19 @@ function parameterCard(parameter, of) {
     [row, column] = [Math.floor(y * parameter.rows), Math.floor(x * parameter.columns)];
     said.textContent = heatWords(heat, row, column);
   });
-  canvas.addEventListener('pointerleave', () => { said.textContent = ''; });
+  canvas.addEventListener('pointerleave', () => {
+    said.textContent = '';
+  });
   canvas.addEventListener('keydown', (event) => {
     const far = event.shiftKey ? 10 : 1;
-    const move = { ArrowLeft: [0, -far], ArrowRight: [0, far], ArrowUp: [-far, 0], ArrowDown: [far, 0], Home: [0, -Infinity], End: [0, Infinity] }[event.key];
+    const move = {
+      ArrowLeft: [0, -far],
+      ArrowRight: [0, far],
+      ArrowUp: [-far, 0],
+      ArrowDown: [far, 0],
+      Home: [0, -Infinity],
+      End: [0, Infinity],
+    }[event.key];
     if (!move || !heat) return;
     event.preventDefault();
     row = Math.min(Math.max(row + move[0], 0), parameter.rows - 1);
@@ -306,22 +418,56 @@ function parameterCard(parameter, of) {
     said.textContent = heatWords(heat, row, column);
     speak(said.textContent);
   });
-  canvas.addEventListener('blur', () => { said.textContent = ''; });
+  canvas.addEventListener('blur', () => {
+    said.textContent = '';
+  });
   return make(
-    'div', { class: 'card parameter' },
-    make('div', { class: 'title' }, make('h3', {}, title, make('span', { class: 'muted' }, ` ${counted(parameter.channels, 'channel')}`))),
+    'div',
+    { class: 'card parameter' },
+    make(
+      'div',
+      { class: 'title' },
+      make('h3', {}, title, make('span', { class: 'muted' }, ` ${counted(parameter.channels, 'channel')}`)),
+    ),
     make('p', { class: 'unseen', id }, `${words}. Arrow keys read values of the heat map.`),
     make(
-      'div', { class: 'pair' },
-      make('figure', {}, make('div', { class: 'title' }, make('figcaption', {}, 'Each channel'), said, saveMenu(`${name} map`, {
-        picture: () => {
-          if (!heat) throw new Error('the map is not drawn yet');
-          return margined(heatPicture(heat, 720, 400), name);
-        }, rows: () => heatRows(parameter),
-      })), canvas),
-      parameter.quantiles ? make('figure', {}, make('div', { class: 'title' }, make('figcaption', {}, 'Over channels: median, middle half, lowest to highest'), saveMenu(`${name} quantiles`, {
-        picture: () => margined(quantilePicture(parameter, quantileCache.get(parameter)), name), rows: () => quantileRows(parameter),
-      })), quantiles, quantileTable(parameter, title)) : null,
+      'div',
+      { class: 'pair' },
+      make(
+        'figure',
+        {},
+        make(
+          'div',
+          { class: 'title' },
+          make('figcaption', {}, 'Each channel'),
+          said,
+          saveMenu(`${name} map`, {
+            picture: () => {
+              if (!heat) throw new Error('the map is not drawn yet');
+              return margined(heatPicture(heat, 720, 400), name);
+            },
+            rows: () => heatRows(parameter),
+          }),
+        ),
+        canvas,
+      ),
+      parameter.quantiles
+        ? make(
+            'figure',
+            {},
+            make(
+              'div',
+              { class: 'title' },
+              make('figcaption', {}, 'Over channels: median, middle half, lowest to highest'),
+              saveMenu(`${name} quantiles`, {
+                picture: () => margined(quantilePicture(parameter, quantileCache.get(parameter)), name),
+                rows: () => quantileRows(parameter),
+              }),
+            ),
+            quantiles,
+            quantileTable(parameter, title),
+          )
+        : null,
     ),
   );
 }
@@ -329,12 +475,18 @@ function parameterCard(parameter, of) {
 /** @param {Parameter} parameter */
 async function heatRows(parameter) {
   const bytes = new Uint8Array(await blob(parameter.map ?? ''));
-  const { rows, columns, channels, steps: [first, last] } = parameter;
+  const {
+    rows,
+    columns,
+    channels,
+    steps: [first, last],
+  } = parameter;
   const steps = Array.from({ length: columns }, (_, column) => Math.round(first + (column / columns) * (last - first)));
   return [
     [rows === channels ? 'channel' : 'first channel', ...steps.map((step) => `step ${step}`)],
     ...Array.from({ length: rows }, (_, row) => [
-      Math.floor((row * channels) / rows), ...steps.map((_, column) => Number(valueOf(parameter, bytes[row * columns + column]).toPrecision(5))),
+      Math.floor((row * channels) / rows),
+      ...steps.map((_, column) => Number(valueOf(parameter, bytes[row * columns + column]).toPrecision(5))),
     ]),
   ];
 }
@@ -348,9 +500,14 @@ async function quantilesOf(parameter) {
   let found = quantileCache.get(parameter);
   if (!found) {
     const all = await floats(parameter.quantiles ?? '');
-    const { columns, steps: [first, last] } = parameter;
+    const {
+      columns,
+      steps: [first, last],
+    } = parameter;
     const steps = Array.from({ length: columns }, (_, column) => first + ((column + 0.5) / columns) * (last - first));
-    const values = QUANTILES.map((_, part) => [...all.subarray(part * columns, (part + 1) * columns)].map((value) => (Number.isFinite(value) ? value : null)));
+    const values = QUANTILES.map((_, part) =>
+      [...all.subarray(part * columns, (part + 1) * columns)].map((value) => (Number.isFinite(value) ? value : null)),
+    );
     found = { steps, values };
     quantileCache.set(parameter, found);
   }
@@ -376,34 +533,80 @@ async function drawQuantiles(place, parameter) {
   const font = `12px ${FONT}`;
   const edge = { stroke: 'transparent', width: 0, points: { show: false }, spanGaps: true };
   const points = { show: steps.length <= 15, size: 5, fill: accent };
-  const plot = new uPlot({
-    width: Math.max(place.clientWidth, 200), height: PANEL_HEIGHT + 20, legend: { show: false }, padding: [10, 12, 0, 0],
-    series: [{}, { ...edge }, { ...edge }, { ...edge }, { ...edge }, { stroke: accent, width: 2, points, spanGaps: true }],
-    bands: [{ series: [1, 2], fill: `${accent}1f` }, { series: [3, 4], fill: `${accent}38` }],
-    scales: { x: { time: false, range: () => [parameter.steps[0], Math.max(parameter.steps[1], parameter.steps[0] + 1)] } },
-    axes: [
-      { stroke: muted, font, grid: { show: false }, ticks: { stroke: rule, width: 1, size: 4 }, border: { show: true, stroke: rule, width: 1 }, size: 28, gap: 4, label: 'step', labelSize: 16, labelGap: 0, labelFont: font,
-        splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 110))), values: (_, splits) => markTexts(splits) },
-      { stroke: muted, font, grid: { stroke: rule, width: 1 }, ticks: { show: false }, size: 56, gap: 6,
-        splits: (_, __, low, high) => linearMarks(low, high, 5), values: (_, splits) => markTexts(splits) },
-    ],
-    cursor: { drag: { x: false, y: false }, points: hoverPoints(4), y: false },
-    hooks: {
-      ready: [(self) => { self.over.append(tip); }],
-      setCursor: [(self) => {
-        const { idx, left = -1 } = self.cursor;
-        tip.hidden = idx === null || idx === undefined || left < 0;
-        if (tip.hidden || idx === null || idx === undefined) return;
-        fill(tip, make('strong', {}, `step ${Math.round(steps[idx]).toLocaleString('en')}`), ...parts.map((part) => make(
-          'div', {}, make('span', { class: 'what' }, parts.length > 1 ? QUANTILES[part] : 'value'), make('span', { class: 'value' }, numberText(values[part][idx])),
-        )));
-        const right = left > self.over.clientWidth / 2;
-        tip.style.left = right ? '' : `${left + 14}px`;
-        tip.style.right = right ? `${self.over.clientWidth - left + 14}px` : '';
-        tip.style.top = '4px';
-      }],
+  const plot = new uPlot(
+    {
+      width: Math.max(place.clientWidth, 200),
+      height: PANEL_HEIGHT + 20,
+      legend: { show: false },
+      padding: [10, 12, 0, 0],
+      series: [{}, { ...edge }, { ...edge }, { ...edge }, { ...edge }, { stroke: accent, width: 2, points, spanGaps: true }],
+      bands: [
+        { series: [1, 2], fill: `${accent}1f` },
+        { series: [3, 4], fill: `${accent}38` },
+      ],
+      scales: { x: { time: false, range: () => [parameter.steps[0], Math.max(parameter.steps[1], parameter.steps[0] + 1)] } },
+      axes: [
+        {
+          stroke: muted,
+          font,
+          grid: { show: false },
+          ticks: { stroke: rule, width: 1, size: 4 },
+          border: { show: true, stroke: rule, width: 1 },
+          size: 28,
+          gap: 4,
+          label: 'step',
+          labelSize: 16,
+          labelGap: 0,
+          labelFont: font,
+          splits: (self, _, low, high) => linearMarks(low, high, Math.max(2, Math.floor(self.width / 110))),
+          values: (_, splits) => markTexts(splits),
+        },
+        {
+          stroke: muted,
+          font,
+          grid: { stroke: rule, width: 1 },
+          ticks: { show: false },
+          size: 56,
+          gap: 6,
+          splits: (_, __, low, high) => linearMarks(low, high, 5),
+          values: (_, splits) => markTexts(splits),
+        },
+      ],
+      cursor: { drag: { x: false, y: false }, points: hoverPoints(4), y: false },
+      hooks: {
+        ready: [
+          (self) => {
+            self.over.append(tip);
+          },
+        ],
+        setCursor: [
+          (self) => {
+            const { idx, left = -1 } = self.cursor;
+            tip.hidden = idx === null || idx === undefined || left < 0;
+            if (tip.hidden || idx === null || idx === undefined) return;
+            fill(
+              tip,
+              make('strong', {}, `step ${Math.round(steps[idx]).toLocaleString('en')}`),
+              ...parts.map((part) =>
+                make(
+                  'div',
+                  {},
+                  make('span', { class: 'what' }, parts.length > 1 ? QUANTILES[part] : 'value'),
+                  make('span', { class: 'value' }, numberText(values[part][idx])),
+                ),
+              ),
+            );
+            const right = left > self.over.clientWidth / 2;
+            tip.style.left = right ? '' : `${left + 14}px`;
+            tip.style.right = right ? `${self.over.clientWidth - left + 14}px` : '';
+            tip.style.top = '4px';
+          },
+        ],
+      },
     },
-  }, /** @type {uPlot.AlignedData} */ ([steps, values[4], values[0], values[3], values[1], values[2]]), place);
+    /** @type {uPlot.AlignedData} */ ([steps, values[4], values[0], values[3], values[1], values[2]]),
+    place,
+  );
   plot.root.setAttribute('aria-hidden', 'true');
   quantilePlots.add(plot);
 }
@@ -417,8 +620,14 @@ function quantilePicture(parameter, found) {
   if (!found) throw new Error('the quantiles are not drawn yet');
   const [width, height, left] = [720, 360, 60];
   const { steps, values } = found;
-  const all = values.flat().filter((value) => value !== null).map(Number);
-  const [least, most] = [all.reduce((one, other) => Math.min(one, other), Infinity), all.reduce((one, other) => Math.max(one, other), -Infinity)];
+  const all = values
+    .flat()
+    .filter((value) => value !== null)
+    .map(Number);
+  const [least, most] = [
+    all.reduce((one, other) => Math.min(one, other), Infinity),
+    all.reduce((one, other) => Math.max(one, other), -Infinity),
+  ];
   const room = 0.05 * (most - least) || 0.5;
   const [low, high] = [least - room, most + room];
   const [first, last] = parameter.steps;
@@ -427,7 +636,9 @@ function quantilePicture(parameter, found) {
   /** @param {number} value */
   const y = (value) => height - 40 - ((value - low) / (high - low)) * (height - 50);
   return {
-    width, height, paint: (ink) => {
+    width,
+    height,
+    paint: (ink) => {
       const { muted, line, accent } = palette();
       const marks = linearMarks(low, high, 6);
       const texts = markTexts(marks);
@@ -435,11 +646,20 @@ function quantilePicture(parameter, found) {
         ink.line([left, y(mark), width - 16, y(mark)], line);
         ink.text(left - 8, y(mark) + 4, texts[place], { color: muted, anchor: 'end' });
       });
-      for (const mark of linearMarks(first, last, 7)) ink.text(x(mark), height - 22, numberText(mark, 6), { color: muted, anchor: 'middle' });
+      for (const mark of linearMarks(first, last, 7))
+        ink.text(x(mark), height - 22, numberText(mark, 6), { color: muted, anchor: 'middle' });
       ink.text((left + width) / 2, height - 4, 'step', { color: muted, anchor: 'middle' });
       /** @param {number} part */
-      const points = (part) => steps.map((step, place) => [step, values[part][place]]).filter(([, value]) => value !== null).map(([step, value]) => [x(Number(step)), y(Number(value))]);
-      for (const [top, bottom, alpha] of [[4, 0, 0.12], [3, 1, 0.22]]) ink.area([...points(top), ...points(bottom).reverse()].flat(), accent, alpha);
+      const points = (part) =>
+        steps
+          .map((step, place) => [step, values[part][place]])
+          .filter(([, value]) => value !== null)
+          .map(([step, value]) => [x(Number(step)), y(Number(value))]);
+      for (const [top, bottom, alpha] of [
+        [4, 0, 0.12],
+        [3, 1, 0.22],
+      ])
+        ink.area([...points(top), ...points(bottom).reverse()].flat(), accent, alpha);
       ink.line(points(2).flat(), accent, 2);
     },
   };
@@ -448,7 +668,8 @@ function quantilePicture(parameter, found) {
 /** @param {Parameter} parameter */
 async function quantileRows(parameter) {
   const { steps, values } = await quantilesOf(parameter);
-  if (parameter.channels === 1) return [['step', parameter.quantity], ...steps.map((step, place) => [Math.round(step), values[2][place]])];
+  if (parameter.channels === 1)
+    return [['step', parameter.quantity], ...steps.map((step, place) => [Math.round(step), values[2][place]])];
   return [['step', ...QUANTILES], ...steps.map((step, place) => [Math.round(step), ...values.map((part) => part[place])])];
 }
 
@@ -457,16 +678,27 @@ async function quantileRows(parameter) {
  * @param {string} title
  */
 function quantileTable(parameter, title) {
-  const box = make('details', { class: 'numbers' }, make('summary', {}, 'Table', make('span', { class: 'unseen' }, ` of ${title}`)));
+  const box = make(
+    'details',
+    { class: 'numbers' },
+    make('summary', {}, 'Table', make('span', { class: 'unseen' }, ` of ${title}`)),
+  );
   box.addEventListener('toggle', async () => {
     if (!box.open || box.childElementCount > 1) return;
     const { steps, values } = await quantilesOf(parameter);
     const every = Math.max(1, Math.ceil(steps.length / 12));
     const places = steps.map((_, place) => place).filter((place) => place % every === 0 || place === steps.length - 1);
     const [heads, parts] = parameter.channels === 1 ? [[title], [values[2]]] : [QUANTILES, values];
-    box.append(scroller(`Table of ${title}`, plainTable(
-      title, ['step', ...heads], places.map((place) => [String(Math.round(steps[place])), ...parts.map((part) => numberText(part[place]))]),
-    )));
+    box.append(
+      scroller(
+        `Table of ${title}`,
+        plainTable(
+          title,
+          ['step', ...heads],
+          places.map((place) => [String(Math.round(steps[place])), ...parts.map((part) => numberText(part[place]))]),
+        ),
+      ),
+    );
   });
   return box;
 }

@@ -19,26 +19,41 @@ function download(name, content) {
  * @param {string} text
  */
 function fileName(text) {
-  return text.replace(/[^\p{L}\p{N}.,=_-]+/gu, '_').replace(/^[_.]+|_+$/g, '').slice(0, 120) || 'report';
+  return (
+    text
+      .replace(/[^\p{L}\p{N}.,=_-]+/gu, '_')
+      .replace(/^[_.]+|_+$/g, '')
+      .slice(0, 120) || 'report'
+  );
 }
+
+/** @typedef {(string | number | null | undefined)[][]} Rows */
 
 /**
  * A table as CSV. A text that a spreadsheet would take for a formula gets an apostrophe.
- * @param {(string | number | null | undefined)[][]} rows
+ * @param {Rows} rows
  */
 function csvOf(rows) {
-  return rows.map((row) => row.map((cell) => {
-    if (cell === null || cell === undefined || (typeof cell === 'number' && Number.isNaN(cell))) return '';
-    if (typeof cell === 'number') return String(cell);
-    const text = /^[=+@\t\r-]/.test(cell) ? `'${cell}` : cell;
-    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  }).join(',')).join('\r\n') + '\r\n';
+  return (
+    rows
+      .map((row) =>
+        row
+          .map((cell) => {
+            if (cell === null || cell === undefined || (typeof cell === 'number' && Number.isNaN(cell))) return '';
+            if (typeof cell === 'number') return String(cell);
+            const text = /^[=+@\t\r-]/.test(cell) ? `'${cell}` : cell;
+            return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+          })
+          .join(','),
+      )
+      .join('\r\n') + '\r\n'
+  );
 }
 
 /**
  * The button "Save" of a chart or table.
  * @param {string} name
- * @param {{ picture?: () => Picture, rows: () => (string | number | null | undefined)[][] | Promise<(string | number | null | undefined)[][]> }} what
+ * @param {{ picture?: () => Picture, rows: () => Rows | Promise<Rows> }} what
  */
 function saveMenu(name, { picture, rows }) {
   const box = dropDown('save', 'Save');
@@ -49,20 +64,27 @@ function saveMenu(name, { picture, rows }) {
    * @param {() => void | Promise<void>} act
    */
   const entry = (label, act) => {
-    list.append(make('button', { type: 'button', click: async () => {
-      await act();
-      box.open = false;
-      box.querySelector('summary')?.focus();
-      speak(`Saved ${name} as ${label}.`);
-    } }, label));
+    list.append(
+      make(
+        'button',
+        {
+          type: 'button',
+          click: async () => {
+            await act();
+            box.open = false;
+            box.querySelector('summary')?.focus();
+            speak(`Saved ${name} as ${label}.`);
+          },
+        },
+        label,
+      ),
+    );
   };
   if (picture) {
-    entry('PNG', () => new Promise((resolve) => {
-      canvasOf(onPaper(picture()), 2).toBlob((content) => {
-        if (content) download(`${fileName(name)}.png`, content);
-        resolve();
-      });
-    }));
+    entry('PNG', () => {
+      const address = canvasOf(onPaper(picture()), 2).toDataURL('image/png'); // toBlob waits until a browser is idle
+      download(`${fileName(name)}.png`, new Blob([bytesOf(address.slice(address.indexOf(',') + 1))], { type: 'image/png' }));
+    });
     entry('SVG', () => {
       const text = new XMLSerializer().serializeToString(svgOf(onPaper(picture())));
       download(`${fileName(name)}.svg`, new Blob([text], { type: 'image/svg+xml' }));
@@ -78,7 +100,9 @@ function saveMenu(name, { picture, rows }) {
  */
 function onPaper({ width, height, paint }) {
   return {
-    width, height, paint: (ink) => {
+    width,
+    height,
+    paint: (ink) => {
       ink.box(0, 0, width, height, palette().paper);
       paint(ink);
     },

@@ -47,9 +47,24 @@ function facets() {
      */
     const facet = (id, label, of, values) => ({ id, label, of, values: [...new Set(values)] });
     facetList = [
-      facet('problem', 'Problem', (run) => variantOf(run).problem, variants.map((variant) => variant.problem)),
-      facet('mask', 'Mask', (run) => variantOf(run).mask, variants.map((variant) => variant.mask)),
-      facet('mode', 'Mode', (run) => variantOf(run).mode, variants.map((variant) => variant.mode)),
+      facet(
+        'problem',
+        'Problem',
+        (run) => variantOf(run).problem,
+        variants.map((variant) => variant.problem),
+      ),
+      facet(
+        'mask',
+        'Mask',
+        (run) => variantOf(run).mask,
+        variants.map((variant) => variant.mask),
+      ),
+      facet(
+        'mode',
+        'Mode',
+        (run) => variantOf(run).mode,
+        variants.map((variant) => variant.mode),
+      ),
       ...otherKeys().map((key) => {
         const values = new Set(runs.map((run) => setting(run, key)));
         const listed = [...keys[key].values.filter((value) => values.has(value)), ...(values.has('') ? [''] : [])];
@@ -80,7 +95,9 @@ const searchTexts = new Map();
 
 /** The runs that the filter shows, by their places. */
 function shownRuns() {
-  return report().runs.map((_, place) => place).filter((place) => isShown(report().runs[place]));
+  return report()
+    .runs.map((_, place) => place)
+    .filter((place) => isShown(report().runs[place]));
 }
 
 /** The runs that charts are of: those that are ticked, or else all that the filter shows. */
@@ -156,7 +173,10 @@ function writeAddress() {
 /** The metric that the page begins with: the final test accuracy where there is one. */
 function firstMetric() {
   const { metrics } = report();
-  return Math.max(0, metrics.findIndex(({ name }) => name === 'test_acc'));
+  return Math.max(
+    0,
+    metrics.findIndex(({ name }) => name === 'test_acc'),
+  );
 }
 
 /** Takes the state from the address. What it does not know (any more) it leaves out. */
