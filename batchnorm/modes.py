@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from batchnorm.errors import ConfigError, nearest_first
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Mask = tuple[int, ...]
 """One 0 or 1 per slot, in the network's order; 1 puts a norm there."""
@@ -81,6 +85,27 @@ _TRAINED_BETA, _FIXED_BETA = Affine(0.0, trained=True), Affine(0.0, trained=Fals
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a norm's layer is made of.
+
+    Attributes:
+        channels: along dimension 1.
+        positions: how many dimensions come behind them: 2 in an image, 0 after a linear layer.
+        groups: of channels.
+        images: in a part of the batch, if statistics of the batch are taken over parts.
+        eps: as keyword, where it is given.
+        batch: keywords of a norm that uses the batch: eps and momentum, where they are given.
+    """
+
+    channels: int
+    positions: int
+    groups: int
+    images: int | None
+    eps: Mapping[str, Any]
+    batch: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Norm:
     """One row of the table of norms; `batchnorm.norms` builds them.
 
@@ -88,8 +113,9 @@ class Norm:
         name: what `NORM=` takes, with `:G` behind it where it has groups.
         meaning: one line.
         over: over what its statistics are taken, which must be more than one value: of `images`, `positions`, `channels`.
-        groups: whether channels are taken in groups.
         short: what figures and tables call it.
+        groups: whether channels are taken in groups.
+        make: makes its layer, importing torch inside; None: `batchnorm.norms` does.
     """
 
     name: str
@@ -97,6 +123,7 @@ class Norm:
     over: tuple[str, ...]
     short: str
     groups: bool = False
+    make: Callable[[Wanted], nn.Module] | None = None
 
 
 NORMS: Mapping[str, Norm] = {

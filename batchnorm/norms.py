@@ -18,21 +18,50 @@ Ba et al., 1607.06450 (here with gamma and beta per channel, as group norm has t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 from torch.nn.functional import batch_norm
 
-from batchnorm.modes import groups_of, norm_kind
+from batchnorm.modes import Wanted, groups_of, norm_kind
 
 BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
-class BatchStatistics(nn.Module):
-    """A norm that uses statistics of the batch. Computes in float32 at least, gives back what comes.
+class AffineNorm(nn.Module):
+    """A norm of our own, with gamma and beta. Computes in float32 at least, gives back what comes.
+
+    Args:
+        num_features: channels, along dimension 1.
+        eps: as torch's.
+    """
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features, self.eps = num_features, eps
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise, scale and shift features of shape (B, C, ...)."""
+        shape = _by_channel(features)
+        normalised = self.normalise(features.to(torch.promote_types(features.dtype, torch.float32)))
+        weight, bias = self.weight, self.bias  # None where a treatment has none
+        if weight is not None:
+            normalised = normalised * weight.view(shape)
+        if bias is not None:
+            normalised = normalised + bias.view(shape)
+        return normalised.to(features.dtype)
+
+    def normalise(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the features normalised."""
+        raise NotImplementedError
+
+
+class BatchStatistics(AffineNorm):
+    """A norm that uses statistics of the batch.
 
     Attributes:
         statistics: the buffers that follow them, and where these start.
@@ -48,24 +77,14 @@ class BatchStatistics(nn.Module):
     statistics: tuple[tuple[str, float], ...]
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1, images: int | None = None) -> None:
-        super().__init__()
-        self.num_features, self.eps, self.momentum, self.images = num_features, eps, momentum, images
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
+        super().__init__(num_features, eps=eps)
+        self.momentum, self.images = momentum, images
         for name, start in self.statistics:
             self.register_buffer(name, torch.full((num_features,), start))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalise, scale and shift features of shape (B, C, ...)."""
-        shape = _by_channel(features)
-        wide = features.to(torch.promote_types(features.dtype, torch.float32))
-        normalised = self.by_batch(wide) if self.training else self.by_running_averages(wide)
-        weight, bias = self.weight, self.bias  # None where a treatment has none
-        if weight is not None:
-            normalised = normalised * weight.view(shape)
-        if bias is not None:
-            normalised = normalised + bias.view(shape)
-        return normalised.to(features.dtype)
+    def normalise(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise by the batch in training, by running averages in evaluation."""
+        return self.by_batch(features) if self.training else self.by_running_averages(features)
 
     def by_batch(self, features: torch.Tensor) -> torch.Tensor:
         """Return the features normalised part by part, and let the running averages follow."""
@@ -159,7 +178,24 @@ def _all_but_channels(features: torch.Tensor) -> list[int]:
 
 OF_BATCH = (*BATCHNORM, BatchStatistics)
 """Norms that use statistics of the batch in training and running ones in evaluation."""
-NORM_LAYERS = (*OF_BATCH, nn.GroupNorm, *_INSTANCE_NORM.values())
+NORM_LAYERS = (*BATCHNORM, AffineNorm, nn.GroupNorm, *_INSTANCE_NORM.values())
+
+
+def _batch(wanted: Wanted) -> nn.Module:
+    if wanted.images is not None:
+        return Ghost(wanted.channels, **wanted.batch, images=wanted.images)
+    return BATCHNORM[max(wanted.positions - 1, 0)](wanted.channels, **wanted.batch)
+
+
+MAKERS: Mapping[str, Callable[[Wanted], nn.Module]] = {
+    "batch": _batch,
+    "center": lambda wanted: Center(wanted.channels, **wanted.batch, images=wanted.images),
+    "scale": lambda wanted: Scale(wanted.channels, **wanted.batch, images=wanted.images),
+    "group": lambda wanted: nn.GroupNorm(wanted.groups, wanted.channels, **wanted.eps),
+    "layer": lambda wanted: nn.GroupNorm(1, wanted.channels, **wanted.eps),
+    "instance": lambda wanted: _INSTANCE_NORM[wanted.positions](wanted.channels, affine=True, **wanted.eps),
+}
+"""How those norms of `batchnorm.modes.NORMS` are made that do not say it themselves."""
 
 
 def make_norm(
@@ -186,24 +222,15 @@ def make_norm(
     Raises:
         ValueError: there is no such norm, or it cannot stand there.
     """
-    kind = norm_kind(norm).name
-    if kind == "instance" and not positions:
+    kind, groups = norm_kind(norm), groups_of(norm)
+    if kind.over == ("positions",) and not positions:
         raise ValueError(f"{norm}: a layer that gives one value per channel and image leaves nothing to normalise")
-    if kind == "group" and channels % groups_of(norm):
+    if channels % groups:
         raise ValueError(f"{norm}: does not divide {channels} channels")
-    eps_of: dict[str, Any] = {} if eps is None else {"eps": eps}
-    both = eps_of | ({} if momentum is None else {"momentum": momentum})
-    makers: dict[str, Callable[[], nn.Module]] = {
-        "batch": lambda: (
-            Ghost(channels, **both, images=images) if images else BATCHNORM[max(positions - 1, 0)](channels, **both)
-        ),
-        "center": lambda: Center(channels, **both, images=images),
-        "scale": lambda: Scale(channels, **both, images=images),
-        "group": lambda: nn.GroupNorm(groups_of(norm), channels, **eps_of),
-        "layer": lambda: nn.GroupNorm(1, channels, **eps_of),
-        "instance": lambda: _INSTANCE_NORM[positions](channels, affine=True, **eps_of),
-    }
-    return makers[kind]().to(device=like.device, dtype=like.dtype)
+    of_eps = {} if eps is None else {"eps": eps}
+    of_batch = of_eps | ({} if momentum is None else {"momentum": momentum})
+    made: nn.Module = (kind.make or MAKERS[kind.name])(Wanted(channels, positions, groups, images, of_eps, of_batch))
+    return made.to(device=like.device, dtype=like.dtype)
 
 
 def freeze_statistics_(net: nn.Module, *, frozen: bool) -> None:
