@@ -228,3 +228,17 @@ def test_latex_compiles(study: Path, tmp_path: Path) -> None:
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_another_norm_has_a_column_and_its_name(tmp_path: Path) -> None:
+    for norm, mode in (("layer", "fixed_gamma"), ("group:4", "trained_bn")):
+        record(tmp_path, norm=norm, position="1,1,0", ablation=mode)
+    record(tmp_path, position="none")
+    table = summary(tmp_path)
+    assert sorted(table["norm"]) == ["batch", "group:4", "layer"]
+    columns = ["variant", "norm", "test_acc_final"]
+    text = render(table, "text", columns=columns)
+    assert "1,1,0 LN beta" in text and "1,1,0 GN(4) gamma beta" in text
+    latex = render(table, "latex", columns=columns)
+    assert r"1,1,0 LN $\beta$" in latex and r"1,1,0 GN(4) $\gamma\beta$" in latex
+    assert "norm" not in summary(tmp_path / "1__digits_2c2d_bn__0,0,0")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from batchnorm.analysis.variants import FULL_ROW, ROWS, VANILLA_ROW, row_of
+from batchnorm.analysis.variants import FULL_ROW, ROWS, VANILLA_ROW, legend_place, row_of, under
 from batchnorm.modes import MODES, VANILLA, Trains, variant_name
 
 # Machado, Oliveira, Fernandes: "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1.
@@ -81,3 +81,12 @@ def _lab(linear: np.ndarray) -> np.ndarray:
     xyz = np.asarray(to_xyz) @ linear / [0.9505, 1.0, 1.089]
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def test_another_norm_is_called_by_its_name() -> None:
+    assert row_of("fixed_gamma", "layer").label == r"LN $\beta$"
+    assert row_of("fixed_bn,trained_bn", "group:4").title == "GN(4), GN(4) gamma beta"
+    assert row_of("trained_bn", "norm_of_tomorrow").title == "norm_of_tomorrow gamma beta"
+    assert under("instance", FULL_ROW).label == "full IN" and under("layer", VANILLA_ROW) == VANILLA_ROW
+    assert row_of("trained_bn", "batch") is MODES["trained_bn"]
+    assert legend_place(row_of("fixed_bn", "layer")) == legend_place(row_of("fixed_bn"))
