@@ -15,6 +15,7 @@ from matplotlib import font_manager
 
 from batchnorm.analysis import looks
 from batchnorm.analysis.bn_plot_functions import bn_params_3Dsurface, performance_across_ablations
+from batchnorm.analysis.runs import output_folder
 from batchnorm.errors import RunError
 from batchnorm.store import Run
 from tests.analysis.conftest import record
@@ -55,15 +56,15 @@ def test_global_parameters_stay_as_they_were() -> None:
 
 
 def test_the_output_folder_is_where_the_run_lies_now(tmp_path: Path, at: Callable[..., Path], output: Path) -> None:
-    assert looks.output_folder(Run(at("0,0,1"))) == output
+    assert output_folder(Run(at("0,0,1"))) == output
     moved = tmp_path / "elsewhere"
     record(moved / "output")
     (moved / "output").rename(moved / "renamed")
     (run,) = (moved / "renamed").rglob("run.h5")
-    assert looks.output_folder(Run(run)) == moved / "renamed"
+    assert output_folder(Run(run)) == moved / "renamed"
     (moved / "alone").mkdir()
     run.rename(moved / "alone" / "run.h5")
-    assert looks.output_folder(Run(moved / "alone")) == moved / "alone"
+    assert output_folder(Run(moved / "alone")) == moved / "alone"
 
 
 def test_files_of_different_settings_have_different_names(tmp_path: Path) -> None:
