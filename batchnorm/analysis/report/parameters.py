@@ -25,8 +25,10 @@ OF_SLOTS = tuple(
     quantity for quantity in ROWS if quantity.per == "slot" and quantity.axis in ("updates", "probes") and quantity.symbol
 )
 """Those that it has for each slot, as the norm of its weights: what figures show."""
-_PAGE_BYTES = 12e6
-"""What all maps and quantiles of a page may take in the file."""
+_PAGE_BYTES = 16e6
+"""What all parameters of a page may take in the file."""
+_BYTES_A_PLACE = 400
+"""Of what the manifest says of each, and of the elements that hold its blobs."""
 _BYTES_A_CELL = 0.8 * 4 / 3
 """Deflated, in base64; as measured."""
 _BYTES_A_COLUMN = 5 * 4 * 4 / 3
@@ -62,11 +64,12 @@ def size_for(places: Sequence[Place]) -> Size:
     """Return the largest size that maps may have, so that all of them find room in a page."""
     shapes = np.array([(place.rows, place.channels or np.inf) for place in places if place.value is None]).reshape(-1, 2)
     best = Size(int(_COLUMNS[0]), int(_ROWS_A_COLUMN * _COLUMNS[0]))
+    left = _PAGE_BYTES - _BYTES_A_PLACE * len(places)
     for columns in _COLUMNS.tolist():
         size = Size(columns, int(_ROWS_A_COLUMN * columns))
         wide, high = np.minimum(shapes, (size.columns, size.rows)).T
         of_quantiles = np.where(high == 1, _BYTES_A_COLUMN / 4, _BYTES_A_COLUMN)
-        if (wide * (of_quantiles + _BYTES_A_CELL * high)).sum() > _PAGE_BYTES:
+        if (wide * (of_quantiles + _BYTES_A_CELL * high)).sum() > left:
             break
         best = size
     return best

@@ -498,7 +498,7 @@ function runDetails(run, before, after, place) {
       { class: 'facts' },
       table || null,
       pairsTable(
-        'The same as its neighbours',
+        before || after ? 'The same as its neighbours' : 'Configuration',
         same.map((name) => [name, own.get(name) ?? '']),
       ),
       pairsTable('Versions and machine', run.versions),
