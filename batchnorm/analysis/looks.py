@@ -26,7 +26,7 @@ from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.runs import RunPath, problem_of
 from batchnorm.analysis.shell import SAVED_AS
 from batchnorm.analysis.ticks import TickFormatter
-from batchnorm.errors import RunError, nearest_first, one_line, wrong_argument
+from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
 
@@ -371,7 +371,8 @@ def width_of(figure: Figure, text: str, size: _Size) -> float:
     try:
         width = drawn.get_window_extent(_renderer(figure)).width
     except ValueError as error:
-        raise RunError(f"{text}: holds a formula that cannot be read: {one_line(error)}") from None
+        reason = str(error).splitlines()[-1].strip().removeprefix("ParseFatalException: ").removeprefix("ParseException: ")
+        raise RunError(f"{text}: holds a formula that cannot be read: {reason}") from None
     finally:
         drawn.remove()
     return float(width)
