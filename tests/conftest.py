@@ -40,6 +40,7 @@ SLOW = (
     "study/test_local.py",
     "test_readme.py",
     "test_recording.py",
+    "analysis/test_room.py",
     "analysis/test_main.py",
     "analysis/test_streams.py",
     "test_fake_accelerator.py",

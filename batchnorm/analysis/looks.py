@@ -26,7 +26,7 @@ from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.runs import RunPath, output_folder, problem_of, slot_facts
 from batchnorm.analysis.shell import SAVED_AS
 from batchnorm.analysis.ticks import TickFormatter
-from batchnorm.errors import RunError, nearest_first, one_line, wrong_argument
+from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.quantities import QUANTITIES
 from batchnorm.store import Run
 
@@ -283,7 +283,7 @@ def page(
 
 
 def file_name(function: str, runs: Sequence[Run], *more: str) -> str:
-    """Name a figure by what it shows: function, problem, masks, modes, optimizer, rates, epochs, batch sizes, seeds."""
+    """Name a figure by what it shows: function, problem, masks, modes, slots, optimizer, rates, epochs, batch sizes, seeds."""
     configs = [run.config for run in runs]
     seeds = sorted({config.random_seed for config in configs})
     modes = sorted({run.mode for run in runs})
@@ -293,6 +293,7 @@ def file_name(function: str, runs: Sequence[Run], *more: str) -> str:
         problem_of(runs[0]),
         _joined((config.position.replace(",", "") for config in configs), "masks"),
         modes[0] if len(modes) == 1 else "",
+        *(re.sub(r"[^\w.-]+", "", fact) for fact in slot_facts(runs)),
         _joined((config.optimizer for config in configs), "optimizers"),
         f"lr{_joined((f'{config.lr!r}' for config in configs), 'rates')}",
         f"ep{_joined((str(config.num_epochs) for config in configs), 'lengths')}",
@@ -365,7 +366,8 @@ def width_of(figure: Figure, text: str, size: _Size) -> float:
     try:
         width = drawn.get_window_extent(_renderer(figure)).width
     except ValueError as error:
-        raise RunError(f"{text}: holds a formula that cannot be read: {one_line(error)}") from None
+        reason = str(error).splitlines()[-1].strip().removeprefix("ParseFatalException: ").removeprefix("ParseException: ")
+        raise RunError(f"{text}: holds a formula that cannot be read: {reason}") from None
     finally:
         drawn.remove()
     return float(width)

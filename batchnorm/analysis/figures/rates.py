@@ -95,14 +95,14 @@ def _require_one_variant(groups: Sequence[Group]) -> None:
 
 def _key(by: str, groups: Sequence[Group]) -> str:
     """Return the key that is meant, as settings call it."""
-    known = {key.lower(): key for key in SLOT_KEYS}  # vanilla has none of them
-    known |= {key.lower(): key for group in groups for key in flat_settings(group.settings)}
-    known |= {name.removesuffix(".name"): key for name, key in known.items()}  # a schedule by its name
+    keys = {key for group in groups for key in flat_settings(group.settings)} | SLOT_KEYS.keys()  # vanilla has none of them
+    known = {key.removesuffix(".name").lower(): key for key in keys - {"PROBLEM"}}  # a schedule by its name
     if by.lower() in known:
         return known[by.lower()]
     if by.upper() in _OF_VARIANTS:
         raise wrong_argument("by", by, "variants and seeds are no values of one variant; ablations compares masks and modes")
-    raise wrong_argument("by", by, f"no key that decides a result; {nearest_first(by.upper(), sorted(set(known.values())))}")
+    names = sorted(key.removesuffix(".name") for key in keys)
+    raise wrong_argument("by", by, f"no key that decides a result; {nearest_first(by.upper(), names)}")
 
 
 def _in_order(groups: Sequence[Group], key: str) -> list[Group]:
