@@ -92,7 +92,7 @@ def help_text(program: str = PROGRAM) -> str:
         parts = [f"{treatment.norm or 'no'} norm", f"gamma {treatment.gamma}", f"beta {treatment.beta}"]
         trains = [] if mode.trains is Trains.ALL else [f"trains {mode.trains.value}"]
         lines.append(f"  {mode.name:<12} {', '.join([*parts, *trains])}")
-    lines += ["", "norms (NORM=...), what stands where a mode normalises:"]
+    lines += ["", "norms (NORM=...), how a mode normalises:"]
     lines += [f"  {norm.name + (':G' if norm.groups else ''):<12} {norm.meaning}" for norm in NORMS.values()]
     lines += ["", "optimizers and their hyperparameters:"]
     lines += [f"  {name:<9} {', '.join(['lr', *spec.hyperparameters])}" for name, spec in OPTIMIZERS.items()]

@@ -244,7 +244,7 @@ def modes_of(text: str) -> list[Mode]:
     modes = [find_mode(name.strip()) for name in text.split(",")]
     for mode in modes:
         if len(modes) > 1 and mode.trains is not Trains.ALL:
-            raise ConfigError(f"ABLATION={text}: {mode.name} speaks of the whole network, and cannot stand in a list of slots")
+            raise ConfigError(f"ABLATION={text}: {mode.name} is about the whole network, and cannot be in a list of slots")
     return modes
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command as a SLURM job that goes on until it is finished: sbatch/until_finished.sh COMMAND [ARGUMENT ...]
+# Runs a command as a SLURM job that resumes until it is finished: sbatch/until_finished.sh COMMAND [ARGUMENT ...]
 #
 # SLURM sends USR1 before the time limit or a preemption (#SBATCH --signal=B:USR1@120), to this shell and not to the
 # command. It is passed on; the command writes its checkpoint and exits with 75, and the job is put into the queue again.

@@ -100,7 +100,7 @@ def test_a_list_gives_each_slot_under_the_mask_a_mode_of_its_own() -> None:
     ("mask", "text", "told"),
     [
         ((1, 1, 0), "fixed_bn,fixed_bn,fixed_bn", "has 3 modes; give one for all, or one for each 1 of the mask 1,1,0, 2"),
-        ((1, 1), "fixed_bn,bn_only", "bn_only speaks of the whole network, and cannot stand in a list of slots"),
+        ((1, 1), "fixed_bn,bn_only", "bn_only is about the whole network, and cannot be in a list of slots"),
         ((1, 1), "fixed_bn,", "unknown mode"),
     ],
 )

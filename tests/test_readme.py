@@ -15,6 +15,7 @@ import pytest
 from batchnorm.analysis.__main__ import main as analysis
 from batchnorm.config import split_arguments
 from batchnorm.modes import MODES
+from batchnorm.problems.__main__ import main as problems
 from batchnorm.study.__main__ import main as study
 from batchnorm.study.grid import read_study
 from tests import command, images
@@ -77,7 +78,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_command_is_known_to_a_test() -> None:
-    run_here = ("python run_trainingLoop.py ", "python -m batchnorm.analysis ", "python -m batchnorm.study ", "mkdir ", "for ")
+    run_here = ("python run_trainingLoop.py ", "mkdir ", "for ")
+    run_here += tuple(f"python -m batchnorm.{room} " for room in ("analysis", "study", "problems"))
     run_elsewhere = ("make check", "make test", "make quickstart", "apt-get install ")  # by .ci/run
     on_a_cluster = ("sbatch sbatch/",)  # by tests/slurm
     known = run_here + run_elsewhere + on_a_cluster
@@ -221,6 +223,12 @@ def test_studies(said: Said, folder: Path, small_images: Path, capfd: pytest.Cap
     shown = capfd.readouterr()
     assert code == 0, shown.err
     assert shown.out
+
+
+@pytest.mark.parametrize("said", starting("python -m batchnorm.problems"), ids=str)
+def test_problems(said: Said, capfd: pytest.CaptureFixture[str]) -> None:
+    assert problems(said.arguments) == 0
+    assert capfd.readouterr().out
 
 
 def test_overrides_that_are_named_in_the_text() -> None:

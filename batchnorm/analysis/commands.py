@@ -245,7 +245,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with one line, as all bad input does."""
         several = [name for action in self._actions if action.nargs == "+" for name in action.option_strings]
-        hint = "PATH comes first, or behind `--` after options that take several values; " if several else ""
+        hint = "PATH comes first, or after `--` where an option takes several values; " if several else ""
         streams.tell(f"error: {message}; {hint}{self.prog} --help tells more")
         raise SystemExit(ExitCode.BAD_INPUT)
 

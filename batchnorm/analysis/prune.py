@@ -55,7 +55,7 @@ def _to_delete(run: Run, parts: Collection[str], arguments: Iterable[str]) -> li
     if not files:
         return []
     if _is_behind_a_link(run.directory, arguments):
-        LEFT_OUT.warning("%s: lies behind a link; give its own path: %s", run.directory, os.path.realpath(run.directory))
+        LEFT_OUT.warning("%s: is reached by a link only; give its own path: %s", run.directory, os.path.realpath(run.directory))
         return []
     if (claimed := RunDirectory(run.directory).is_claimed()) is not False:
         LEFT_OUT.warning("%s: a process %s at this run", run.directory, "is" if claimed else "may be")

@@ -389,5 +389,5 @@ def test_a_mode_of_another_version_can_be_chosen(shell: Shell, tmp_path: Path) -
 @pytest.mark.parametrize("options", [("--mask", "none", "all"), ("--seed", "1")])
 def test_a_path_behind_several_values_is_told_where_it_stands(shell: Shell, output: Path, options: tuple[str, ...]) -> None:
     code, _, err = shell("summary", *options, output)
-    assert code == 2 and "PATH comes first, or behind `--`" in err and err.count("\n") == 1
+    assert code == 2 and "PATH comes first, or after `--`" in err and err.count("\n") == 1
     assert shell("summary", *options, "--", output)[0] == 0

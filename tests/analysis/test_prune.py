@@ -109,7 +109,7 @@ def test_links_are_left_alone(prune: Prune, tmp_path: Path) -> None:
     behind = tmp_path / "output" / "old" / elsewhere.relative_to(tmp_path / "archive")
     assert err.splitlines() == [
         f"{run / 'final_model.pth'}: is a link",
-        f"{behind}: lies behind a link; give its own path: {elsewhere}",
+        f"{behind}: is reached by a link only; give its own path: {elsewhere}",
         "2 left out, named above",
     ]
     assert len(left(elsewhere)) == 4

@@ -175,14 +175,14 @@ def _check(
     comparisons: int,
 ) -> None:
     if not 0 < alpha < 0.5:
-        raise wrong_argument("alpha", alpha, "must lie between 0 and 0.5")
+        raise wrong_argument("alpha", alpha, "must be between 0 and 0.5")
     if not alpha < power < 1:
-        raise wrong_argument("power", power, f"must lie between alpha ({alpha}) and 1")
+        raise wrong_argument("power", power, f"must be between alpha ({alpha}) and 1")
     if difference is not None and (difference == 0 or not np.isfinite(difference)):
         raise wrong_argument("difference", difference, "must not be 0")
     if margin is not None and not margin > 0:
         raise wrong_argument("margin", margin, "must be above 0")
     if seeds is not None and not 2 <= seeds <= MOST_SEEDS:
-        raise wrong_argument("seeds", seeds, f"must lie between 2 and {MOST_SEEDS}")
+        raise wrong_argument("seeds", seeds, f"must be between 2 and {MOST_SEEDS}")
     if comparisons < 1:
         raise wrong_argument("comparisons", comparisons, "must be 1 or more")

@@ -65,7 +65,7 @@ def effects(
             margin is out of range.
     """
     if not 0 < alpha < 0.5:
-        raise wrong_argument("alpha", alpha, "must lie between 0 and 0.5")
+        raise wrong_argument("alpha", alpha, "must be between 0 and 0.5")
     if margin is not None and not margin > 0:
         raise wrong_argument("margin", margin, "must be above 0")
     design, runs = read(table, slots=slots, reference=reference)

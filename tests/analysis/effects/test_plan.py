@@ -89,11 +89,11 @@ def test_over_ten_thousand_seeds_are_none() -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"power": 0.01}, "power=0.01: must lie between alpha"),
+        ({"power": 0.01}, "power=0.01: must be between alpha"),
         ({"alpha": 0.0}, "alpha=0.0: must lie"),
         ({"difference": 0.0}, "difference=0.0: must not be 0"),
         ({"margin": -1.0}, "margin=-1.0: must be above 0"),
-        ({"seeds": 1}, "seeds=1: must lie between 2 and 10000"),
+        ({"seeds": 1}, "seeds=1: must be between 2 and 10000"),
         ({"comparisons": 0}, "comparisons=0: must be 1 or more"),
         ({}, "seeds: not given"),
     ],

@@ -320,7 +320,7 @@ class TestMessages:
             effects(runs().assign(value=np.nan))
 
     def test_levels(self) -> None:
-        with pytest.raises(UserError, match="alpha=0.5: must lie between 0 and 0.5"):
+        with pytest.raises(UserError, match="alpha=0.5: must be between 0 and 0.5"):
             effects(runs(), alpha=0.5)
         with pytest.raises(UserError, match="margin=0: must be above 0"):
             effects(runs(), margin=0)
