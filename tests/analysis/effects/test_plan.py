@@ -90,7 +90,7 @@ def test_over_ten_thousand_seeds_are_none() -> None:
     ("keywords", "message"),
     [
         ({"power": 0.01}, "power=0.01: must be between alpha"),
-        ({"alpha": 0.0}, "alpha=0.0: must lie"),
+        ({"alpha": 0.0}, "alpha=0.0: must be"),
         ({"difference": 0.0}, "difference=0.0: must not be 0"),
         ({"margin": -1.0}, "margin=-1.0: must be above 0"),
         ({"seeds": 1}, "seeds=1: must be between 2 and 10000"),
