@@ -52,8 +52,8 @@ def test_the_same_command_again_says_finished_at_once(configure: Callable[..., R
     assert (code, "finished" in text) == (0, True)
     again = [sys.executable, "-X", "importtime", "run_trainingLoop.py", *arguments, f"OBS_DATASETS={tmp_path}/nowhere"]
     done = subprocess.run(again, capture_output=True, text=True, check=True)
-    again = "OUTPUT_DIR=... trains it once more elsewhere, OVERWRITE=true here"
-    assert done.stdout == f"finished already: {config.directory} ({again})\n"
+    instead = "OUTPUT_DIR=... trains it once more elsewhere, OVERWRITE=true here"
+    assert done.stdout == f"finished already: {config.directory} ({instead})\n"
     assert " torch\n" not in done.stderr
 
 
