@@ -78,11 +78,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_command_is_known_to_a_test() -> None:
-    run_here = ("python run_trainingLoop.py ", "mkdir ", "for ")
-    run_here += tuple(f"python -m batchnorm.{room} " for room in ("analysis", "study", "problems"))
+    rooms = (f"python -m batchnorm.{room} " for room in ("analysis", "study", "problems"))
+    run_here = ("python run_trainingLoop.py ", "mkdir ", "for ", *rooms)
     run_elsewhere = ("make check", "make test", "make quickstart", "apt-get install ")  # by .ci/run
     on_a_cluster = ("sbatch sbatch/",)  # by tests/slurm
-    known = run_here + run_elsewhere + on_a_cluster
+    known = (*run_here, *run_elsewhere, *on_a_cluster)
     assert [str(said) for said in COMMANDS if not said.command.startswith(known)] == []
 
 

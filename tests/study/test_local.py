@@ -295,14 +295,14 @@ def test_workers_find_a_problem_in_a_users_own_file(write: Write, tmp_path: Path
     assert "holds another run: PROBLEM_FILE" in again.stderr
 
 
-def test_nothing_starts_where_something_is_wrong(tmp_path: Path) -> None:
+def test_nothing_starts_where_something_is_wrong(tmp_path: Path, small_images: Path) -> None:
     for text, arguments, message in (
         (SHORT + "RANDOM_SEED: [1, 2, -3]\n", [], "RANDOM_SEED=-3: must be"),
         (SHORT + "RANDOM_SEED: [1, 2]\nDEVICE: [cuda:97]\n", [], "DEVICE=cuda:97: this machine has"),
         (SHORT + "RANDOM_SEED: [1, 2]\n", ["--devices=cpu,cuda:98"], "DEVICE=cuda:98: this machine has"),
     ):
         path = tmp_path / "wrong.yaml"
-        path.write_text(f"{text}OUTPUT_DIR: {tmp_path / 'output'}\n")
+        path.write_text(f"{text}OUTPUT_DIR: {tmp_path / 'output'}\nOBS_DATASETS: {small_images}\n")
         done = run("run", str(path), *arguments)
         assert done.returncode == ExitCode.BAD_INPUT
         assert message in done.stderr
