@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 too)
-OneRun = Union[RunPath, Run, "pd.Series[Any]", "pd.DataFrame"]
+if TYPE_CHECKING:
+    OneRun = Union[RunPath, Run, pd.Series[Any], pd.DataFrame]  # noqa: UP007
+else:
+    OneRun = Union[RunPath, Run, Any]  # noqa: UP007  (pandas is loaded where it is needed)
 """A run: opened, its path, or a row of a data frame with its path in the column `run`, as `frame` gives them."""
 RunPaths = Union[OneRun, Iterable[Union[RunPath, Run]]]  # noqa: UP007
 """Runs: folders with runs below them, runs, glob patterns, or rows of a data frame."""
