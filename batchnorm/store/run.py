@@ -80,7 +80,7 @@ class Run:
                 run._read_attributes()
                 yield run
             finally:
-                run._kept_open = None
+                run._kept_open = run._kept_ended = None
 
     def _find(self, path: Path | str) -> None:
         given = Path(path)
@@ -91,6 +91,7 @@ class Run:
         if not _exists(self.path):
             raise RunError(f"{given}: is no run: it holds no {self.path.name}")
         self._kept_open: h5py.File | None = None
+        self._kept_ended: Status | None = None
 
     def _read_attributes(self) -> None:
         with self._open() as file:
@@ -155,7 +156,22 @@ class Run:
     def ended(self) -> Status | None:
         """How the run ended; None where it has not."""
         with self._open() as file:
+            return self._ended_in(file)
+
+    def _ended_in(self, file: h5py.File) -> Status | None:
+        """Read how the run ended, once where the file is kept open: what has ended stays so."""
+        if file is not self._kept_open:
             return _ended(file)
+        self._kept_ended = self._kept_ended or _ended(file)
+        return self._kept_ended
+
+    def _columns(self, file: h5py.File, axis: str, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+        """Read those of an axis's own columns that there are, as far as all of the axis's datasets go."""
+        group = open_group(file, axis)
+        there = {name: dataset for name in names if (dataset := open_dataset(group, name))}
+        lengths = [dataset.shape[0] for dataset in there.values()] if self._ended_in(file) else [common_rows(group)]
+        whole = is_whole(file)
+        return {name: read_rows(dataset, min(lengths), whole_file=whole) for name, dataset in there.items()}
 
     @property
     def status(self) -> Status:
@@ -194,7 +210,7 @@ class Run:
     def last_epoch(self) -> int:
         """The last epoch that is recorded: 0 stands before training, -1 says that there is none yet."""
         with self._open() as file:
-            epochs = _columns(file, "epochs", ["epoch"])["epoch"]
+            epochs = self._columns(file, "epochs", ["epoch"])["epoch"]
             return int(epochs[-1]) if len(epochs) else -1
 
     @cached_property
@@ -217,7 +233,7 @@ class Run:
     def of_epochs(self, *names: str) -> dict[str, NDArray[Any]]:
         """Return some of `epochs` by name; of hundreds of runs, that takes less time than all."""
         with self._open() as file:
-            found = _columns(file, "epochs", names)
+            found = self._columns(file, "epochs", names)
             return {name: found[name] for name in names}
 
     @property
@@ -253,7 +269,7 @@ class Run:
         with self._open() as file:
             if axis not in file:
                 return {column: np.empty(0, np.int64) for column in AXES[axis].index}
-            return _columns(file, axis, AXES[axis].index)
+            return self._columns(file, axis, AXES[axis].index)
 
     def read(self, name: str, slot: str | None = None) -> NDArray[Any]:
         """Return a recorded quantity over the rows of its axis.
@@ -406,7 +422,7 @@ class Run:
         """Return the index of an axis and its quantities of the whole run, by the last part of their datasets' names."""
         names = [*index_datasets(axis), *(each.dataset for each in of_axis(axis) if each.per == "run")]
         with self._open() as file:
-            return _columns(file, axis, [name.rpartition("/")[2] for name in names])
+            return self._columns(file, axis, [name.rpartition("/")[2] for name in names])
 
 
 def _mark(dataset: h5py.Dataset) -> list[int]:
@@ -416,15 +432,6 @@ def _mark(dataset: h5py.Dataset) -> list[int]:
 
 def _ended(file: h5py.File) -> Status | None:
     return Status.recorded(int(read_number(file, STATUS)))
-
-
-def _columns(file: h5py.File, axis: str, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Read those of an axis's own columns that there are, as far as all of the axis's datasets go."""
-    group = open_group(file, axis)
-    there = {name: dataset for name in names if (dataset := open_dataset(group, name))}
-    lengths = [dataset.shape[0] for dataset in there.values()] if _ended(file) else [common_rows(group)]
-    whole = is_whole(file)
-    return {name: read_rows(dataset, min(lengths), whole_file=whole) for name, dataset in there.items()}
 
 
 def _find_quantity(name: str) -> Quantity:
