@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
+from typing import Any, NamedTuple, Protocol, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,17 @@ from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.streams import shown_while_it_lasts
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+class Rows(Protocol):
+    """Rows of a data frame, or one of them, with a column `run`."""
+
+    def __getitem__(self, column: str, /) -> Any:
+        """Return a column."""
+        ...
+
 
 RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 too)
-if TYPE_CHECKING:
-    OneRun = Union[RunPath, Run, pd.Series[Any], pd.DataFrame]  # noqa: UP007
-else:
-    OneRun = Union[RunPath, Run, Any]  # noqa: UP007  (pandas is loaded where it is needed)
+OneRun = Union[RunPath, Run, Rows]  # noqa: UP007
 """A run: opened, its path, or a row of a data frame with its path in the column `run`, as `frame` gives them."""
 RunPaths = Union[OneRun, Iterable[Union[RunPath, Run]]]  # noqa: UP007
 """Runs: folders with runs below them, runs, glob patterns, or rows of a data frame."""
