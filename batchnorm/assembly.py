@@ -18,10 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from batchnorm.config import RunConfig, RunLength, nothing_to_normalise, one_value_per_channel
 from batchnorm.data.batches import Batches
-from batchnorm.data.facts import IMAGE_SETS, ImageSet, size_in_words
+from batchnorm.data.facts import IMAGE_SETS, ImageSet
 from batchnorm.data.own import OwnImages
-from batchnorm.data.sources import ImageArrays, facts_of, load_image_set, name_of
-from batchnorm.errors import ConfigError, DataError, RunError, is_out_of_memory, one_line
+from batchnorm.data.sources import ImageArrays, facts_of, load_image_set
+from batchnorm.errors import DataError, RunError, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import groups_of, norm_kind, trained_weights
@@ -29,9 +29,8 @@ from batchnorm.norms import freeze_statistics_
 from batchnorm.optim import AffineRule, build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
-from batchnorm.problems.registry import what_failed
-from batchnorm.seeding import seed_default_generators
-from batchnorm.slots import Slot, fill_biases_, find_slots, freeze_weights_, read_slots, treat_
+from batchnorm.problems.fitting import check_fit, check_slots, make_network
+from batchnorm.slots import Slot, fill_biases_, freeze_weights_, read_slots, treat_
 
 
 @dataclass
@@ -207,24 +206,6 @@ def build_network(config: RunConfig) -> nn.Module:
     return net
 
 
-def make_network(problem: Problem, seed: int) -> nn.Module:
-    """Build a problem's own network, on the CPU.
-
-    Raises:
-        ConfigError: a user's file cannot build it.
-    """
-    seed_default_generators(seed, "initial weights")
-    try:
-        net = problem.make_network()
-    except Exception as error:
-        if not problem.source_digest or is_out_of_memory(error):
-            raise
-        raise ConfigError(f"PROBLEM={problem.name}: its network cannot be built: {_what_failed(problem, error)}") from None
-    if not isinstance(net, nn.Module):
-        raise ConfigError(f"PROBLEM={problem.name}: its function must return a torch.nn.Module, not {type(net).__name__}")
-    return net
-
-
 def load_network(config: RunConfig, weights: Path) -> nn.Module:
     """Build a run's network with weights that it has kept, on the CPU, in evaluation mode.
 
@@ -281,50 +262,3 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
         hook.remove()
     if single:
         raise one_value_per_channel(config, single) if "images" in over else nothing_to_normalise(config.norm, single)
-
-
-def check_fit(problem: Problem, net: nn.Module, shape: Sequence[int]) -> None:
-    """See that a network takes images of a size (channels, height, width), and gives one number for each class.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    net.eval()
-    try:
-        with torch.no_grad():
-            outputs = net(torch.zeros(2, *shape))
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        sizes = ", ".join(f"{name} {each.size}" for name, each in IMAGE_SETS.items())
-        images = f"{name_of(problem.image_set)}, {size_in_words(shape)}"
-        wrong = f"its network does not take images of {images}: {_what_failed(problem, error)}"
-        raise ConfigError(f"PROBLEM={problem.name}: {wrong}; image sets, channels x height x width: {sizes}") from None
-    finally:
-        net.train()
-    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-    if given != (2, problem.classes):
-        wanted = f"of {problem.classes} classes it must give {(2, problem.classes)}"
-        raise ConfigError(f"PROBLEM={problem.name}: of 2 images its network gives {given}; {wanted}")
-
-
-def _what_failed(problem: Problem, error: Exception) -> str:
-    """Say what went wrong in a problem's network, and in which line of the file that builds it."""
-    return what_failed(error, Path(problem.make_network.__code__.co_filename))
-
-
-def check_slots(problem: Problem, net: nn.Module) -> None:
-    """Hold the slots that a problem is registered with against those of its network.
-
-    Raises:
-        ConfigError: they differ, or the network cannot be traced.
-    """
-    try:
-        found = find_slots(net)
-    except ValueError as error:
-        raise ConfigError(f"PROBLEM={problem.name}: {error}") from None
-    if found != problem.slots:
-        raise ConfigError(
-            f"PROBLEM={problem.name}: is registered with slots={problem.slots}, its network has {found}; "
-            "register it with those, in this order"
-        )

@@ -26,7 +26,8 @@ def main(arguments: Sequence[str], *, program: str = PROGRAM) -> int:
             return ExitCode.FINISHED
         try:
             config = read_command_line(arguments)
-            print("".join(f"{line}\n" for line in unheard(config)), end="", file=sys.stderr)
+            for line in unheard(config):
+                print(line, file=sys.stderr)
             return train_or_skip(config).exit_code
         except UserError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from batchnorm.assembly import assemble, build_network, check_slots
+from batchnorm.assembly import assemble, build_network
 from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError
 from batchnorm.problems import find_problem
+from batchnorm.problems.fitting import check_slots
 
 OWN = """
 from torch import nn

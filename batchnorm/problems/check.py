@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from batchnorm.assembly import check_fit, make_network
 from batchnorm.data.facts import size_in_words
 from batchnorm.data.sources import name_of, shape_of
-from batchnorm.errors import ConfigError, is_out_of_memory, one_line
+from batchnorm.errors import ConfigError, one_line, what_is_short
 from batchnorm.modes import DEFAULT_MODE, treatments
+from batchnorm.problems.fitting import check_fit, make_network
 from batchnorm.problems.registry import Problem, find_problem
 from batchnorm.slots import find_slots, layers_without_slot, treat_
 
@@ -85,7 +85,7 @@ def _step(problem: Problem, shape: Sequence[int], mask: Sequence[int]) -> str:
         loss = cross_entropy(net(images), labels)
         loss.backward()
     except Exception as error:
-        if is_out_of_memory(error):
+        if what_is_short(error) is not None:
             raise
         raise ConfigError(f"PROBLEM={problem.name}: fails in training: {type(error).__name__}: {one_line(error)}") from None
     idle = [name for name, value in net.named_parameters() if value.grad is None]

@@ -8,7 +8,6 @@ is at writes its checkpoint, and the worker goes: also where the process that st
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import os
@@ -26,7 +25,7 @@ from typing import IO
 
 from batchnorm.command import train_or_skip
 from batchnorm.config import RunConfig
-from batchnorm.errors import ExitCode, RunClaimedError, UserError, one_line
+from batchnorm.errors import ExitCode, RunClaimedError, UserError, one_line, what_is_short
 from batchnorm.store import Status
 from batchnorm.study.grid import StudyRun
 from batchnorm.study.output import open_streams, outlast_output
@@ -227,19 +226,6 @@ def train_one(config: RunConfig) -> Ended:
         if (reason := what_is_short(error)) is not None:
             return Ended(Status.UNUSABLE, f"{reason} ({one_line(error)[:120]}); fewer workers need less")
         return Ended(Status.UNUSABLE, traceback.format_exc())
-
-
-def what_is_short(error: Exception) -> str | None:
-    """Say what the machine lacks where that is why something failed; None for any other error.
-
-    torch has an error of its own for a GPU's memory alone; on a CPU its RuntimeError only says so.
-    """
-    text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text:
-        return "out of memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN):
-        return {errno.ENOMEM: "out of memory", errno.EAGAIN: "too many processes"}.get(error.errno, "too many open files")
-    return "too many threads" if "can't start new thread" in text else None
 
 
 def _listen(jobs_end: int, jobs: SimpleQueue[str], at_work: threading.Event) -> None:

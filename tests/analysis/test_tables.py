@@ -235,10 +235,11 @@ def test_another_norm_has_a_column_and_its_name(tmp_path: Path) -> None:
         record(tmp_path, norm=norm, position="1,1,0", ablation=mode)
     record(tmp_path, position="none")
     table = summary(tmp_path)
-    assert sorted(table["norm"]) == ["batch", "group:4", "layer"]
+    assert sorted(table["norm"].fillna("")) == ["", "group:4", "layer"]  # vanilla has none
     columns = ["variant", "norm", "test_acc_final"]
     text = render(table, "text", columns=columns)
     assert "1,1,0 LN beta" in text and "1,1,0 GN(4) gamma beta" in text
+    assert "nan" not in text
     latex = render(table, "latex", columns=columns)
     assert r"1,1,0 LN $\beta$" in latex and r"1,1,0 GN(4) $\gamma\beta$" in latex
     assert "norm" not in summary(tmp_path / "1__digits_2c2d_bn__0,0,0")

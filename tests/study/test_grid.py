@@ -298,6 +298,7 @@ COUNTS = {
     "ablations_fmnist_2c2d": 25,
     "findings_fmnist_2c2d": 145,
     "findings_fmnist_2c2d_pilots": 28,
+    "findings_fmnist_2c2d_rates": 12,
     "learning_rates_fmnist_2c2d": 105,
     "positions_cifar100_3c3d": 111,
     "positions_cifar100_allcnnc": 69,

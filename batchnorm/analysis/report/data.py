@@ -318,9 +318,9 @@ def _luminance(colour: NDArray[np.float64]) -> float:
 
 def home_of(runs: Sequence[Run], roots: Sequence[RunPath]) -> Path:
     """Return where a page of runs goes: into the folder that holds them, or into the one that was given above it."""
-    folder = output_folder(runs[0])
-    root = Path(roots[0])
-    return root if os.path.realpath(root) in map(str, Path(os.path.realpath(folder)).parents) else folder
+    folder, root = output_folder(runs[0]), Path(roots[0])
+    real = Path(os.path.realpath(folder))
+    return root if Path(os.path.realpath(root)) in (real, *real.parents) else folder
 
 
 def default_title(roots: Sequence[RunPath]) -> str:
