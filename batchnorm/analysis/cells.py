@@ -117,7 +117,9 @@ def _printed(table: pd.DataFrame, name: str, plus_minus: str) -> list[Column]:
         return [Column(name, name, tuple(map(header_of, table[name])), (name,))]
     if name == "variant":
         return [Column(name, name, tuple(_titles(table)), (name,))]
-    cells = tuple(_number(value) if isinstance(value, float) else str(value) for value in table[name])
+    cells = tuple(
+        "-" if pd.isna(value) else _number(value) if isinstance(value, float) else str(value) for value in table[name]
+    )
     return [Column(name, name.replace("_", " "), cells, (name,), number=pd.api.types.is_numeric_dtype(table[name]))]
 
 
@@ -131,7 +133,7 @@ def _with_mask(table: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _titles(table: pd.DataFrame) -> list[str]:
-    norms = table["norm"] if "norm" in table else [DEFAULT_NORM] * len(table)
+    norms = table["norm"].fillna(DEFAULT_NORM) if "norm" in table else [DEFAULT_NORM] * len(table)
     return [row_of(mode, norm).title for mode, norm in zip(table["mode"], norms, strict=True)]
 
 

@@ -232,14 +232,14 @@ def test_latex_compiles(study: Path, tmp_path: Path) -> None:
 
 def test_another_norm_has_a_column_and_its_name(tmp_path: Path) -> None:
     for norm, mode in (("layer", "fixed_gamma"), ("group:4", "trained_bn")):
-        record(tmp_path, norm=norm, position="1,1,0", ablation=mode)
+        record(tmp_path, norm=norm, position="1,1,0", ablation=mode, **({"beta_init": 0.5} if norm == "layer" else {}))
     record(tmp_path, position="none")
     table = summary(tmp_path)
     assert sorted(table["norm"].fillna("")) == ["", "group:4", "layer"]  # vanilla has none
-    columns = ["variant", "norm", "test_acc_final"]
+    columns = ["variant", "norm", "beta_init", "test_acc_final"]
     text = render(table, "text", columns=columns)
     assert "1,1,0 LN beta" in text and "1,1,0 GN(4) gamma beta" in text
-    assert "nan" not in text
+    assert not {"nan", "None"} & set(text.split())
     latex = render(table, "latex", columns=columns)
     assert r"1,1,0 LN $\beta$" in latex and r"1,1,0 GN(4) $\gamma\beta$" in latex
     assert "norm" not in summary(tmp_path / "1__digits_2c2d_bn__0,0,0")
