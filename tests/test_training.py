@@ -387,10 +387,10 @@ def test_a_compiled_run_that_is_stopped_and_resumed_has_the_same_bits(configure:
 def test_losses_are_those_of_deepobs_own_code(
     fashion_mnist: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Same weights, same batches: DeepOBS's network, loss function and torch's SGD, step by step for some hundred steps."""
+    """Same weights, same batches: DeepOBS's network, loss function and torch's SGD, step by step for a hundred steps."""
     config = configure(
         problem="fmnist_2c2d_bn", position="none", tuning_conf="configs/basic_config.yaml", obs_datasets=str(fashion_mnist),
-        max_steps=200, log_every_steps=1, memory_format="contiguous", batch_size=128, threads=2,
+        max_steps=100, log_every_steps=1, memory_format="contiguous", batch_size=128, threads=1,
     )  # fmt: skip
     assert config.lr == 0.15849
     with monkeypatch.context() as patch:
@@ -412,7 +412,7 @@ def test_losses_are_those_of_deepobs_own_code(
     problem.net.train()
     optimizer = torch.optim.SGD(problem.net.parameters(), lr=config.lr)
     theirs = []
-    for _ in range(200):
+    for _ in range(100):
         optimizer.zero_grad()
         loss, _ = problem.get_batch_loss_and_accuracy()
         loss.backward()
