@@ -66,6 +66,11 @@ def whole_from(least: int) -> Range:
     return Range(f"an integer >= {least}", lambda value: value >= least)
 
 
+def none_or(valid: Range) -> Range:
+    """Return the range of a key that may be left open."""
+    return Range(valid.words, lambda value: value is None or valid.allows(value))
+
+
 def is_device(text: str) -> bool:
     """Say whether DEVICE takes this text; whether the device is there, torch alone knows."""
     return text in ("auto", "cpu", "cuda") or (text.startswith("cuda:") and text[5:].isdecimal() and text.isascii())
@@ -176,7 +181,7 @@ class RunConfig:
     batch_size: int = _key("images in a training batch", whole_from(1), decides=True, shown=TUNED)
     max_steps: int | None = _key(
         "stop after exactly this many updates",
-        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        none_or(whole_from(1)),
         default=None,
         decides=True,
         shown="none",
@@ -206,7 +211,7 @@ class RunConfig:
     )
     bn_momentum: float | None = _key(
         "how far a running average of the norm goes towards a batch's statistic at each step",
-        Range("a number > 0 and <= 1", lambda value: value is None or 0 < value <= 1),
+        none_or(Range("a number > 0 and <= 1", lambda value: 0 < value <= 1)),
         default=None,
         decides=True,
         shown="0.1, as torch has it; of a norm that the network brings, its own",
@@ -214,7 +219,7 @@ class RunConfig:
     )
     bn_eps: float | None = _key(
         "what a norm adds to the variance",
-        Range(POSITIVE.words, lambda value: value is None or POSITIVE.allows(value)),
+        none_or(POSITIVE),
         default=None,
         decides=True,
         shown="1e-05, as torch has it; of a norm that the network brings, its own",
@@ -222,7 +227,7 @@ class RunConfig:
     )
     ghost: int | None = _key(
         "images in a part of the batch over which a norm takes its statistics in training; BATCH_SIZE must be a multiple",
-        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        none_or(whole_from(1)),
         default=None,
         decides=True,
         shown="the whole batch",
@@ -230,7 +235,7 @@ class RunConfig:
     )
     freeze_stats_after: int | None = _key(
         "epoch from which on norms of the batch use their running statistics in training too, and keep them",
-        Range("an integer >= 1", lambda value: value is None or value >= 1),
+        none_or(whole_from(1)),
         default=None,
         decides=True,
         shown="never",

@@ -107,16 +107,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def what_is_short(error: Exception) -> str | None:
-    """Say what the machine lacks where that is why something failed; None for any other error.
-
-    torch has an error of its own for a GPU's memory alone; on a CPU its RuntimeError only says so.
-    """
-    text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text:
+    """Say what the machine lacks where that is why something failed; None for any other error."""
+    if is_out_of_memory(error):
         return "out of memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN):
-        return {errno.ENOMEM: "out of memory", errno.EAGAIN: "too many processes"}.get(error.errno, "too many open files")
-    return "too many threads" if "can't start new thread" in text else None
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN):
+        return "too many processes" if error.errno == errno.EAGAIN else "too many open files"
+    return "too many threads" if "can't start new thread" in str(error) else None
 
 
 def out_of_memory(error: BaseException) -> str:

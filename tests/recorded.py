@@ -95,7 +95,7 @@ def record_run(
         for parameter in (name for name in PARAMETERS if name in slot.parts):
             affine = getattr(treatment, parameter, None)
             start, trained = (affine.value, affine.trained) if affine else (0.05, True)
-            start = 0.5 if isinstance(start, str) else start
+            start = rng.random(slot.channels) if isinstance(start, str) else start
             goals, noise = rng.normal(0, 0.3 * trained, slot.channels), rng.normal(0, 0.01 * trained)
             grown = 1 - np.exp(-snapshot_steps[:, None] / (2 * steps_per_epoch))
             values = start + goals * grown + noise * rng.standard_normal((len(snapshot_steps), slot.channels))

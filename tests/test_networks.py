@@ -16,8 +16,8 @@ from batchnorm import find_slots, masked
 from batchnorm.norms import BATCHNORM
 from batchnorm.slots import ChannelBias
 
-SLOTS = json.loads(Path("tests/networks.json").read_text())
-"""The slots of torchvision's networks, looked through by hand."""
+SLOTS = json.loads(Path(__file__).with_name("networks.json").read_text())
+"""The slots of torchvision's networks. Where they have BatchNorm, these are all of its layers."""
 
 
 @pytest.mark.parametrize("name", SLOTS)
@@ -25,6 +25,10 @@ def test_slots_are_those_of_the_table(name: str) -> None:
     with torch.device("meta"):
         net = getattr(models, name)(weights=None)
     assert list(find_slots(net)) == SLOTS[name]
+    own = [path for path, module in net.named_modules() if isinstance(module, BATCHNORM)]
+    assert sorted(SLOTS[name]) == sorted(
+        own or [*(f"features.{place}" for place in (0, 3, 6, 8, 11, 13, 16, 18)), "classifier.0", "classifier.3"]
+    )
 
 
 def small_vgg(make: Callable[..., nn.Module]) -> nn.Module:

@@ -35,10 +35,10 @@ class ImageSet:
         classes: how many classes its labels tell apart.
         training_images: how many there are, before validation images are split off.
         evaluation_images: how many validation images are split off, and how many training images train-eval draws.
-        mean, std: per channel, of images scaled to [0, 1]; None leaves them there.
-        augmentation: what happens to training images, if anything.
         files: what must be where under OBS_DATASETS, for a message.
         paths: these files.
+        mean, std: per channel, of images scaled to [0, 1]; None leaves them there.
+        augmentation: what happens to training images, if anything.
     """
 
     title: str
@@ -46,11 +46,11 @@ class ImageSet:
     classes: int
     training_images: int
     evaluation_images: int
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    augmentation: Augmentation | None
     files: str
     paths: tuple[str, ...] = ()
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    augmentation: Augmentation | None = None
 
     @property
     def size(self) -> str:
@@ -63,76 +63,77 @@ def size_in_words(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _idx_files(folder: str) -> tuple[str, ...]:
-    return tuple(f"{folder}/raw/{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
-
-
 _GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
+
+
+def _of_mnists_kind(title: str, folder: str, more: str = "") -> ImageSet:
+    names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    return ImageSet(
+        title,
+        _GREY,
+        classes=10,
+        training_images=60_000,
+        evaluation_images=10_000,
+        files=f"{folder}/raw/{{train,t10k}}-{{images-idx3,labels-idx1}}-ubyte (unpacked{more})",
+        paths=tuple(f"{folder}/raw/{name}" for name in names),
+    )
+
+
+def _of_cifars_kind(title: str, folder: str, parts: tuple[str, ...], **facts: Any) -> ImageSet:
+    return ImageSet(
+        title,
+        _COLOUR,
+        training_images=50_000,
+        evaluation_images=10_000,
+        augmentation=Augmentation(padding=2, flip=True, **_JITTER),
+        paths=tuple(f"{folder}/{part}" for part in parts),
+        **facts,
+    )
+
+
 IMAGE_SETS: dict[str, ImageSet] = {
-    "mnist": ImageSet(
-        "MNIST",
-        _GREY,
-        10,
-        60_000,
-        10_000,
-        None,
-        None,
-        None,
-        "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked)",
-        _idx_files("MNIST"),
-    ),
-    "fmnist": ImageSet(
+    "mnist": _of_mnists_kind("MNIST", "MNIST"),
+    "fmnist": _of_mnists_kind(
         "Fashion-MNIST",
-        _GREY,
-        10,
-        60_000,
-        10_000,
-        None,
-        None,
-        None,
-        "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte (unpacked; Debian's package dataset-fashion-mnist "
-        "has them packed in /usr/share/datasets/fashion-mnist)",
-        _idx_files("FashionMNIST"),
+        "FashionMNIST",
+        "; Debian's package dataset-fashion-mnist has them packed in /usr/share/datasets/fashion-mnist",
     ),
-    "cifar10": ImageSet(
+    "cifar10": _of_cifars_kind(
         "CIFAR-10",
-        _COLOUR,
-        10,
-        50_000,
-        10_000,
-        (0.49139968, 0.48215841, 0.44653091),
-        (0.24703223, 0.24348513, 0.26158784),
-        Augmentation(padding=2, flip=True, **_JITTER),
-        "cifar-10-batches-py/ (cifar-10-python.tar.gz, unpacked)",
-        (
-            *(f"cifar-10-batches-py/data_batch_{number}" for number in range(1, 6)),
-            "cifar-10-batches-py/test_batch",
-            "cifar-10-batches-py/batches.meta",
-        ),
+        "cifar-10-batches-py",
+        (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
+        classes=10,
+        mean=(0.49139968, 0.48215841, 0.44653091),
+        std=(0.24703223, 0.24348513, 0.26158784),
+        files="cifar-10-batches-py/ (cifar-10-python.tar.gz, unpacked)",
     ),
-    "cifar100": ImageSet(
+    "cifar100": _of_cifars_kind(
         "CIFAR-100",
-        _COLOUR,
-        100,
-        50_000,
-        10_000,
-        (0.50707516, 0.48654887, 0.44091784),
-        (0.26733429, 0.25643846, 0.27615047),
-        Augmentation(padding=2, flip=True, **_JITTER),
-        "cifar-100-python/ (cifar-100-python.tar.gz, unpacked)",
-        ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta"),
+        "cifar-100-python",
+        ("train", "test", "meta"),
+        classes=100,
+        mean=(0.50707516, 0.48654887, 0.44091784),
+        std=(0.26733429, 0.25643846, 0.27615047),
+        files="cifar-100-python/ (cifar-100-python.tar.gz, unpacked)",
     ),
     "svhn": ImageSet(
         "SVHN",
         _COLOUR,
-        10,
-        73_257,
-        26_032,
-        (0.4376821, 0.4437697, 0.47280442),
-        (0.19803012, 0.20101562, 0.19703614),
-        Augmentation(padding=2, flip=False, **_JITTER),
-        "train_32x32.mat and test_32x32.mat",
-        ("train_32x32.mat", "test_32x32.mat"),
+        classes=10,
+        training_images=73_257,
+        evaluation_images=26_032,
+        mean=(0.4376821, 0.4437697, 0.47280442),
+        std=(0.19803012, 0.20101562, 0.19703614),
+        augmentation=Augmentation(padding=2, flip=False, **_JITTER),
+        files="train_32x32.mat and test_32x32.mat",
+        paths=("train_32x32.mat", "test_32x32.mat"),
     ),
-    "digits": ImageSet("digits", _GREY, 10, 1_498, 10_000, None, None, None, "nothing: they come with scikit-learn"),
+    "digits": ImageSet(
+        "digits",
+        _GREY,
+        classes=10,
+        training_images=1_498,
+        evaluation_images=10_000,
+        files="nothing: they come with scikit-learn",
+    ),
 }

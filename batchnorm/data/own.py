@@ -105,7 +105,7 @@ class OwnImages:
 
     def _from_folder(self, place: Path) -> Arrays:
         if not place.is_dir():
-            raise DataError("no such folder")
+            raise DataError("is neither a folder nor an .npz file" if place.exists() else "no such folder")
         test = next((place / name for name in _TEST_FOLDERS if (place / name).is_dir()), None)
         if not (place / "train").is_dir():
             return _with_test(self._read_files(_image_folder(place)))

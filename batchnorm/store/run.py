@@ -296,7 +296,7 @@ class Run:
                 whose = f" of {slot}; {there} has one" if slot is not None else ""
                 raise RunError(f"{self.directory}: has no {name.replace('_', ' ')}{whose}")
             found = file[dataset].id
-            rows = found.shape[0] if _ended(file) else common_rows(open_group(file, quantity.axis))
+            rows = found.shape[0] if self._ended_in(file) else common_rows(open_group(file, quantity.axis))
             return read_rows(found, rows, whole_file=is_whole(file))
 
     def has(self, name: str, slot: str | None = None) -> bool:

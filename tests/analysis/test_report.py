@@ -136,6 +136,21 @@ def test_maps_of_bytes_give_the_values_back_and_their_extremes_exactly(written: 
     assert {each["slot"] for each in entry["parameters"] if each["quantity"] == "bias"} == {"conv2", "dense1"}
 
 
+def test_a_gamma_that_was_drawn_and_stays_has_a_value_for_each_channel(tmp_path: Path) -> None:
+    path = record(tmp_path, position="1,1,1", ablation="fixed_gamma", gamma_init="uniform")
+    (run,) = Page.of(report(tmp_path)).manifest["runs"]
+    (gamma,) = (each for each in run["parameters"] if (each["quantity"], each["slot"]) == ("gamma", "conv1"))
+    values = Run(path).gamma("conv1")
+    assert (values[0] == values).all() and np.ptp(values[0]) > 0.5
+    assert (gamma["trained"], gamma["constant"], gamma["low"], gamma["high"]) == (False, None, values.min(), values.max())
+
+
+def test_variants_are_named_as_everywhere(written: Page, output: Path) -> None:
+    names = {variant["name"] for variant in written.manifest["variants"]}
+    assert names == {Run(output / run["path"]).variant for run in written.manifest["runs"]}
+    assert "vanilla" in names
+
+
 def test_a_spike_stays_in_a_small_map_and_in_the_quantiles(tmp_path: Path) -> None:
     spike = Spike("gamma", "dense1", first=11, rows=1, channel=700, value=9.0)
     run = Run(record(tmp_path, position="0,0,1", epochs=8, spikes=[spike]))

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,17 @@ def written(file: Path, manifest: dict[str, Any], blobs: dict[str, str]) -> Path
     """Write a page of what it shall hold."""
     file.write_bytes(b"".join(page_of(manifest, blobs)))
     return file
+
+
+def until(page: Page, holds: str) -> None:
+    """Wait until an expression holds, frame by frame. The page's policy forbids what `wait_for_function` evaluates."""
+    end = time.monotonic() + 30
+    while not page.evaluate(holds):
+        assert time.monotonic() < end, holds
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+
+
+HEAT_IS_DRAWN = "document.querySelector('canvas.heat').width > 300"
 
 
 def texts(page: Page, selector: str) -> list[str]:
@@ -200,7 +212,7 @@ def test_a_link_shows_what_was_chosen(study: Path, opened: Opener) -> None:
     assert "Of the 2 runs that are chosen." in (again.locator("#curves-section .note").text_content() or "")
     assert again.locator("#curves-section .panel").count() == 6  # one mask: a panel for each metric
     again.evaluate("location.hash = 'words=vanilla'")
-    again.wait_for_function("document.querySelectorAll('tbody tr[data-run]').length === 2")
+    until(again, "document.querySelectorAll('tbody tr[data-run]').length === 2")
     assert again.locator("tbody input:checked").count() == 0
 
 
@@ -236,7 +248,7 @@ def test_heat_maps_say_channel_step_and_value(study: Path, output: Path, opened:
     page.locator("#parameters-section select").first.select_option(label="1,1,1 trained_bn, seed 2")
     page.get_by_label("Slot").select_option("conv1")
     heat = page.locator("canvas.heat").first
-    page.wait_for_function("document.querySelector('canvas.heat').width > 300")
+    until(page, HEAT_IS_DRAWN)
     heat.focus()
     for key in ("ArrowDown", "ArrowDown", "End"):
         page.keyboard.press(key)
@@ -246,7 +258,7 @@ def test_heat_maps_say_channel_step_and_value(study: Path, output: Path, opened:
     assert said.startswith("channel 2, step ")
     assert float(said.partition(": ")[2]) == pytest.approx(gamma[-1, 2], abs=float(np.ptp(gamma)) / 200)
     page.get_by_label("Channels sorted by their final value").check()
-    page.wait_for_function("document.querySelector('canvas.heat').width > 300")
+    until(page, HEAT_IS_DRAWN)
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
     heat.focus()
     for key in ("End", "ArrowLeft", "ArrowRight"):
@@ -267,7 +279,7 @@ def test_charts_are_saved(study: Path, output: Path, opened: Opener, tmp_path: P
         return download.value.path().read_bytes()
 
     page.evaluate("goTo('parameters')")
-    page.wait_for_function("document.querySelector('canvas.heat').width > 300")
+    until(page, HEAT_IS_DRAWN)
     for place in ("#curves-section", "#parameters-section"):
         assert saved(place, "PNG").startswith(b"\x89PNG")
     for place in ("#overview-section", "#effects-section", "#curves-section", "#parameters-section"):

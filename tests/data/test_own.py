@@ -137,6 +137,8 @@ def test_what_is_wrong_with_files_is_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "plain", IMAGES)
     (tmp_path / "plain.npy").rename(tmp_path / "plain.npz")
     assert message("plain.npz").startswith("holds no array images; it must have images and labels")
+    (tmp_path / "images.zip").write_bytes(b"")
+    assert message("images.zip") == "is neither a folder nor an .npz file"
     (tmp_path / "empty").mkdir()
     assert message("empty").startswith("is no folder of classes")
     write_folder(tmp_path / "own/train", IMAGES, LABELS)

@@ -16,7 +16,7 @@ from batchnorm.analysis.effects.of_records import Compared, compared
 from batchnorm.analysis.effects.table import TITLES
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.pairing import Pairing, pairings
-from batchnorm.analysis.report.data import Sorted, variant_of
+from batchnorm.analysis.report.data import Sorted, what_is_trained
 from batchnorm.analysis.runs import Group, group_seeds, is_full, of_one_setting, problem_of, what_differs
 from batchnorm.errors import RunError, UserError
 from batchnorm.modes import DEFAULT_MODE, VANILLA, format_mask
@@ -53,7 +53,7 @@ def _add_effects(made: Comparisons, problem: str, groups: Sequence[Group], found
     for members in by_setting:
         results = {run: result for group in members for run in group.runs if (result := found.reached[run].result)}
         heading = _heading(problem, max((group.settings for group in members), key=len), groups)
-        if len({variant_of(run) for run in results}) < 2:
+        if len({what_is_trained(run) for run in results}) < 2:
             alone += 1
             continue
         try:

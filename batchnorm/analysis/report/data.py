@@ -23,10 +23,12 @@ from batchnorm.analysis.shell import LISTED_DIGITS
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import SLOT_KEYS, RunLength
 from batchnorm.errors import RunError
-from batchnorm.modes import Dashes, Mode, format_mask
+from batchnorm.modes import Dashes, Mask, Mode, format_mask, variant_of
 from batchnorm.quantities import METRICS, QUANTITIES, of_axis
 from batchnorm.store import Run, RunDirectory, Status
 
+Variant = tuple[str, Mask, str]
+"""A problem, a mask and a mode."""
 _ONCE_AN_EPOCH = (*METRICS, *(quantity.name for quantity in of_axis("probes") if quantity.per == "run"))
 _SHARES = [name for name in _ONCE_AN_EPOCH if "_acc" in name]
 _LINE_WIDTH = 2
@@ -122,18 +124,18 @@ class Sorted:
 
     runs: tuple[Run, ...]
     reached: Mapping[Run, Reached]
-    variants: tuple[tuple[str, str, str], ...]
+    variants: tuple[Variant, ...]
     keys: Mapping[str, tuple[str, ...]]
     metrics: tuple[str, ...]
 
     def variant(self, run: Run) -> int:
         """Return a run's place in `variants`."""
-        return self.variants.index(variant_of(run))
+        return self.variants.index(what_is_trained(run))
 
 
-def variant_of(run: Run) -> tuple[str, str, str]:
+def what_is_trained(run: Run) -> Variant:
     """Return a run's problem, mask and mode."""
-    return problem_of(run), format_mask(run.mask), run.mode
+    return problem_of(run), run.mask, run.mode
 
 
 def sort(reached: Mapping[Run, Reached]) -> Sorted:
@@ -147,7 +149,7 @@ def sort(reached: Mapping[Run, Reached]) -> Sorted:
         return problem_of(run), run.mask, legend_place(row_of(run.mode)), run.mode, settings, run.config.random_seed
 
     runs.sort(key=place)
-    variants = tuple(dict.fromkeys(map(variant_of, runs)))
+    variants = tuple(dict.fromkeys(map(what_is_trained, runs)))
     metrics = tuple(name for name in _ONCE_AN_EPOCH if any(name in reached[run].curves for run in runs))
     return Sorted(tuple(runs), {run: reached[run] for run in runs}, variants, keys, metrics)
 
@@ -259,9 +261,9 @@ def _variants(found: Sorted) -> list[dict[str, Any]]:
     rows = _looks(found)
     return [
         {
-            "name": f"{mask} {mode}",
+            "name": variant_of(mask, mode),
             "problem": problem,
-            "mask": mask,
+            "mask": format_mask(mask),
             "mode": mode,
             "color": row.colour,
             "colorDark": on_dark(row.colour),
@@ -273,11 +275,11 @@ def _variants(found: Sorted) -> list[dict[str, Any]]:
 
 def _looks(found: Sorted) -> list[Mode]:
     """Return how each variant is drawn; full BatchNorm is a reference where it alone has its mask, beside others."""
-    full = {variant_of(run) for run in found.runs if is_full(run)}
+    full = {what_is_trained(run) for run in found.runs if is_full(run)}
     rows = []
     for variant in found.variants:
         problem, mask, _ = variant
-        others = [other for other in found.variants if other[0] == problem and "1" in other[1] and other != variant]
+        others = [other for other in found.variants if other[0] == problem and any(other[1]) and other != variant]
         alone = bool(others) and all(other[1] != mask for other in others)
         rows.append(FULL_ROW if variant in full and alone else row_of(variant[2]))
     return rows

@@ -197,20 +197,8 @@ function drawEffects() {
     return;
   }
   const effects = all[Math.min(state.effects, all.length - 1)];
-  if (all.length > 1) {
-    const options = all.map((one, number) => ({ value: String(number), text: `${one.heading} · ${one.metric}` }));
-    place.append(
-      make(
-        'div',
-        { class: 'tools' },
-        choice('Comparison', options, String(all.indexOf(effects)), (value) =>
-          change('effects', () => {
-            state.effects = Number(value);
-          }),
-        ),
-      ),
-    );
-  }
+  const texts = all.map((one) => `${one.heading} · ${one.metric}`);
+  addComparisons(place, 'effects', texts);
   const chart = make('div', {
     class: 'forest',
     role: 'img',

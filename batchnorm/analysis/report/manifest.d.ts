@@ -31,7 +31,7 @@ interface Metric {
 }
 
 interface Variant { // a mask and a mode
-  name: string; // "0,0,1 fixed_bn"; "0,0,0 vanilla"
+  name: string; // "0,0,1 fixed_bn"; "vanilla"
   problem: string;
   mask: string; // "0,0,1"
   mode: string; // "vanilla" for the all-zero mask

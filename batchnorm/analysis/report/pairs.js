@@ -42,20 +42,8 @@ function drawPairs() {
   const here = headings[Math.min(state.pairs, headings.length - 1)];
   const rows = report().pairs.filter((pair) => `${pair.heading}\n${pair.metric}` === here);
   const { heading: title, metric, unit } = rows[0];
-  if (headings.length > 1) {
-    const options = headings.map((text, number) => ({ value: String(number), text: text.replace('\n', ' · ') }));
-    place.append(
-      make(
-        'div',
-        { class: 'tools' },
-        choice('Comparison', options, String(headings.indexOf(here)), (value) =>
-          change('pairs', () => {
-            state.pairs = Number(value);
-          }),
-        ),
-      ),
-    );
-  }
+  const texts = headings.map((text) => text.replace('\n', ' · '));
+  addComparisons(place, 'pairs', texts);
   const reach = Math.max(
     ...rows.flatMap(({ low, high, difference }) => [low, high, difference]).map((value) => Math.abs(value ?? 0)),
   );
@@ -75,7 +63,7 @@ function drawPairs() {
           { scope: 'row' },
           make('span', { class: 'variant' }, swatch(variant), make('span', { class: 'mask' }, variant.mask), variant.mode),
         ),
-        make('td', {}, reference.mask === variant.mask || isVanilla(reference.mask) ? reference.mode : reference.name),
+        make('td', {}, reference.mask === variant.mask ? reference.mode : reference.name),
         make('td', { class: 'number' }, valueText(pair.difference, unit)),
         make('td', { class: 'number' }, interval),
         make('td', {}, intervalMark(pair, reach)),

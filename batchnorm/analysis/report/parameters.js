@@ -138,21 +138,25 @@ function heatPicture(heat, width, height) {
 }
 
 /**
+ * The step at which a column of a map begins; between two columns one that lies between.
+ * @param {Parameter} parameter
+ * @param {number} column
+ */
+function stepAt({ columns, steps: [first, last] }, column) {
+  return first + (column / columns) * (last - first);
+}
+
+/**
  * What a place of the map says.
  * @param {Heat} heat
  * @param {number} row of the picture
  * @param {number} column
  */
 function heatWords({ parameter, bytes, order }, row, column) {
-  const {
-    rows,
-    columns,
-    channels,
-    steps: [first, last],
-  } = parameter;
+  const { rows, columns, channels } = parameter;
   const own = order[row];
   const [low, high] = [Math.floor((own * channels) / rows), Math.ceil(((own + 1) * channels) / rows) - 1];
-  const start = Math.round(first + (column / columns) * (last - first));
+  const start = Math.round(stepAt(parameter, column));
   const channel = high > low ? `channels ${low}–${high}` : `channel ${low}`;
   return `${channel}, step ${start.toLocaleString('en')}: ${numberText(valueOf(parameter, bytes[own * columns + column]))}`;
 }
@@ -475,13 +479,8 @@ function parameterCard(parameter, of) {
 /** @param {Parameter} parameter */
 async function heatRows(parameter) {
   const bytes = new Uint8Array(await blob(parameter.map ?? ''));
-  const {
-    rows,
-    columns,
-    channels,
-    steps: [first, last],
-  } = parameter;
-  const steps = Array.from({ length: columns }, (_, column) => Math.round(first + (column / columns) * (last - first)));
+  const { rows, columns, channels } = parameter;
+  const steps = Array.from({ length: columns }, (_, column) => Math.round(stepAt(parameter, column)));
   return [
     [rows === channels ? 'channel' : 'first channel', ...steps.map((step) => `step ${step}`)],
     ...Array.from({ length: rows }, (_, row) => [
@@ -500,11 +499,8 @@ async function quantilesOf(parameter) {
   let found = quantileCache.get(parameter);
   if (!found) {
     const all = await floats(parameter.quantiles ?? '');
-    const {
-      columns,
-      steps: [first, last],
-    } = parameter;
-    const steps = Array.from({ length: columns }, (_, column) => first + ((column + 0.5) / columns) * (last - first));
+    const { columns } = parameter;
+    const steps = Array.from({ length: columns }, (_, column) => stepAt(parameter, column + 0.5));
     const values = QUANTILES.map((_, part) =>
       [...all.subarray(part * columns, (part + 1) * columns)].map((value) => (Number.isFinite(value) ? value : null)),
     );

@@ -14,6 +14,7 @@ from batchnorm.analysis.decimate import Floats, last_rows, reduce_map
 from batchnorm.analysis.report.blobs import packed, quantise
 from batchnorm.analysis.runs import treatment_in
 from batchnorm.errors import RunError
+from batchnorm.modes import UNIFORM
 from batchnorm.quantities import QUANTITIES, RECORDED, ROWS, Quantity
 from batchnorm.store import Run
 
@@ -85,12 +86,16 @@ def places_in(run: Run) -> list[Place]:
         for slot in _slots_with(run, quantity):
             if axis not in rows_of:
                 rows_of[axis] = len(run.index(axis)["step"])
-            affine = getattr(treatment_in(run, slot), quantity.name, None)
-            value = affine.value if slot in channels and affine is not None and not affine.trained else None
-            found.append(
-                Place(quantity.name, slot, rows_of[axis], 1 if quantity.per == "slot" else channels.get(slot, 0), value)
-            )
+            width = 1 if quantity.per == "slot" else channels.get(slot, 0)
+            value = _value_that_stays(run, slot, quantity) if slot in channels else None
+            found.append(Place(quantity.name, slot, rows_of[axis], width, value))
     return found
+
+
+def _value_that_stays(run: Run, slot: str, quantity: Quantity) -> float | None:
+    """Return the one value of all channels of a gamma or beta that is fixed; None where it is trained, or was drawn."""
+    affine = getattr(treatment_in(run, slot), quantity.name, None)
+    return None if affine is None or affine.trained or affine.value == UNIFORM else float(affine.value)
 
 
 def _slots_with(run: Run, quantity: Quantity) -> list[str]:

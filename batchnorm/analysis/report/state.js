@@ -127,6 +127,24 @@ function change(what, how) {
   writeAddress();
 }
 
+/**
+ * Puts in a list to choose one of a section's comparisons; nothing where there is one alone.
+ * @param {HTMLElement} place
+ * @param {'effects' | 'pairs'} section
+ * @param {string[]} texts
+ */
+function addComparisons(place, section, texts) {
+  if (texts.length < 2) return;
+  const options = texts.map((text, number) => ({ value: String(number), text }));
+  const shown = String(Math.min(state[section], texts.length - 1));
+  const list = choice('Comparison', options, shown, (value) =>
+    change(section, () => {
+      state[section] = Number(value);
+    }),
+  );
+  place.append(make('div', { class: 'tools' }, list));
+}
+
 /** @param {Set<string>} values */
 function packed(values) {
   return [...values].map((value) => value.replaceAll('~', '~~').replaceAll('|', '~!')).join('|');
