@@ -383,7 +383,7 @@ def test_parameters_are_those_asked_for(
     assert count == 0 and "more than 10 runs" in note and "--parameters" in note
     assert with_parameters("--mask", "1,0,0", "--mode", "fixed_beta")[0] == 2
     assert main(["report", str(output), "--out", str(tmp_path / "none.html"), "--parameters", "fixed_gama"]) == 2
-    assert "error: parameters=fixed_gama: no run's path has it" in capsys.readouterr().err
+    assert "error: --parameters fixed_gama: no run's path has it" in capsys.readouterr().err
     assert not (tmp_path / "none.html").exists()
 
 

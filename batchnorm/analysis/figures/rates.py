@@ -101,7 +101,7 @@ def _key(by: str, groups: Sequence[Group]) -> str:
         return known[by.lower()]
     if by.upper() in _OF_VARIANTS:
         raise wrong_argument("by", by, "variants and seeds are no values of one variant; ablations compares masks and modes")
-    names = sorted(key.removesuffix(".name") for key in keys)
+    names = sorted(key.removesuffix(".name") for key in known.values())
     raise wrong_argument("by", by, f"no key that decides a result; {nearest_first(by.upper(), names)}")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchnorm.analysis.decimate import Floats, last_rows, reduce_map
 from batchnorm.analysis.report.blobs import packed, quantise
 from batchnorm.analysis.runs import treatment_in
-from batchnorm.errors import RunError
+from batchnorm.errors import RunError, wrong_argument
 from batchnorm.modes import UNIFORM
 from batchnorm.quantities import QUANTITIES, RECORDED, ROWS, Quantity
 from batchnorm.store import Run
@@ -119,7 +119,9 @@ def chosen_runs(names: Sequence[str], patterns: Sequence[str]) -> list[bool]:
         return [patterns[0] == "all"] * len(names)
     for pattern in patterns:
         if not any(_matches(name, pattern) for name in names):
-            raise RunError(f"parameters={pattern}: no run's path has it, as {names[0]}; all, none, or patterns with * and ?")
+            raise wrong_argument(
+                "parameters", pattern, f"no run's path has it, as {names[0]}; all, none, or patterns with * and ?"
+            )
     return [any(_matches(name, pattern) for pattern in patterns) for name in names]
 
 
