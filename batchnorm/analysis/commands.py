@@ -144,9 +144,9 @@ def _effects(given: argparse.Namespace) -> str:
 
     outcome = outcome_of(given)
     margin, difference = in_values(given.margin, outcome), in_values(given.difference, outcome)
-    for name in ("difference", "power"):
+    for name in ("difference", "power", "planned_seeds", "comparisons"):
         if getattr(given, name) is not None and not given.plan:
-            raise UserError(f"--{name} goes with --plan")
+            raise UserError(f"--{name.replace('_', '-')} goes with --plan")
     found = compare(chosen_paths(given), outcome)
     table = effects(found.table, slots=found.slots, alpha=given.alpha, margin=margin)
     table = table[table["family"].isin(chosen_families(table, given.family))]
@@ -156,10 +156,20 @@ def _effects(given: argparse.Namespace) -> str:
     facts = f"{problem_of(found.runs[0])}, {found.counted}, {numbers}"
     if given.plan:
         power = 0.8 if given.power is None else given.power
-        rows = plan(table, alpha=given.alpha, margin=margin, difference=difference, power=power)
+        comparisons = 1 if given.comparisons is None else given.comparisons
+        rows = plan(
+            table,
+            power=power,
+            difference=difference,
+            margin=margin,
+            planned_seeds=given.planned_seeds,
+            alpha=given.alpha,
+            comparisons=comparisons,
+        )
         needed = {"difference": "to find", "margin": "to show"}
         rows = rows.drop(columns=[f"seeds_for_{name}" for name in needed if getattr(given, name) is None])
-        heading = f"What seeds can show with {100 * power:g} % power: {outcome.words}{unit}. From {facts}. "
+        family = f" and a family of {comparisons}" if comparisons > 1 else ""
+        heading = f"What seeds can show with {100 * power:g} % power{family}: {outcome.words}{unit}. From {facts}. "
         heading += "std: over these seeds; finds: the smallest difference; shows: the smallest margin of equivalence"
         asked = [
             f"; {word}: seeds for {name} {getattr(given, name):g}" for name, word in needed.items() if getattr(given, name)
@@ -206,6 +216,8 @@ _EFFECTS: dict[str, Mapping[str, Any]] = {
     "--plan": {"action": "store_true", "help": "instead: what these and more seeds can show"},
     "--difference": {"type": float, "metavar": "D", "help": "of --plan: how many seeds find this, in the unit of --margin"},
     "--power": {"type": float, "metavar": "P", "help": "of --plan: chance to find what is there (default: 0.8)"},
+    "--planned-seeds": {"type": int, "metavar": "N", "help": "of --plan: what N seeds can show (default: as many as at hand)"},
+    "--comparisons": {"type": int, "metavar": "M", "help": "of --plan: tests in the family that is planned (default: 1)"},
     **_PRINTED,
 }
 _EXPORT: dict[str, Mapping[str, Any]] = {

@@ -63,7 +63,7 @@ def plan(
     power: float = 0.8,
     difference: float | None = None,
     margin: float | None = None,
-    seeds: int | None = None,
+    planned_seeds: int | None = None,
     alpha: float = 0.05,
     comparisons: int = 1,
     one_sided: bool = False,
@@ -75,7 +75,7 @@ def plan(
         power: the chance wanted to find what is there.
         difference: a true difference that the t test shall find.
         margin: within which the equivalence test shall show a true difference of 0 to lie.
-        seeds: of the study that is planned; None stands for as many as the table has.
+        planned_seeds: of the study that is planned; None stands for as many as the table has.
         alpha: the tests' level.
         comparisons: tests in a family; the level is divided by this (Bonferroni, so that Holm has at least this power).
         one_sided: whether the t test is.
@@ -90,7 +90,7 @@ def plan(
     Raises:
         UserError: a number is out of range, or there is no effect with a deviation.
     """
-    _check(power=power, alpha=alpha, difference=difference, margin=margin, seeds=seeds, comparisons=comparisons)
+    _check(power=power, alpha=alpha, difference=difference, margin=margin, planned_seeds=planned_seeds, comparisons=comparisons)
     level = alpha / comparisons
 
     def t(size: float, std: float, n: int) -> float:
@@ -103,9 +103,9 @@ def plan(
     shows = functools.cache(lambda n: _smallest(equivalence, n, power))
     rows = []
     for row in _deviations(deviations).to_dict("records"):
-        n, std = seeds if seeds is not None else row["n_seeds"], row["std"]
+        n, std = row["n_seeds"] if planned_seeds is None else planned_seeds, row["std"]
         if np.isnan(n):
-            raise UserError("seeds: not given, and deviations alone do not tell; give the number of seeds")
+            raise UserError("planned_seeds: not given, and deviations alone do not tell; give the number of seeds")
         rows.append(
             {
                 "family": row["family"],
@@ -171,7 +171,7 @@ def _check(
     alpha: float,
     difference: float | None,
     margin: float | None,
-    seeds: int | None,
+    planned_seeds: int | None,
     comparisons: int,
 ) -> None:
     if not 0 < alpha < 0.5:
@@ -182,7 +182,7 @@ def _check(
         raise wrong_argument("difference", difference, "must not be 0")
     if margin is not None and not margin > 0:
         raise wrong_argument("margin", margin, "must be above 0")
-    if seeds is not None and not 2 <= seeds <= MOST_SEEDS:
-        raise wrong_argument("seeds", seeds, f"must be between 2 and {MOST_SEEDS}")
+    if planned_seeds is not None and not 2 <= planned_seeds <= MOST_SEEDS:
+        raise wrong_argument("planned_seeds", planned_seeds, f"must be between 2 and {MOST_SEEDS}")
     if comparisons < 1:
         raise wrong_argument("comparisons", comparisons, "must be 1 or more")

@@ -50,7 +50,7 @@ def print_plan(table: pd.DataFrame, form: str, *, scale: float = 1.0, heading: s
     """Return a plan in a format that `batchnorm.analysis.tables` knows; `scale` and `heading` as in `print_effects`."""
     if form == "csv":
         return str(table.to_csv(index=False))
-    spread = scale * table["finds"].median()
+    spread = scale * table["std"].median()
     digits = max(0, 1 - int(np.floor(np.log10(spread))))
 
     def scaled(column: str) -> list[str]:
@@ -93,7 +93,8 @@ def _notes(table: pd.DataFrame) -> list[str]:
     """Return each note once, behind the effects that it is of."""
     lines = []
     for note in dict.fromkeys(note for note in table["note"] if note):
-        names = list(table["name"][table["note"] == note])
-        whose = "all" if len(names) == len(table) else ", ".join(names)
+        of_note = table["note"] == note
+        names, others = list(table["name"][of_note]), list(table["name"][~of_note])
+        whose = "all" if not others else ", ".join(names) if len(names) <= len(others) else "all but " + ", ".join(others)
         lines += textwrap.wrap(f"{whose}: {note}", WIDTH, subsequent_indent="  ")
     return ["", *lines] if lines else []

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.text import Text
 
 from batchnorm.analysis.__main__ import main
-from batchnorm.analysis.effects import effects, of_runs, table_of
+from batchnorm.analysis.effects import effects, of_runs, plan, table_of
 from batchnorm.analysis.figures.effects import effects_forest
 from batchnorm.analysis.figures.interactions import slot_interactions
 from batchnorm.errors import RunError
@@ -172,12 +172,17 @@ def test_the_plan(shell: Shell, study: Path) -> None:
     lines = out.splitlines()
     assert code == 0 and lines[0].startswith("What seeds can show with 80 % power: final test accuracy, in points.")
     assert any(line.split()[-2:] == ["to", "find"] for line in lines) and max(map(len, lines)) <= 100
+    _, out, _ = shell("effects", study, "--plan", "--planned-seeds", "7", "--comparisons", "5", "--format", "csv")
+    expected = plan(of_runs(study), planned_seeds=7, comparisons=5)
+    np.testing.assert_array_equal(pd.read_csv(io.StringIO(out))["shows"], expected["shows"])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--difference", "1"), "--difference goes with --plan"),
+        (("--planned-seeds", "5"), "--planned-seeds goes with --plan"),
+        (("--plan", "--planned-seeds", "1"), "--planned-seeds 1: must be between 2 and 10000"),
         (("--family", "slot"), "family slot: not in the table of effects; did you mean slots"),
         (("--metric", "sharpnes"), "--metric sharpnes: no such metric; did you mean sharpness"),
         (("--margin", "-1"), "margin"),

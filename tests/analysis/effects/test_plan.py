@@ -42,7 +42,7 @@ def test_equivalence_power_equals_simulation(margin: float, seeds: int) -> None:
 
 
 def test_what_a_plan_says_has_the_power_that_it_names() -> None:
-    row = plan({"mine": 0.3}, seeds=5, difference=0.4, margin=0.2).iloc[0]
+    row = plan({"mine": 0.3}, planned_seeds=5, difference=0.4, margin=0.2).iloc[0]
     assert t_power(row["finds"], 0.3, 5) == pytest.approx(0.8, abs=1e-6)
     assert equivalence_power(row["shows"], 0.3, 5) == pytest.approx(0.8, abs=1e-6)
     for needed, power, size in (
@@ -53,16 +53,16 @@ def test_what_a_plan_says_has_the_power_that_it_names() -> None:
 
 
 def test_seeds_for_a_difference_equal_statsmodels() -> None:
-    row = plan({"mine": 1.0}, seeds=5, difference=0.5).iloc[0]
+    row = plan({"mine": 1.0}, planned_seeds=5, difference=0.5).iloc[0]
     assert row["seeds_for_difference"] == np.ceil(TTestPower().solve_power(0.5, alpha=0.05, power=0.8))
     assert np.isnan(row["seeds_for_margin"])
 
 
 def test_a_family_asks_for_more() -> None:
-    alone, family = (plan({"mine": 1.0}, seeds=5, difference=1.0, margin=1.0, comparisons=m).iloc[0] for m in (1, 5))
+    alone, family = (plan({"mine": 1.0}, planned_seeds=5, difference=1.0, margin=1.0, comparisons=m).iloc[0] for m in (1, 5))
     numbers = ["finds", "shows", "seeds_for_difference", "seeds_for_margin"]
     assert (family[numbers].astype(float) > alone[numbers].astype(float)).all()
-    assert plan({"mine": 1.0}, seeds=5, one_sided=True)["finds"].iloc[0] < alone["finds"]
+    assert plan({"mine": 1.0}, planned_seeds=5, one_sided=True)["finds"].iloc[0] < alone["finds"]
 
 
 def test_from_the_table_of_effects() -> None:
@@ -70,7 +70,7 @@ def test_from_the_table_of_effects() -> None:
     found = plan(table, difference=0.3)
     assert list(found["name"]) == list(table["name"])
     assert (found["seeds"] == 5).all()
-    assert (plan(table, seeds=7)["finds"] < found["finds"]).all()
+    assert (plan(table, planned_seeds=7)["finds"] < found["finds"]).all()
     np.testing.assert_allclose(found["finds"] / found["std"], found["finds"].iloc[0] / found["std"].iloc[0])
 
 
@@ -81,9 +81,9 @@ def test_deviations_have_intervals_that_cover_the_truth() -> None:
 
 
 def test_over_ten_thousand_seeds_are_none() -> None:
-    row = plan({"mine": 1.0}, seeds=5, difference=1e-3, margin=1e-3).iloc[0]
+    row = plan({"mine": 1.0}, planned_seeds=5, difference=1e-3, margin=1e-3).iloc[0]
     assert np.isnan([row["seeds_for_difference"], row["seeds_for_margin"]]).all()
-    assert plan({"mine": 1.0}, seeds=5, difference=1e3, margin=1e3).iloc[0]["seeds_for_margin"] == 2
+    assert plan({"mine": 1.0}, planned_seeds=5, difference=1e3, margin=1e3).iloc[0]["seeds_for_margin"] == 2
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_over_ten_thousand_seeds_are_none() -> None:
         ({"alpha": 0.0}, "alpha=0.0: must be"),
         ({"difference": 0.0}, "difference=0.0: must not be 0"),
         ({"margin": -1.0}, "margin=-1.0: must be above 0"),
-        ({"seeds": 1}, "seeds=1: must be between 2 and 10000"),
+        ({"planned_seeds": 1}, "planned_seeds=1: must be between 2 and 10000"),
         ({"comparisons": 0}, "comparisons=0: must be 1 or more"),
         ({}, "seeds: not given"),
     ],
