@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from batchnorm.analysis.report import report
+from batchnorm.analysis.report.blobs import packed
 from batchnorm.analysis.report.page import page as page_of
 from batchnorm.store import Run, RunDirectory
 from tests.analysis.conftest import cut_off, record
@@ -241,6 +242,29 @@ def test_curves_say_their_values_zoom_and_hide(study: Path, output: Path, opened
     assert page.evaluate("[...charts].map(({ plot }) => plot.scales.x.min)") == page.evaluate("[...charts].map(() => 3)")
     page.keyboard.press("0")
     assert page.locator(".unzoom:enabled").count() == 0
+
+
+def test_first_epochs_far_from_the_rest_lie_outside_and_it_is_said(study: Path, opened: Opener, tmp_path: Path) -> None:
+    manifest, blobs = parts_of(study)
+    metrics = len(manifest["metrics"])
+    falling = (0.3 + 2 * np.exp(-np.arange(31) / 2)).astype("<f4")
+    for run in manifest["runs"]:
+        run["curves"] = {"offset": 0, "rows": 31}
+    page = opened(written(tmp_path / "long.html", manifest, blobs | {"curves": packed(np.tile(falling, metrics))}), "at=curves")
+    page.locator("#curves-section .u-over").first.wait_for()
+    highest = "[...charts][0].plot.scales.y.max"
+    assert page.evaluate(highest) == pytest.approx(falling[4] + 0.05 * (falling[4] - falling[30]))  # of 30, three lie outside
+    above = page.locator("#curves-section .above").first
+    assert above.text_content() == f"↑ up to {falling[1]:.2f} %"
+    assert page.locator("#curves-section .below").first.text_content() == ""
+    page.evaluate("zoomTo([1, 4])")
+    until(page, f"{highest} > 1.5")
+    assert above.text_content() == ""
+    page.evaluate("zoomTo(null)")
+    picture = page.evaluate("svgOf(panelPicture([...charts][0].panel)).outerHTML")
+    assert "<clipPath" in picture and f"↑ up to {falling[1]:.2f} %" in picture
+    page.get_by_label("Axis").select_option("linear, all values")
+    until(page, f"charts.size && {highest} > 1.5")
 
 
 def test_heat_maps_say_channel_step_and_value(study: Path, output: Path, opened: Opener) -> None:

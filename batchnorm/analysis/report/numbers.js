@@ -72,7 +72,7 @@ function linearMarks(low, high, count) {
   if (!(high > low)) return [low];
   const rough = (high - low) / Math.max(count, 1);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10);
+  const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= 0.75 * rough) ?? 10);
   const marks = [];
   for (let mark = Math.ceil(low / step - 1e-9); mark * step <= high + 1e-9 * step; mark++)
     marks.push(Number((mark * step).toPrecision(12)));
