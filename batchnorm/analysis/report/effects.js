@@ -69,7 +69,11 @@ function forestPicture(effects, width) {
             ink.text(0, y + 30, fitted(words, 12, width), { color: muted, size: 12 });
           } else {
             ink.text(12, middle + 4, fitted(row.name, 13, nameWidth - 16), { color, size: 13 });
-            ink.text(width, middle + 4, fitted(words, 12, row.estimate === null ? width - left : numbersWidth), { color: muted, size: 12, anchor: 'end' });
+            ink.text(width, middle + 4, fitted(words, 12, row.estimate === null ? width - left : numbersWidth), {
+              color: muted,
+              size: 12,
+              anchor: 'end',
+            });
           }
           const sure = row.low !== null && row.high !== null && (row.low > 0 || row.high < 0);
           const mark = sure ? accent : muted;
