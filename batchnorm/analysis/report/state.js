@@ -124,7 +124,7 @@ const listeners = [];
 function change(what, how) {
   how();
   for (const listener of listeners) listener(what);
-  writeAddress();
+  afterPaint(writeAddress); // the browser finds all places anew as it takes an address
 }
 
 /**
