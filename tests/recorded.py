@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from batchnorm.config import RunConfig, resolve
 from batchnorm.problems import find_problem
 from batchnorm.quantities import AXES, PARAMETERS, chosen
 from batchnorm.store import RunDirectory, RunLength, RunWriter, SlotParts, Status
+from batchnorm.tuning import read_tuning, tuning_file
 
 WIDTHS = {
     "digits_2c2d_bn": {"conv1": 32, "conv2": 64, "dense1": 1024},
@@ -59,7 +61,7 @@ def record_run(
     Where it is `wandering`, parameters, statistics and measurements are random walks, which deflate as little as real ones.
     The numbers differ between seeds, masks, modes and learning rates; train, validation and test ones differ too.
     """
-    config = resolve({"random_seed": 1, "output_dir": str(output), "num_epochs": epochs, **keys})
+    config = resolve({"random_seed": 1, "output_dir": str(output), "num_epochs": epochs, **keys}, read_tuning=_read_tuning)
     directory = RunDirectory(config.directory)
     directory.path.mkdir(parents=True, exist_ok=True)
     config.save(directory.config)
@@ -124,6 +126,17 @@ def record_run(
     writer.flush()
     writer.finish(status) if status.has_ended else writer.close()
     return config
+
+
+def _read_tuning(path: Path) -> dict[str, Any]:
+    """Read hyperparameters once as long as the file does not change: it takes longer than all else of a small record."""
+    file = tuning_file(path).absolute()
+    return _read_once(file, file.stat().st_mtime_ns) if file.exists() else read_tuning(path)
+
+
+@cache
+def _read_once(file: Path, _changed: int) -> dict[str, Any]:
+    return read_tuning(file)
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], *, walk: bool) -> NDArray[np.float64]:
