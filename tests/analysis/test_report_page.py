@@ -350,7 +350,7 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(study: Path, open
             window.walked = window.reached.has(target);
             window.reached.add(target);
             const style = getComputedStyle(target);
-            if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) window.dim.push(target.outerHTML.slice(0, 80));
+            if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) window.dim.push(target.outerHTML);
         });
     }""")
     while not page.evaluate("window.walked"):
