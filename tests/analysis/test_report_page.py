@@ -208,6 +208,24 @@ def test_a_cell_has_the_mean_and_opens_its_runs(study: Path, output: Path, opene
     assert runs[0].directory.relative_to(output).name in (details.locator(".path").text_content() or "")
 
 
+def test_vanilla_stands_beside_every_norm(study: Path, opened: Opener, tmp_path: Path) -> None:
+    manifest, blobs = parts_of(study)
+    manifest["keys"] = [{"name": "NORM", "values": ["batch", "group:8"]}]
+    for run in manifest["runs"]:
+        run["settings"] = [-1 if manifest["variants"][run["variant"]]["mode"] == "vanilla" else run["seed"] - 1]
+    page = opened(written(tmp_path / "norms.html", manifest, blobs), "at=curves")
+    assert texts(page, "#overview-section h4") == ["NORM=batch", "NORM=group:8"]
+    assert texts(page, "table.grid tbody tr:first-child .notes")[0].endswith("n 2")
+    assert texts(page, "table.grid tbody th") == 2 * ["0,0,0", "0,0,1", "1,0,0", "1,1,1"]
+    page.locator("#curves-section .panel").first.wait_for()
+    assert texts(page, "#curves-section figcaption")[:2] == ["0,0,1 · NORM=batch", "0,0,1 · NORM=group:8"]
+    assert page.evaluate("[...charts].every(({ panel }) => panel.lines.some(({ name }) => name === 'vanilla'))")
+    for run in manifest["runs"]:
+        run["settings"] = [min(run["settings"][0], 0)]
+    page = opened(written(tmp_path / "one.html", manifest, blobs))
+    assert texts(page, "#overview-section h4") == []  # what vanilla alone lacks tells no runs apart
+
+
 def test_a_link_shows_what_was_chosen(study: Path, opened: Opener) -> None:
     page = opened(study)
     for name in ("1,1,1 trained_bn, seed 1", "1,1,1 trained_bn, seed 2"):

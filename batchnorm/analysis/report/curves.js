@@ -133,11 +133,9 @@ function panelsOf(groups, all) {
     }
     for (const [title, own] of places) {
       const vanilla = isVanilla(own[0].variant.mask);
-      const others = groups.some((group) => group.settings === own[0].settings && !isVanilla(group.variant.mask));
+      const others = groups.some((group) => !isVanilla(group.variant.mask) && standsBeside(own[0].runs[0], group.runs[0]));
       if (vanilla && others) continue; // it stands in their panels
-      const beside = vanilla
-        ? []
-        : groups.filter((group) => group.settings === own[0].settings && isVanilla(group.variant.mask));
+      const beside = vanilla ? [] : groups.filter((group) => standsBeside(group.runs[0], own[0].runs[0]));
       plans.push({ title, metric: state.metric, groups: [...beside, ...own] });
     }
   }

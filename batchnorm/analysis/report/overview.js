@@ -6,11 +6,21 @@
  * @typedef {{ problem: string, settings: string, modes: string[], masks: string[], cells: Map<string, number[]> }} Grid
  */
 
-/** @returns {Grid[]} */
+/**
+ * The grids, problem by problem. Vanilla runs stand in all whose settings they share.
+ * @returns {Grid[]}
+ */
 function grids() {
   /** @type {Map<string, Grid>} */
   const found = new Map();
-  for (const group of groupsOf(report().runs.keys())) {
+  const groups = groupsOf(report().runs.keys());
+  const others = groups.filter(({ variant }) => !isVanilla(variant.mask));
+  const placed = groups.flatMap((group) => {
+    const beside = others.filter((other) => standsBeside(group.runs[0], other.runs[0]));
+    const settings = new Set(beside.length ? beside.map((other) => other.settings) : [group.settings]);
+    return [...settings].map((text) => ({ ...group, settings: text }));
+  });
+  for (const group of placed) {
     const { problem, mask, mode } = group.variant;
     const id = `${problem}\n${group.settings}`;
     let grid = found.get(id);
@@ -281,7 +291,8 @@ function drawOverview() {
     make(
       'p',
       { class: 'muted note' },
-      'Mean of the last epoch over the seeds that finished, ± standard deviation. A cell opens its runs.',
+      'Mean of the last epoch over the seeds that finished, ± standard deviation. A cell opens its runs. A mask has a digit for ' +
+        'each slot, 1 where BatchNorm stands; the mode says what of it is trained.',
     ),
     body,
   );
