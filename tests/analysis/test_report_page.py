@@ -286,7 +286,7 @@ def test_first_epochs_far_from_the_rest_lie_outside_and_it_is_said(study: Path, 
     page = opened(written(tmp_path / "long.html", manifest, blobs | {"curves": packed(np.tile(falling, metrics))}), "at=curves")
     page.locator("#curves-section .u-over").first.wait_for()
     highest = "[...charts][0].plot.scales.y.max"
-    assert page.evaluate(highest) == pytest.approx(falling[4] + 0.05 * (falling[4] - falling[30]))  # of 30, three lie outside
+    assert page.evaluate(highest) == pytest.approx(falling[6] + 0.05 * (falling[6] - falling[30]))  # of 30, five lie outside
     above = page.locator("#curves-section .above").first
     assert above.text_content() == f"↑ up to {falling[1]:.2f} %"
     assert page.locator("#curves-section .below").first.text_content() == ""

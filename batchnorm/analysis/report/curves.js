@@ -239,23 +239,30 @@ function valuesOf(panel, first, last) {
 const GAIN = 1.5;
 
 /**
- * The ends of a line's values. A tenth of them may lie outside, where that gives the others more room: first epochs, or spikes.
- * Its last value never does, unless it diverged.
+ * How many values of a line may lie outside, first epochs or spikes: a sixth, of long runs a tenth.
+ * @param {number} epochs
+ */
+function mayLieOutside(epochs) {
+  return Math.floor(Math.max(Math.min(epochs / 6, 10), epochs / 10));
+}
+
+/**
+ * The ends of a line's values without some that lie furthest from its last one, or where it diverged from its median, if that
+ * gives the others more room.
  * @param {number[]} values
  * @param {boolean} diverged
+ * @param {number} some
  * @returns {[number, number]}
  */
-function endsOfLine(values, diverged) {
+function endsOfLine(values, diverged, some) {
   const sorted = [...values].sort((one, other) => one - other);
-  const median = sorted[sorted.length >> 1];
+  const middle = diverged ? sorted[sorted.length >> 1] : values[values.length - 1];
   let [start, end] = [0, sorted.length - 1];
-  for (let left = values.length < 5 ? 0 : Math.max(1, Math.floor(values.length / 10)); left > 0; left--) {
-    if (median - sorted[start] > sorted[end] - median) start++;
+  for (let left = some; left > 0 && start < end; left--) {
+    if (middle - sorted[start] > sorted[end] - middle) start++;
     else end--;
   }
-  let [low, high] = [sorted[start], sorted[end]];
-  const final = values[values.length - 1];
-  if (!diverged) [low, high] = [Math.min(low, final), Math.max(high, final)];
+  const [low, high] = [sorted[start], sorted[end]];
   const [lowest, highest] = [sorted[0], sorted[sorted.length - 1]];
   return GAIN * (high - low) < highest - lowest ? [low, high] : [lowest, highest];
 }
@@ -291,9 +298,11 @@ function endsOfPanel(panel, first, last) {
 function findEnds(panel, first, last) {
   let [low, high] = [Infinity, -Infinity];
   let [lowest, highest] = [Infinity, -Infinity];
-  for (const { values, diverged } of panel.family.flatMap((other) => valuesOf(other, first, last))) {
+  const lines = panel.family.flatMap((other) => valuesOf(other, first, last));
+  const some = mayLieOutside(Math.max(0, ...lines.map(({ values }) => values.length)));
+  for (const { values, diverged } of lines) {
     if (values.length === 0) continue;
-    const own = endsOfLine(values, diverged);
+    const own = endsOfLine(values, diverged, some);
     [low, high] = [Math.min(low, own[0]), Math.max(high, own[1])];
     [lowest, highest] = [Math.min(lowest, ...values), Math.max(highest, ...values)];
   }

@@ -165,8 +165,21 @@ function groupsOf(runs) {
   const order = new Map(report().variants.map((variant, place) => [variant, place]));
   return [...groups.values()].sort(
     (one, other) =>
-      (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareTexts(one.settings, other.settings),
+      (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareSettings(one.runs[0], other.runs[0]),
   );
+}
+
+/**
+ * Which of two runs of a problem stands first by its settings, key by key in the order of the values.
+ * @param {number} one
+ * @param {number} other
+ */
+function compareSettings(one, other) {
+  const [first, second] = [report().runs[one], report().runs[other]];
+  for (const key of keysOf(variantOf(first).problem)) {
+    if (first.settings[key] !== second.settings[key]) return first.settings[key] - second.settings[key];
+  }
+  return 0;
 }
 
 const collator = new Intl.Collator('en', { numeric: true });

@@ -34,6 +34,15 @@ function valueText(value, unit) {
 }
 
 /**
+ * A deviation with as many digits after the point as its mean has.
+ * @param {number} deviation
+ * @param {string} mean
+ */
+function likeText(deviation, mean) {
+  return /^−?\d+(\.\d+)?$/.test(mean) ? deviation.toFixed((mean.split('.')[1] ?? '').length) : numberText(deviation);
+}
+
+/**
  * A value with its unit.
  * @param {number | null | undefined} value
  * @param {string} unit

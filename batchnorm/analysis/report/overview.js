@@ -2,8 +2,14 @@
 'use strict';
 
 /**
- * One grid: a problem, and the settings that its runs share.
- * @typedef {{ problem: string, settings: string, modes: string[], masks: string[], cells: Map<string, number[]> }} Grid
+ * One grid: a problem, and the settings that its runs share; `like` is one of them.
+ * @typedef {object} Grid
+ * @property {string} problem
+ * @property {string} settings
+ * @property {number} like
+ * @property {string[]} modes
+ * @property {string[]} masks
+ * @property {Map<string, number[]>} cells
  */
 
 /**
@@ -17,14 +23,15 @@ function grids() {
   const others = groups.filter(({ variant }) => !isVanilla(variant.mask));
   const placed = groups.flatMap((group) => {
     const beside = others.filter((other) => standsBeside(group.runs[0], other.runs[0]));
-    const settings = new Set(beside.length ? beside.map((other) => other.settings) : [group.settings]);
-    return [...settings].map((text) => ({ ...group, settings: text }));
+    const places = new Map((beside.length ? beside : [group]).map(({ settings, runs }) => [settings, runs[0]]));
+    return [...places].map(([settings, like]) => ({ ...group, settings, like }));
   });
   for (const group of placed) {
     const { problem, mask, mode } = group.variant;
-    const id = `${problem}\n${group.settings}`;
+    const { settings, like } = group;
+    const id = `${problem}\n${settings}`;
     let grid = found.get(id);
-    if (!grid) found.set(id, (grid = { problem, settings: group.settings, modes: [], masks: [], cells: new Map() }));
+    if (!grid) found.set(id, (grid = { problem, settings, like, modes: [], masks: [], cells: new Map() }));
     if (!grid.masks.includes(mask)) grid.masks.push(mask);
     if (!isVanilla(mask) && !grid.modes.includes(mode)) grid.modes.push(mode);
     const cell = `${mask}\n${isVanilla(mask) ? '' : mode}`;
@@ -32,7 +39,7 @@ function grids() {
   }
   const order = problems();
   return [...found.values()].sort(
-    (one, other) => order.indexOf(one.problem) - order.indexOf(other.problem) || compareTexts(one.settings, other.settings),
+    (one, other) => order.indexOf(one.problem) - order.indexOf(other.problem) || compareSettings(one.like, other.like),
   );
 }
 
@@ -69,7 +76,7 @@ function cellColour(value, [low, high], metric) {
  */
 function cellNotes(summary, unit) {
   const parts = [];
-  if (Number.isFinite(summary.deviation)) parts.push(`± ${valueText(summary.deviation, unit)}`);
+  if (Number.isFinite(summary.deviation)) parts.push(`± ${likeText(summary.deviation, valueText(summary.mean, unit))}`);
   if (summary.n) parts.push(`n ${summary.n}`);
   if (summary.unfinished) parts.push(`${summary.unfinished} unfinished`);
   if (summary.diverged) parts.push(`${summary.diverged} diverged`);
