@@ -224,7 +224,7 @@ function drawEffects() {
         }),
       ),
       chart,
-      make('p', { class: 'muted note', id: 'effects-note' }, effects.note),
+      make('p', { class: 'muted note', id: 'effects-note' }, `${effects.note} Blue: the interval does not hold 0.`),
       dataTable(name, () => effectsTable(effects)),
     ),
   );
