@@ -5,8 +5,12 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+from batchnorm.config import RunConfig
 from benchmarks.measuring import spread, table
 from benchmarks.studies import seconds_of
 
@@ -47,20 +51,27 @@ def measure(command: Sequence[str]) -> tuple[float, float]:
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def record_all(study: Path, steps_per_epoch: int = 22) -> None:
-    """Invent the records of a study's runs."""
+def record_all(study: Path, steps_per_epoch: int = 22, *, wandering: bool = False) -> None:
+    """Invent the records of a study's runs, as `tests.recorded.record_run` does, on all cores."""
     from batchnorm.study.grid import read_study
+
+    record = partial(_record, steps_per_epoch=steps_per_epoch, wandering=wandering)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for _ in pool.map(record, [run.config for run in read_study(study, {}).runs], chunksize=8):
+            pass
+
+
+def _record(config: RunConfig, *, steps_per_epoch: int, wandering: bool) -> None:
     from tests.recorded import record_run
 
-    for run in read_study(study, {}).runs:
-        config = run.config
-        record_run(
-            Path(config.output_dir),
-            epochs=config.num_epochs,
-            steps_per_epoch=steps_per_epoch,
-            measured=True,
-            problem=config.problem,
-            random_seed=config.random_seed,
-            position=config.position,
-            ablation=config.ablation,
-        )
+    record_run(
+        Path(config.output_dir),
+        epochs=config.num_epochs,
+        steps_per_epoch=steps_per_epoch,
+        measured=True,
+        wandering=wandering,
+        problem=config.problem,
+        random_seed=config.random_seed,
+        position=config.position,
+        ablation=config.ablation,
+    )

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from batchnorm.config import RunConfig, resolve
 from batchnorm.problems import find_problem
 from batchnorm.quantities import AXES, PARAMETERS, chosen
 from batchnorm.store import RunDirectory, RunLength, RunWriter, SlotParts, Status
+from batchnorm.tuning import read_tuning, tuning_file
 
 WIDTHS = {
     "digits_2c2d_bn": {"conv1": 32, "conv2": 64, "dense1": 1024},
@@ -48,15 +51,17 @@ def record_run(
     spikes: Sequence[Spike] = (),
     last_loss: float | None = None,
     measured: bool = False,
+    wandering: bool = False,
     **keys: object,
 ) -> RunConfig:
     """Write a run's record with invented but plausible numbers, and return its configuration.
 
     `last_loss` stands in for the last losses, as a run that diverges has them. `recorded_epochs=-1` records nothing.
     What MEASURE chooses is recorded, as ones, where it is `measured`.
+    Where it is `wandering`, parameters, statistics and measurements are random walks, which deflate as little as real ones.
     The numbers differ between seeds, masks, modes and learning rates; train, validation and test ones differ too.
     """
-    config = resolve({"random_seed": 1, "output_dir": str(output), "num_epochs": epochs, **keys})
+    config = resolve({"random_seed": 1, "output_dir": str(output), "num_epochs": epochs, **keys}, read_tuning=_read_tuning)
     directory = RunDirectory(config.directory)
     directory.path.mkdir(parents=True, exist_ok=True)
     config.save(directory.config)
@@ -98,23 +103,45 @@ def record_run(
             start = rng.random(slot.channels) if isinstance(start, str) else start
             goals, noise = rng.normal(0, 0.3 * trained, slot.channels), rng.normal(0, 0.01 * trained)
             grown = 1 - np.exp(-snapshot_steps[:, None] / (2 * steps_per_epoch))
-            values = start + goals * grown + noise * rng.standard_normal((len(snapshot_steps), slot.channels))
+            values = start + goals * grown + noise * _noise(rng, (len(snapshot_steps), slot.channels), walk=wandering)
             for planted in spikes:
                 if (planted.parameter, planted.slot) == (parameter, slot.name):
                     values[planted.first : planted.first + planted.rows, planted.channel] = planted.value
             rows[f"{parameter} of {slot.name}"] = values
         ones = np.ones((done + 1, slot.channels))
-        rows |= {f"running_mean of {slot.name}": 0 * ones, f"running_var of {slot.name}": ones}
+        if wandering:
+            ones = np.exp(0.1 * _noise(rng, ones.shape, walk=True))
+        rows |= {f"running_mean of {slot.name}": ones - 1, f"running_var of {slot.name}": ones}
     for axis, datasets in writer.axes.items():
         index = {"epoch": epoch, "step": epoch_steps if "epoch" in AXES[axis].index else batch_steps}
         if axis == "snapshots":
             index["step"] = snapshot_steps
         rows |= {name: index[name] for name in AXES[axis].index}
-        others = {name: np.ones((len(index["step"]), *column.row_shape)) for name, column in datasets.items()}
-        writer.append(axis, {name: rows.get(name, others[name]) for name in datasets})
+        for name, column in datasets.items():
+            if name not in rows:
+                rows[name] = np.ones((len(index["step"]), *column.row_shape))
+                if wandering:
+                    rows[name] *= np.exp(0.1 * _noise(rng, rows[name].shape, walk=True))
+        writer.append(axis, {name: rows[name] for name in datasets})
     writer.flush()
     writer.finish(status) if status.has_ended else writer.close()
     return config
+
+
+def _read_tuning(path: Path) -> dict[str, Any]:
+    """Read hyperparameters once as long as the file does not change: it takes longer than all else of a small record."""
+    file = tuning_file(path).absolute()
+    return _read_once(file, file.stat().st_mtime_ns) if file.exists() else read_tuning(path)
+
+
+@cache
+def _read_once(file: Path, _changed: int) -> dict[str, Any]:
+    return read_tuning(file)
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], *, walk: bool) -> NDArray[np.float64]:
+    steps = rng.standard_normal(shape)
+    return steps.cumsum(0) if walk else steps
 
 
 def slot_parts(config: RunConfig) -> list[SlotParts]:

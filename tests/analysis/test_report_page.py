@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from batchnorm.analysis.report import report
+from batchnorm.analysis.report.blobs import packed
 from batchnorm.analysis.report.page import page as page_of
 from batchnorm.store import Run, RunDirectory
 from tests.analysis.conftest import cut_off, record
@@ -53,30 +54,45 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    """Return the one tab in which all pages are opened: a tab of its own for each would cost more than most tests."""
+    context = browser.new_context()
+    context.set_default_timeout(15_000)
+    return context.new_page()
+
+
 Opener = Callable[..., "Page"]
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[Opener]:
+def opened(tab: Page) -> Iterator[Opener]:
     """Return a function that opens a page. At the end nothing was said on its console, and nothing but its file asked for."""
     trouble: list[str] = []
-    contexts = []
+    files: list[str] = []
+    hear = {
+        "console": lambda message: trouble.append(message.text),
+        "pageerror": lambda error: trouble.append(str(error)),
+        "request": lambda request: None if request.url.startswith(tuple(files)) else trouble.append(request.url),
+    }
 
     def open_page(file: Path, at: str = "", *, width: int = 1280, dark: bool = False) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light")
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(file.as_uri()) else trouble.append(request.url))
-        page.goto(f"{file.as_uri()}#{at}")
-        page.wait_for_selector("html[data-ready]")
-        return page
+        tab.goto("about:blank")  # the same file with another address would not be read again
+        tab.mouse.move(0, 0)
+        tab.set_viewport_size({"width": width, "height": 800})
+        tab.emulate_media(color_scheme="dark" if dark else "light")
+        files.append(file.as_uri())
+        tab.goto(f"{file.as_uri()}#{at}")
+        tab.wait_for_selector("html[data-ready]")
+        return tab
 
+    tab.goto("about:blank")
+    for event, handle in hear.items():
+        tab.on(event, handle)
     yield open_page
-    for context in contexts:
-        context.close()
+    tab.goto("about:blank")
+    for event, handle in hear.items():
+        tab.remove_listener(event, handle)
     assert trouble == []
 
 
@@ -192,6 +208,24 @@ def test_a_cell_has_the_mean_and_opens_its_runs(study: Path, output: Path, opene
     assert runs[0].directory.relative_to(output).name in (details.locator(".path").text_content() or "")
 
 
+def test_vanilla_stands_beside_every_norm(study: Path, opened: Opener, tmp_path: Path) -> None:
+    manifest, blobs = parts_of(study)
+    manifest["keys"] = [{"name": "NORM", "values": ["batch", "group:8"]}]
+    for run in manifest["runs"]:
+        run["settings"] = [-1 if manifest["variants"][run["variant"]]["mode"] == "vanilla" else run["seed"] - 1]
+    page = opened(written(tmp_path / "norms.html", manifest, blobs), "at=curves")
+    assert texts(page, "#overview-section h4") == ["NORM=batch", "NORM=group:8"]
+    assert texts(page, "table.grid tbody tr:first-child .notes")[0].endswith("n 2")
+    assert texts(page, "table.grid tbody th") == 2 * ["0,0,0", "0,0,1", "1,0,0", "1,1,1"]
+    page.locator("#curves-section .panel").first.wait_for()
+    assert texts(page, "#curves-section figcaption")[:2] == ["0,0,1 · NORM=batch", "0,0,1 · NORM=group:8"]
+    assert page.evaluate("[...charts].every(({ panel }) => panel.lines.some(({ name }) => name === 'vanilla'))")
+    for run in manifest["runs"]:
+        run["settings"] = [min(run["settings"][0], 0)]
+    page = opened(written(tmp_path / "one.html", manifest, blobs))
+    assert texts(page, "#overview-section h4") == []  # what vanilla alone lacks tells no runs apart
+
+
 def test_a_link_shows_what_was_chosen(study: Path, opened: Opener) -> None:
     page = opened(study)
     for name in ("1,1,1 trained_bn, seed 1", "1,1,1 trained_bn, seed 2"):
@@ -241,6 +275,29 @@ def test_curves_say_their_values_zoom_and_hide(study: Path, output: Path, opened
     assert page.evaluate("[...charts].map(({ plot }) => plot.scales.x.min)") == page.evaluate("[...charts].map(() => 3)")
     page.keyboard.press("0")
     assert page.locator(".unzoom:enabled").count() == 0
+
+
+def test_first_epochs_far_from_the_rest_lie_outside_and_it_is_said(study: Path, opened: Opener, tmp_path: Path) -> None:
+    manifest, blobs = parts_of(study)
+    metrics = len(manifest["metrics"])
+    falling = (0.3 + 2 * np.exp(-np.arange(31) / 2)).astype("<f4")
+    for run in manifest["runs"]:
+        run["curves"] = {"offset": 0, "rows": 31}
+    page = opened(written(tmp_path / "long.html", manifest, blobs | {"curves": packed(np.tile(falling, metrics))}), "at=curves")
+    page.locator("#curves-section .u-over").first.wait_for()
+    highest = "[...charts][0].plot.scales.y.max"
+    assert page.evaluate(highest) == pytest.approx(falling[6] + 0.05 * (falling[6] - falling[30]))  # of 30, five lie outside
+    above = page.locator("#curves-section .above").first
+    assert above.text_content() == f"↑ up to {falling[1]:.2f} %"
+    assert page.locator("#curves-section .below").first.text_content() == ""
+    page.evaluate("zoomTo([1, 4])")
+    until(page, f"{highest} > 1.5")
+    assert above.text_content() == ""
+    page.evaluate("zoomTo(null)")
+    picture = page.evaluate("svgOf(panelPicture([...charts][0].panel)).outerHTML")
+    assert "<clipPath" in picture and f"↑ up to {falling[1]:.2f} %" in picture
+    page.get_by_label("Axis").select_option("linear, all values")
+    until(page, f"charts.size && {highest} > 1.5")
 
 
 def test_heat_maps_say_channel_step_and_value(study: Path, output: Path, opened: Opener) -> None:
@@ -303,22 +360,20 @@ def test_charts_are_saved(study: Path, output: Path, opened: Opener, tmp_path: P
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(study: Path, opened: Opener) -> None:
     page = opened(study, "words=0,0,1 fixed_bn&at=overview")
     see_all(page)
-    page.locator("#main").evaluate("main => { main.tabIndex = -1; main.focus(); }")
-    page.keyboard.press("Shift+Tab")
-    page.locator(".skip").focus()
     wanted = """() => [...document.querySelectorAll('a[href], button, select, input, summary, [tabindex="0"]')]
         .filter(each => each.checkVisibility() && !each.disabled).length"""
-    page.evaluate("() => { window.reached = new Set(); window.dim = []; }")
-    walk = """() => {
-        const here = document.activeElement;
-        if (here === document.body || window.reached.has(here)) return false;
-        window.reached.add(here);
-        const style = getComputedStyle(here);
-        if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) window.dim.push(here.outerHTML.slice(0, 80));
-        return true;
-    }"""
-    while page.evaluate(walk):
-        page.keyboard.press("Tab")
+    page.evaluate("""() => {
+        [window.reached, window.dim, window.walked] = [new Set(), [], false];
+        document.addEventListener('focusin', ({ target }) => {
+            window.walked = window.reached.has(target);
+            window.reached.add(target);
+            const style = getComputedStyle(target);
+            if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) window.dim.push(target.outerHTML);
+        });
+    }""")
+    while not page.evaluate("window.walked"):
+        for _ in range(10):
+            page.keyboard.press("Tab")
     reached = page.evaluate("window.reached.size")
     assert page.evaluate("window.dim") == []
     assert reached == page.evaluate(wanted) > 60
@@ -353,8 +408,7 @@ def test_a_narrow_page_stays_in_its_width_and_axe_finds_nothing_serious(
     page = opened(study, width=width, dark=dark)
     page.locator(".opener").first.click()
     see_all(page)
-    for box in page.locator("details.numbers").all():
-        box.evaluate("box => { box.open = true; }")
+    page.evaluate("for (const box of document.querySelectorAll('details.numbers')) box.open = true")
     page.locator("#curves-section .save summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
     if not AXE.exists():
@@ -415,8 +469,7 @@ def test_markup_in_any_field_is_text(study: Path, opened: Opener, tmp_path: Path
     page = opened(written(tmp_path / "hostile.html", manifest, blobs), f"words={HOSTILE}&is.mask={HOSTILE}")
     page.get_by_role("button", name="Show all runs").click()
     page.locator(".opener").first.click()
-    for each in page.locator("details").all():
-        each.evaluate("box => { box.open = true; }")
+    page.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
     see_all(page)
     page.locator("button.cell").first.click()
     page.evaluate("goTo('curves')")

@@ -133,11 +133,9 @@ function panelsOf(groups, all) {
     }
     for (const [title, own] of places) {
       const vanilla = isVanilla(own[0].variant.mask);
-      const others = groups.some((group) => group.settings === own[0].settings && !isVanilla(group.variant.mask));
+      const others = groups.some((group) => !isVanilla(group.variant.mask) && standsBeside(own[0].runs[0], group.runs[0]));
       if (vanilla && others) continue; // it stands in their panels
-      const beside = vanilla
-        ? []
-        : groups.filter((group) => group.settings === own[0].settings && isVanilla(group.variant.mask));
+      const beside = vanilla ? [] : groups.filter((group) => standsBeside(group.runs[0], own[0].runs[0]));
       plans.push({ title, metric: state.metric, groups: [...beside, ...own] });
     }
   }
@@ -217,40 +215,119 @@ function strokes(panel) {
 }
 
 /**
- * The values' ends over all panels that share an axis, between two epochs.
+ * A panel's values between two epochs, line by line: what is drawn, with the edges of bands.
+ * @param {Panel} panel
+ * @param {number} first
+ * @param {number} last
+ * @returns {{ values: number[], diverged: boolean }[]}
+ */
+function valuesOf(panel, first, last) {
+  const seen = panel.lines.filter((line) => !state.hidden.has(line.id));
+  const drawn = strokes(panel).map(({ values, line }) => ({ line, values }));
+  if (state.spread !== 'runs') for (const line of seen) drawn.push({ line, values: line.low }, { line, values: line.high });
+  return drawn.map(({ line, values }) => ({
+    values: panel.epochs.flatMap((epoch, place) => {
+      const value = values[place];
+      const is = value !== null && epoch >= first && epoch <= last && (!panel.logarithmic || value > 0);
+      return is ? [value] : [];
+    }),
+    diverged: line.diverged > 0,
+  }));
+}
+
+/** How much more room the other values must get for some to lie outside an axis. */
+const GAIN = 1.5;
+
+/**
+ * How many values of a line may lie outside, first epochs or spikes: a sixth, of long runs a tenth.
+ * @param {number} epochs
+ */
+function mayLieOutside(epochs) {
+  return Math.floor(Math.max(Math.min(epochs / 6, 10), epochs / 10));
+}
+
+/**
+ * The ends of a line's values without some that lie furthest from its last one, or where it diverged from its median, if that
+ * gives the others more room.
+ * @param {number[]} values
+ * @param {boolean} diverged
+ * @param {number} some
+ * @returns {[number, number]}
+ */
+function endsOfLine(values, diverged, some) {
+  const sorted = [...values].sort((one, other) => one - other);
+  const middle = diverged ? sorted[sorted.length >> 1] : values[values.length - 1];
+  let [start, end] = [0, sorted.length - 1];
+  for (let left = some; left > 0 && start < end; left--) {
+    if (middle - sorted[start] > sorted[end] - middle) start++;
+    else end--;
+  }
+  const [low, high] = [sorted[start], sorted[end]];
+  const [lowest, highest] = [sorted[0], sorted[sorted.length - 1]];
+  return GAIN * (high - low) < highest - lowest ? [low, high] : [lowest, highest];
+}
+
+/**
+ * Ends of axes that were found, by the panels that share them and by their epochs.
+ * @type {WeakMap<Panel[], Map<string, [number, number]>>}
+ */
+const knownEnds = new WeakMap();
+
+/**
+ * The ends of the axis of all panels that share it, between two epochs.
  * @param {Panel} panel
  * @param {number} first
  * @param {number} last
  * @returns {[number, number]}
  */
 function endsOfPanel(panel, first, last) {
+  const known = knownEnds.get(panel.family) ?? new Map();
+  knownEnds.set(panel.family, known);
+  const key = `${first} ${last}`;
+  const ends = known.get(key) ?? findEnds(panel, first, last);
+  known.set(key, ends);
+  return ends;
+}
+
+/**
+ * @param {Panel} panel
+ * @param {number} first
+ * @param {number} last
+ * @returns {[number, number]}
+ */
+function findEnds(panel, first, last) {
   let [low, high] = [Infinity, -Infinity];
-  /**
-   * @param {number[]} epochs
-   * @param {(number | null)[]} values
-   */
-  const widen = (epochs, values) => {
-    for (let place = 0; place < epochs.length; place++) {
-      const value = values[place];
-      if (value === null || epochs[place] < first || epochs[place] > last || (panel.logarithmic && value <= 0)) continue;
-      low = Math.min(low, value);
-      high = Math.max(high, value);
-    }
-  };
-  for (const other of panel.family) {
-    for (const stroke of strokes(other)) widen(other.epochs, stroke.values);
-    if (state.spread !== 'runs') {
-      for (const line of other.lines) {
-        if (state.hidden.has(line.id)) continue;
-        widen(other.epochs, line.low);
-        widen(other.epochs, line.high);
-      }
-    }
+  let [lowest, highest] = [Infinity, -Infinity];
+  const lines = panel.family.flatMap((other) => valuesOf(other, first, last));
+  const some = mayLieOutside(Math.max(0, ...lines.map(({ values }) => values.length)));
+  for (const { values, diverged } of lines) {
+    if (values.length === 0) continue;
+    const own = endsOfLine(values, diverged, some);
+    [low, high] = [Math.min(low, own[0]), Math.max(high, own[1])];
+    [lowest, highest] = [Math.min(lowest, ...values), Math.max(highest, ...values)];
   }
+  if (panel.logarithmic || state.axis === 'all' || GAIN * (high - low) > highest - lowest) [low, high] = [lowest, highest];
   if (low > high) return panel.logarithmic ? [0.1, 1] : [0, 1];
   if (panel.logarithmic) return low === high ? [low / 2, high * 2] : [low / (high / low) ** 0.04, high * (high / low) ** 0.04];
   const room = high > low ? 0.05 * (high - low) : Math.abs(high) * 0.05 || 0.5;
   return [low - room, high + room];
+}
+
+/**
+ * What a panel has above its axis, and below it, in words; empty where there is nothing.
+ * @param {Panel} panel
+ * @param {number} first
+ * @param {number} last
+ */
+function outsideWords(panel, first, last) {
+  const [low, high] = endsOfPanel(panel, first, last);
+  const { unit } = report().metrics[panel.metric];
+  const values = valuesOf(panel, first, last).flatMap((line) => line.values);
+  const [lowest, highest] = values.reduce(([one, other], value) => [Math.min(one, value), Math.max(other, value)], [low, high]);
+  return {
+    above: highest > high ? `↑ up to ${withUnit(highest, unit)}` : '',
+    below: lowest < low ? `↓ down to ${withUnit(lowest, unit)}` : '',
+  };
 }
 
 /**
@@ -294,6 +371,7 @@ function drawPanel(place, panel) {
   const { muted, line: rule } = palette();
   const tip = make('div', { class: 'tip', 'aria-hidden': 'true' });
   tip.hidden = true;
+  const [above, below] = ['above', 'below'].map((where) => make('span', { class: `outside ${where}` }));
   const drawn = strokes(panel);
   /** @type {(number | null)[][]} */
   const data = [];
@@ -378,7 +456,7 @@ function drawPanel(place, panel) {
       hooks: {
         ready: [
           (self) => {
-            self.over.append(tip);
+            self.over.append(above, below, tip);
           },
         ],
         setSelect: [
@@ -391,6 +469,12 @@ function drawPanel(place, panel) {
           },
         ],
         setCursor: [(self) => showTip(self, tip, panel, drawn, active === self)],
+        draw: [
+          () => {
+            const words = outsideWords(panel, ...(zoomed ?? epochEnds(panel)));
+            [above.textContent, below.textContent] = [words.above, words.below];
+          },
+        ],
       },
     },
     /** @type {uPlot.AlignedData} */ ([panel.epochs, ...data]),
@@ -627,16 +711,19 @@ function panelPicture(panel) {
       /** @param {(number | null)[]} values */
       const points = (values) =>
         inside.filter((place) => values[place] !== null).flatMap((place) => [x(panel.epochs[place]), y(values[place])]);
-      if (state.spread !== 'runs') {
-        for (const line of seen.filter(({ runs }) => runs.length > 1)) {
+      ink.within(left, top, right - left, plotHeight, () => {
+        for (const line of state.spread === 'runs' ? [] : seen.filter(({ runs }) => runs.length > 1)) {
           const [up, down] = [points(line.high), points(line.low)];
           const back = [];
           for (let place = down.length - 2; place >= 0; place -= 2) back.push(down[place], down[place + 1]);
           if (up.length > 2) ink.area([...up, ...back], colourOf(line.variant), 0.15);
         }
-      }
-      for (const { values, line, single } of strokes(panel))
-        ink.line(points(values), colourOf(line.variant), single ? 1 : 2, line.variant.dash);
+        for (const { values, line, single } of strokes(panel))
+          ink.line(points(values), colourOf(line.variant), single ? 1 : 2, line.variant.dash);
+      });
+      const outside = outsideWords(panel, first, last);
+      ink.text(right, top + 12, outside.above, { color: muted, size: 11, anchor: 'end' });
+      ink.text(right, bottom - 6, outside.below, { color: muted, size: 11, anchor: 'end' });
       seen.forEach((line, place) => {
         const [entryX, entryY] = [20 + (place % across) * widest, bottom + 58 + 20 * Math.floor(place / across)];
         ink.line([entryX, entryY - 4, entryX + 28, entryY - 4], colourOf(line.variant), 2, line.variant.dash);
@@ -759,12 +846,13 @@ async function fillCurves() {
         'Axis',
         [
           { value: 'linear', text: 'linear' },
+          { value: 'all', text: 'linear, all values' },
           { value: 'log', text: 'logarithmic' },
         ],
-        panels[0]?.logarithmic ? 'log' : 'linear',
+        panels[0]?.logarithmic ? 'log' : state.axis || 'linear',
         (value) =>
           set(() => {
-            state.axis = value === 'log' ? 'log' : 'linear';
+            state.axis = value === 'log' ? 'log' : value === 'all' ? 'all' : 'linear';
           }),
       ),
     ),
@@ -809,6 +897,8 @@ function curvesNote(panels, runs) {
   ) {
     parts.push(`No more than ${MOST_SINGLES} runs are drawn in a panel.`);
   }
+  if (panels.some((panel) => Object.values(outsideWords(panel, ...(zoomed ?? epochEnds(panel)))).some(Boolean)))
+    parts.push('Where ↑ or ↓ says so, first epochs or spikes lie outside; “linear, all values” shows them.');
   parts.push('Drag to zoom, double-click to see all.');
   return parts.join(' ');
 }

@@ -62,12 +62,38 @@ function keysOf(problem) {
   if (!found) {
     const { keys, runs } = report();
     const own = runs.filter((run) => variantOf(run).problem === problem);
+    /** @param {number} place */
+    const values = (place) => own.filter((run) => !lacks(run, place)).map((run) => run.settings[place]);
     found = keys
       .map((_, place) => place)
-      .filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(own.map((run) => run.settings[place])).size > 1);
+      .filter((place) => !OWN_COLUMNS.has(keys[place].name) && new Set(values(place)).size > 1);
     keysOfProblems.set(problem, found);
   }
   return found;
+}
+
+/**
+ * Whether a vanilla run has no such key, as it has no slots for it to act in.
+ * @param {Run} run
+ * @param {number} key
+ */
+function lacks(run, key) {
+  return run.settings[key] < 0 && isVanilla(variantOf(run).mask);
+}
+
+/**
+ * Whether a vanilla run is one to compare others with: it has the same settings, those aside that it lacks.
+ * @param {number} vanilla
+ * @param {number} other
+ */
+function standsBeside(vanilla, other) {
+  const [one, run] = [report().runs[vanilla], report().runs[other]];
+  const { problem } = variantOf(one);
+  return (
+    isVanilla(variantOf(one).mask) &&
+    problem === variantOf(run).problem &&
+    keysOf(problem).every((key) => lacks(one, key) || one.settings[key] === run.settings[key])
+  );
 }
 
 /** Those of all problems, in their order. */
@@ -139,8 +165,21 @@ function groupsOf(runs) {
   const order = new Map(report().variants.map((variant, place) => [variant, place]));
   return [...groups.values()].sort(
     (one, other) =>
-      (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareTexts(one.settings, other.settings),
+      (order.get(one.variant) ?? 0) - (order.get(other.variant) ?? 0) || compareSettings(one.runs[0], other.runs[0]),
   );
+}
+
+/**
+ * Which of two runs of a problem stands first by its settings, key by key in the order of the values.
+ * @param {number} one
+ * @param {number} other
+ */
+function compareSettings(one, other) {
+  const [first, second] = [report().runs[one], report().runs[other]];
+  for (const key of keysOf(variantOf(first).problem)) {
+    if (first.settings[key] !== second.settings[key]) return first.settings[key] - second.settings[key];
+  }
+  return 0;
 }
 
 const collator = new Intl.Collator('en', { numeric: true });

@@ -182,6 +182,14 @@ function heading(section, text) {
   return make('h2', { id: `${section}-title`, tabindex: -1 }, text);
 }
 
+/**
+ * Does what can wait when the next frame has been painted, so that an answer is seen at once.
+ * @param {() => void} what
+ */
+function afterPaint(what) {
+  requestAnimationFrame(() => setTimeout(what));
+}
+
 /** What draws itself when it comes into view, and again when it was in view as something changed. */
 class Lazy {
   /**
@@ -209,7 +217,7 @@ class Lazy {
     this.stale = true;
     if (!this.seen || this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => {
+    afterPaint(() => {
       this.waiting = false;
       this.now();
     });

@@ -69,7 +69,11 @@ function forestPicture(effects, width) {
             ink.text(0, y + 30, fitted(words, 12, width), { color: muted, size: 12 });
           } else {
             ink.text(12, middle + 4, fitted(row.name, 13, nameWidth - 16), { color, size: 13 });
-            ink.text(width, middle + 4, fitted(words, 12, numbersWidth), { color: muted, size: 12, anchor: 'end' });
+            ink.text(width, middle + 4, fitted(words, 12, row.estimate === null ? width - left : numbersWidth), {
+              color: muted,
+              size: 12,
+              anchor: 'end',
+            });
           }
           const sure = row.low !== null && row.high !== null && (row.low > 0 || row.high < 0);
           const mark = sure ? accent : muted;
@@ -220,7 +224,7 @@ function drawEffects() {
         }),
       ),
       chart,
-      make('p', { class: 'muted note', id: 'effects-note' }, effects.note),
+      make('p', { class: 'muted note', id: 'effects-note' }, `${effects.note} Blue: the interval does not hold 0.`),
       dataTable(name, () => effectsTable(effects)),
     ),
   );
@@ -265,5 +269,6 @@ function moved(ink, right, down) {
     dot: (x, y, radius, color) => ink.dot(x + right, y + down, radius, color),
     text: (x, y, text, look) => ink.text(x + right, y + down, text, look),
     image: (image, x, y, width, height) => ink.image(image, x + right, y + down, width, height),
+    within: (x, y, width, height, inside) => ink.within(x + right, y + down, width, height, inside),
   };
 }

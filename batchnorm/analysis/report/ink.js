@@ -18,6 +18,7 @@
  * @property {(x: number, y: number, radius: number, color: string) => void} dot
  * @property {(x: number, y: number, text: string, look?: TextLook) => void} text
  * @property {(image: HTMLCanvasElement, x: number, y: number, width: number, height: number) => void} image
+ * @property {(x: number, y: number, width: number, height: number, paint: () => void) => void} within draws in a box alone
  */
 
 /**
@@ -41,6 +42,9 @@ class SvgInk {
     for (const [name, value] of Object.entries({ width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': FONT })) {
       this.root.setAttribute(name, String(value));
     }
+    /** @type {SVGElement} */
+    this.open = this.root;
+    this.boxes = 0;
   }
 
   /**
@@ -53,7 +57,20 @@ class SvgInk {
     for (const [name, value] of Object.entries(attributes))
       element.setAttribute(name, typeof value === 'number' ? String(round(value)) : value);
     if (text !== undefined) element.textContent = text;
-    this.root.append(element);
+    this.open.append(element);
+    return element;
+  }
+
+  /** @type {Ink['within']} */
+  within(x, y, width, height, paint) {
+    const before = this.open;
+    const id = `box-${this.boxes++}`;
+    this.open = this.put('clipPath', { id });
+    this.box(x, y, width, height, '#000000');
+    this.open = before;
+    this.open = this.put('g', { 'clip-path': `url(#${id})` });
+    paint();
+    this.open = before;
   }
 
   /** @type {Ink['line']} */
@@ -152,6 +169,16 @@ class CanvasInk {
     context.textAlign = anchor === 'middle' ? 'center' : anchor;
     context.fillText(text, 0, 0);
     context.restore();
+  }
+
+  /** @type {Ink['within']} */
+  within(x, y, width, height, paint) {
+    this.context.save();
+    this.context.beginPath();
+    this.context.rect(x, y, width, height);
+    this.context.clip();
+    paint();
+    this.context.restore();
   }
 
   /** @type {Ink['image']} */

@@ -34,6 +34,15 @@ function valueText(value, unit) {
 }
 
 /**
+ * A deviation with as many digits after the point as its mean has.
+ * @param {number} deviation
+ * @param {string} mean
+ */
+function likeText(deviation, mean) {
+  return /^−?\d+(\.\d+)?$/.test(mean) ? deviation.toFixed((mean.split('.')[1] ?? '').length) : numberText(deviation);
+}
+
+/**
  * A value with its unit.
  * @param {number | null | undefined} value
  * @param {string} unit
@@ -72,7 +81,7 @@ function linearMarks(low, high, count) {
   if (!(high > low)) return [low];
   const rough = (high - low) / Math.max(count, 1);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10);
+  const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= 0.75 * rough) ?? 10);
   const marks = [];
   for (let mark = Math.ceil(low / step - 1e-9); mark * step <= high + 1e-9 * step; mark++)
     marks.push(Number((mark * step).toPrecision(12)));

@@ -2,19 +2,36 @@
 'use strict';
 
 /**
- * One grid: a problem, and the settings that its runs share.
- * @typedef {{ problem: string, settings: string, modes: string[], masks: string[], cells: Map<string, number[]> }} Grid
+ * One grid: a problem, and the settings that its runs share; `like` is one of them.
+ * @typedef {object} Grid
+ * @property {string} problem
+ * @property {string} settings
+ * @property {number} like
+ * @property {string[]} modes
+ * @property {string[]} masks
+ * @property {Map<string, number[]>} cells
  */
 
-/** @returns {Grid[]} */
+/**
+ * The grids, problem by problem. Vanilla runs stand in all whose settings they share.
+ * @returns {Grid[]}
+ */
 function grids() {
   /** @type {Map<string, Grid>} */
   const found = new Map();
-  for (const group of groupsOf(report().runs.keys())) {
+  const groups = groupsOf(report().runs.keys());
+  const others = groups.filter(({ variant }) => !isVanilla(variant.mask));
+  const placed = groups.flatMap((group) => {
+    const beside = others.filter((other) => standsBeside(group.runs[0], other.runs[0]));
+    const places = new Map((beside.length ? beside : [group]).map(({ settings, runs }) => [settings, runs[0]]));
+    return [...places].map(([settings, like]) => ({ ...group, settings, like }));
+  });
+  for (const group of placed) {
     const { problem, mask, mode } = group.variant;
-    const id = `${problem}\n${group.settings}`;
+    const { settings, like } = group;
+    const id = `${problem}\n${settings}`;
     let grid = found.get(id);
-    if (!grid) found.set(id, (grid = { problem, settings: group.settings, modes: [], masks: [], cells: new Map() }));
+    if (!grid) found.set(id, (grid = { problem, settings, like, modes: [], masks: [], cells: new Map() }));
     if (!grid.masks.includes(mask)) grid.masks.push(mask);
     if (!isVanilla(mask) && !grid.modes.includes(mode)) grid.modes.push(mode);
     const cell = `${mask}\n${isVanilla(mask) ? '' : mode}`;
@@ -22,7 +39,7 @@ function grids() {
   }
   const order = problems();
   return [...found.values()].sort(
-    (one, other) => order.indexOf(one.problem) - order.indexOf(other.problem) || compareTexts(one.settings, other.settings),
+    (one, other) => order.indexOf(one.problem) - order.indexOf(other.problem) || compareSettings(one.like, other.like),
   );
 }
 
@@ -59,7 +76,7 @@ function cellColour(value, [low, high], metric) {
  */
 function cellNotes(summary, unit) {
   const parts = [];
-  if (Number.isFinite(summary.deviation)) parts.push(`± ${valueText(summary.deviation, unit)}`);
+  if (Number.isFinite(summary.deviation)) parts.push(`± ${likeText(summary.deviation, valueText(summary.mean, unit))}`);
   if (summary.n) parts.push(`n ${summary.n}`);
   if (summary.unfinished) parts.push(`${summary.unfinished} unfinished`);
   if (summary.diverged) parts.push(`${summary.diverged} diverged`);
@@ -281,7 +298,8 @@ function drawOverview() {
     make(
       'p',
       { class: 'muted note' },
-      'Mean of the last epoch over the seeds that finished, ± standard deviation. A cell opens its runs.',
+      'Mean of the last epoch over the seeds that finished, ± standard deviation. A cell opens its runs. A mask has a digit for ' +
+        'each slot, 1 where BatchNorm stands; the mode says what of it is trained.',
     ),
     body,
   );

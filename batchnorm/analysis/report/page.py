@@ -26,7 +26,7 @@ _OWN = (
     "pairs",
     "main",
 )
-SCRIPTS = ("vendor/uPlot.iife.min.js", *(f"{name}.js" for name in _OWN))
+SCRIPTS = ("language.js", "vendor/uPlot.iife.min.js", *(f"{name}.js" for name in _OWN))
 """In the order in which they run."""
 STYLES = ("vendor/uPlot.min.css", "page.css")
 _TEMPLATE = "page.html"

@@ -117,7 +117,8 @@ function drawPairs() {
       make(
         'p',
         { class: 'muted note' },
-        'Differences of runs with the same seed, with t-intervals; p-values are corrected by Holm over the rows of this table.',
+        'Differences of runs with the same seed, with t-intervals, blue where they do not hold 0; p-values are corrected by Holm over ' +
+          'the rows of this table.',
       ),
     ),
   );

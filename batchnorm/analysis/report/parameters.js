@@ -119,19 +119,21 @@ function heatPicture(heat, width, height) {
       ink.text((HEAT_LEFT + right) / 2, bottom + 31, 'step', { ...look, anchor: 'middle' });
       const { scale, low, high } = heatScale(parameter);
       const [barTop, barHeight] = [HEAT_TOP, bottom - HEAT_TOP];
+      const [least, most] = [parameter.low, parameter.high > parameter.low ? parameter.high : parameter.low + 1];
       for (let place = 0; place < 64; place++) {
+        const share = (least + (place / 63) * (most - least) - low) / (high - low);
         ink.box(
           right + 12,
           barTop + ((63 - place) / 64) * barHeight,
           10,
           barHeight / 64 + 0.5,
-          hexOf(scale[Math.round((place * 255) / 63)]),
+          hexOf(scale[Math.round(255 * Math.min(Math.max(share, 0), 1))]),
         );
       }
-      const values = linearMarks(low, high, 6);
+      const values = linearMarks(least, most, 6);
       const texts = markTexts(values);
       values.forEach((mark, place) =>
-        ink.text(right + 28, barTop + (1 - (mark - low) / (high - low)) * barHeight + 4, texts[place], look),
+        ink.text(right + 28, barTop + (1 - (mark - least) / (most - least)) * barHeight + 4, texts[place], look),
       );
     },
   };

@@ -20,8 +20,8 @@ const state = {
   panels: /** @type {'metrics' | 'masks' | ''} */ (''),
   /** @type {'range' | 'deviation' | 'runs'} what is drawn beside the mean */
   spread: /** @type {'range' | 'deviation' | 'runs'} */ ('range'),
-  /** @type {'' | 'linear' | 'log'} '': as the metric suggests */
-  axis: /** @type {'' | 'linear' | 'log'} */ (''),
+  /** @type {'' | 'linear' | 'all' | 'log'} '': as the metric suggests; all: no value lies outside */
+  axis: /** @type {'' | 'linear' | 'all' | 'log'} */ (''),
   /** @type {Set<string>} lines that the legend hides */
   hidden: new Set(),
   problem: '',
@@ -124,7 +124,7 @@ const listeners = [];
 function change(what, how) {
   how();
   for (const listener of listeners) listener(what);
-  writeAddress();
+  afterPaint(writeAddress); // the browser finds all places anew as it takes an address
 }
 
 /**
@@ -230,7 +230,7 @@ function readAddress() {
   }
   state.panels = oneOf('panels', ['metrics', 'masks', ''], '');
   state.spread = oneOf('spread', ['range', 'deviation', 'runs'], 'range');
-  state.axis = oneOf('axis', ['', 'linear', 'log'], '');
+  state.axis = oneOf('axis', ['', 'linear', 'all', 'log'], '');
   state.hidden = parts.has('hidden') ? unpacked(parts.get('hidden') ?? '') : new Set();
   const [first, last] = (parts.get('zoom') ?? '').split('-').map(Number);
   zoomed = last > first ? [first, last] : null;
