@@ -16,7 +16,7 @@ from batchnorm.store import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["batchnorm.training", "torchvision", "torch._dynamo", "scipy.stats", "tests.command"])
+_context.set_forkserver_preload(["batchnorm.training", "torchvision", "torch._dynamo", "scipy.stats", "sklearn.datasets", "tests.command"])
 
 
 class Command(ForkServerProcess):

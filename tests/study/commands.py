@@ -8,13 +8,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from batchnorm.store import RunDirectory
+from batchnorm.study.grid import Study
+from tests.ready import ready
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "batchnorm.study"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment, in which the package is found from any folder."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    """Return this process's environment, in which the package is found from any folder, and workers have torch loaded.
+
+    With variables of its own, a command starts its workers as users' do.
+    """
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return {**here, **more} if more else ready(here)
 
 
 def run(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
@@ -58,3 +66,15 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def process_at(study: Study, index: int) -> int:
+    """Return the process that has a run's record open, or 0."""
+    record = RunDirectory(study.runs[index].config.directory).record.resolve()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(link.resolve() == record for link in (process / "fd").iterdir()):
+                return int(process.name)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return 0

@@ -1,4 +1,7 @@
-"""Local workers, real ones: each test starts `python -m batchnorm.study run` in a process of its own."""
+"""Local workers, real ones: each test starts `python -m batchnorm.study run` in a process of its own.
+
+In most of them workers have torch loaded (`tests.ready`); those that tests/test_installing.py starts load it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from batchnorm.study.grid import Study, read_study
 from batchnorm.study.local import plan_lanes, share_cores
 from batchnorm.study.status import standings
 from batchnorm.training import train
-from tests.study.commands import COMMAND, ROOT, Started, environment, gone, run
+from tests.study.commands import COMMAND, ROOT, Started, environment, gone, process_at, run
 from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
@@ -90,12 +93,12 @@ def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path
     path, study = write(LONG + "RANDOM_SEED: [1, 2, 3]\n")
     command = Started("run", path, "--workers=2", output=tmp_path / "printed")
     command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))
-    victims = [_worker_at(study, index, command.workers()) for index in (0, 1)]
+    victims = [process_at(study, index) for index in (0, 1)]
     os.kill(victims[0], signal.SIGKILL)  # this run goes on once more, and ends
     os.kill(victims[1], signal.SIGKILL)  # this one is killed twice
     command.wait_until(lambda: command.text.count("it continues from its checkpoint") == 2)
-    command.wait_until(lambda: _worker_at(study, 1, command.workers()) not in (0, victims[1]))
-    os.kill(_worker_at(study, 1, command.workers()), signal.SIGKILL)
+    command.wait_until(lambda: process_at(study, 1) not in (0, victims[1]))
+    os.kill(process_at(study, 1), signal.SIGKILL)
     assert command.process.wait() == ExitCode.FAILED, command.text
     assert statuses(study) == [Status.FINISHED, Status.CUT_OFF, Status.FINISHED]
     assert "failed 1: 1,1,1 trained_bn RANDOM_SEED=2" in command.text
@@ -104,18 +107,6 @@ def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path
     assert command.text.splitlines()[-1] == "small: 2 finished, 1 failed; 2/3 runs have ended"
     assert run("run", path).returncode == ExitCode.FINISHED
     assert statuses(study) == [Status.FINISHED] * 3
-
-
-def _worker_at(study: Study, index: int, workers: list[int]) -> int:
-    """Return the worker that has a run's record open, or 0."""
-    record = RunDirectory(study.runs[index].config.directory).record.resolve()
-    for worker in workers:
-        try:
-            if any(link.resolve() == record for link in Path(f"/proc/{worker}/fd").iterdir()):
-                return worker
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return 0
 
 
 def test_workers_stop_where_the_process_that_started_them_is_killed(write: Write, tmp_path: Path) -> None:
