@@ -24,25 +24,31 @@ ADDRESS = "TESTS_READY"
 def ready(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which runs, and workers of studies, have torch loaded."""
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [environment.get("PYTHONPATH")])])
-    return {**environment, "PYTHONPATH": path, ADDRESS: _server()}
+    return {**environment, "PYTHONPATH": path, ADDRESS: _server().address}
+
+
+def served() -> list[int]:
+    """Return the processes that were forked, and go on."""
+    server = _server().process.pid
+    return [int(child) for child in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+
+
+class _Server:
+    """The server, which ends where this process ends, whatever ends it."""
+
+    def __init__(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.address = str(Path(folder.name) / "socket")
+        command = [sys.executable, "-m", "tests.ready.server", self.address]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdin and self.process.stdout
+        assert self.process.stdout.readline() == b"ready\n"
+        self.process.stdout.close()
+        atexit.register(folder.cleanup)
+        atexit.register(self.process.wait)
+        atexit.register(self.process.stdin.close)
 
 
 @cache
-def _server() -> str:
-    """Start the server; it ends where this process ends, whatever ends it."""
-    folder = tempfile.TemporaryDirectory()
-    address = str(Path(folder.name) / "socket")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.ready.server", address], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert server.stdin and server.stdout
-    assert server.stdout.readline() == b"ready\n"
-    server.stdout.close()
-
-    def end() -> None:
-        server.stdin.close()  # type: ignore[union-attr]
-        server.wait()
-        folder.cleanup()
-
-    atexit.register(end)
-    return address
+def _server() -> _Server:
+    return _Server()

@@ -17,6 +17,7 @@ from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import standings
 from tests.recorded import record_run
 from tests.slurm.cluster import MAX_ARRAY_SIZE, ROOT, Cluster
+from tests.study.commands import process_at
 from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
@@ -70,18 +71,6 @@ def is_over(cluster: Cluster, *tasks: str) -> bool:
 def log_of(repository: Path, task: str) -> str:
     (path,) = repository.glob(f"output/slurm/*-{task}.log")
     return path.read_text()
-
-
-def python_of(study: Study, index: int) -> int:
-    """Return the process that has a run's record open."""
-    record = RunDirectory(study.runs[index].config.directory).record.resolve()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(link.resolve() == record for link in (process / "fd").iterdir()):
-                return int(process.name)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    raise AssertionError(f"no process is at {record}")
 
 
 def has_epochs(study: Study, index: int) -> bool:
@@ -204,7 +193,7 @@ def test_cancelled_and_killed_runs_are_taken_up_by_submitting_again(
     path, study = write(LONG + "RANDOM_SEED: [1, 2, 3]\n")
     job = submit(path, "--at-once=2")
     cluster.wait(lambda: has_epochs(study, 0) and has_epochs(study, 1))
-    os.kill(python_of(study, 0), signal.SIGKILL)
+    os.kill(process_at(study, 0), signal.SIGKILL)
     cluster.wait(lambda: is_over(cluster, f"{job}_0"))
     assert cluster.job(f"{job}_0")["ExitCode"] == "137:0"
     assert standings(study)[1].status == Status.RUNNING

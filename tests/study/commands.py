@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batchnorm.store import RunDirectory
 from batchnorm.study.grid import Study
-from tests.ready import ready
+from tests.ready import ready, served
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "batchnorm.study"]
@@ -69,12 +69,12 @@ def gone(pid: int) -> bool:
 
 
 def process_at(study: Study, index: int) -> int:
-    """Return the process that has a run's record open, or 0."""
+    """Return the process that trains a run, 0 where there is none: it has the record open."""
     record = RunDirectory(study.runs[index].config.directory).record.resolve()
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in served():
         try:
-            if any(link.resolve() == record for link in (process / "fd").iterdir()):
-                return int(process.name)
+            if any(link.resolve() == record for link in Path(f"/proc/{process}/fd").iterdir()):
+                return process
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return 0
