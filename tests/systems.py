@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.ready import ready
+
 ROOT = Path(__file__).parent.parent
 TRAIN = [sys.executable, str(ROOT / "run_trainingLoop.py")]
 PYTHON = [sys.executable, "-c"]
@@ -23,6 +25,11 @@ STRANGER = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
 def environment(**more: object) -> dict[str, str]:
     """Return this process's environment, in which the package is found from any folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in more.items()}}
+
+
+def trains_at_once(**more: object) -> dict[str, str]:
+    """Return such an environment in which what trains a run has torch loaded."""
+    return ready(environment(**more))
 
 
 def failing(**calls: object) -> dict[str, str]:

@@ -31,7 +31,7 @@ from tests import command
 from tests.conftest import arguments_of
 from tests.study.commands import Started
 from tests.study.commands import run as run_study
-from tests.systems import TRAIN, environment, failing
+from tests.systems import TRAIN, environment, failing, trains_at_once
 from tests.test_training import assert_same_run
 
 FAULTS = int(os.environ.get("FAULTS", "10"))
@@ -147,13 +147,15 @@ def test_with_overwrite_a_message_says_that_the_command_without_it_goes_on(
     assert_goes_on_to_the_same_end(make(), unbroken, tmp_path)
 
 
-def in_a_terminal(config: RunConfig, *, ignoring: Sequence[signal.Signals] = ()) -> tuple[int, int]:
+def in_a_terminal(
+    config: RunConfig, variables: dict[str, str], *, ignoring: Sequence[signal.Signals] = ()
+) -> tuple[int, int]:
     """Start a run that a terminal controls; return its process id and the terminal's other side."""
     child, terminal = pty.fork()
     if child == 0:
         for number in ignoring:
             signal.signal(number, signal.SIG_IGN)
-        os.execve(TRAIN[0], [*TRAIN, *arguments_of(config)], environment(TERM="xterm"))
+        os.execve(TRAIN[0], [*TRAIN, *arguments_of(config)], {**variables, "TERM": "xterm"})
     return child, terminal
 
 
@@ -166,7 +168,7 @@ def read_until(terminal: int, words: bytes) -> bytes:
 
 def test_a_terminal_that_closes_stops_the_run_with_a_checkpoint(make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
     config = make()
-    child, terminal = in_a_terminal(config)
+    child, terminal = in_a_terminal(config, trains_at_once())
     read_until(terminal, b"epoch 2/8  train")
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.INTERRUPTED
@@ -177,7 +179,7 @@ def test_a_terminal_that_closes_stops_the_run_with_a_checkpoint(make: Configure,
 
 def test_a_terminal_that_closes_under_nohup_does_not_matter(make: Configure, unbroken: RunConfig) -> None:
     config = make()
-    child, terminal = in_a_terminal(config, ignoring=[signal.SIGHUP])
+    child, terminal = in_a_terminal(config, trains_at_once(), ignoring=[signal.SIGHUP])
     read_until(terminal, b"epoch 2/8  train")
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.FINISHED
@@ -188,7 +190,7 @@ def test_a_terminal_that_closes_under_nohup_does_not_matter(make: Configure, unb
 def test_a_signal_that_is_ignored_at_the_start_stays_ignored(make: Configure, unbroken: RunConfig) -> None:
     """A script's `command &` ignores SIGINT."""
     config = make()
-    child, terminal = in_a_terminal(config, ignoring=[signal.SIGINT])
+    child, terminal = in_a_terminal(config, environment(), ignoring=[signal.SIGINT])
     read_until(terminal, b"epoch 2/8  train")
     os.write(terminal, b"\x03")
     with contextlib.suppress(OSError):

@@ -1,4 +1,7 @@
-"""The shipped sbatch scripts and `submit`, as they are, on a real cluster."""
+"""The shipped sbatch scripts and `submit`, as they are, on a real cluster.
+
+Most jobs have torch loaded (`tests.ready`); that of a user's own problem loads it as users' jobs do.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import pytest
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import standings
+from tests.ready import ADDRESS
 from tests.recorded import record_run
 from tests.slurm.cluster import MAX_ARRAY_SIZE, ROOT, Cluster
 from tests.study.commands import process_at
@@ -31,9 +35,10 @@ Submit = Callable[..., str]
 def submit(cluster: Cluster, repository: Path) -> Submit:
     """Return a function that submits a study and returns the job's number, or the whole answer."""
 
-    def call(*arguments: str, whole: bool = False) -> str:
+    def call(*arguments: str, whole: bool = False, **more: str) -> str:
         command = [sys.executable, "-m", "batchnorm.study", "submit", *arguments]
-        done = subprocess.run(command, cwd=repository, env=cluster.environment, capture_output=True, text=True)
+        variables = {**cluster.environment, **more}
+        done = subprocess.run(command, cwd=repository, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout if whole else done.stdout.partition("as job ")[2].partition(":")[0]
 
@@ -102,7 +107,7 @@ def test_jobs_find_a_problem_in_a_users_own_file(
     path = repository / "own_study.yaml"
     keys = write_own_problem(repository, shown=".") + "RANDOM_SEED: 1\nPOSITION: '01'\nMAX_STEPS: 3\nTHREADS: 1\n"
     path.write_text(keys + "OUTPUT_DIR: output\n")
-    task = f"{submit(path.name)}_0"
+    task = f"{submit(path.name, **{ADDRESS: ''})}_0"
     cluster.wait(lambda: is_over(cluster, task))
     assert cluster.job(task)["ExitCode"] == "0:0", log_of(repository, task)
     study = read_study(path, {})

@@ -89,11 +89,12 @@ def wait_for_checkpoints(process: subprocess.Popen[bytes], study: Study) -> None
 
 def test_a_terminal_that_is_closed_under_nohup(write: Write) -> None:
     path, study = write(epochs=2)
+    variables = environment()
     pid, terminal = pty.fork()
     if not pid:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # all that nohup does, where the output goes to the terminal still
         os.chdir(ROOT)
-        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=1"], environment())
+        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=1"], variables)
     assert os.read(terminal, 1)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == ExitCode.FINISHED
@@ -102,10 +103,11 @@ def test_a_terminal_that_is_closed_under_nohup(write: Write) -> None:
 
 def test_a_terminal_that_is_closed_stops_a_study_as_ctrl_c_does(write: Write) -> None:
     path, study = write(epochs=4000)
+    variables = environment()
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(ROOT)
-        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=2"], environment())
+        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=2"], variables)
     while not all(RunDirectory(run.config.directory).checkpoint.exists() for run in study.runs[:2]):
         if select.select([terminal], [], [], 0.02)[0]:
             assert os.read(terminal, 4096)
