@@ -232,21 +232,37 @@ def start_again(cluster: Cluster, task: str, *updates: str) -> None:
     cluster.call("scontrol", "update", f"JobId={task}", "StartTime=now+2", *updates)
 
 
+def is_told(process: int, number: signal.Signals) -> bool:
+    """Say whether a stopped process has been sent a signal, which it gets when it goes on."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (pending,) = (line.split()[1] for line in lines if line.startswith("ShdPnd:"))
+    return bool(int(pending, 16) >> number - 1 & 1)
+
+
 def test_a_run_that_meets_its_time_limit_goes_on_and_ends_as_if_unbroken(
     cluster: Cluster, repository: Path, submit: Submit, write: Write, tmp_path: Path
 ) -> None:
     # OVERWRITE=true is obeyed by the first start alone
-    epochs = 600
+    epochs = 60
     text = SHORT.replace("NUM_EPOCHS: 1", f"NUM_EPOCHS: {epochs}")
     path, study = write(text + "RANDOM_SEED: 5\nPOSITION: '0,1,1'\nABLATION: fixed_beta\nOVERWRITE: true\n")
     task = f"{submit(path, '--', '--time=2', '--signal=B:USR1@110')}_0"
+
+    def is_requeued() -> bool:
+        return cluster.job(task).get("JobState") == "PENDING" and cluster.job(task)["Restarts"] != "0"
+
     while True:  # SLURM warns up to a minute too early: perhaps before the run has begun, which is no harm
-        cluster.wait(lambda: cluster.job(task).get("JobState") == "PENDING" and cluster.job(task)["Restarts"] != "0")
-        if standings(study)[0].progress.epochs_done:
+        cluster.wait(lambda: has_epochs(study, 0) or is_requeued())
+        if has_epochs(study, 0):
             break
         restarts = cluster.job(task)["Restarts"]
         start_again(cluster, task)
         cluster.wait(lambda: cluster.job(task)["Restarts"] != restarts)  # noqa: B023
+    if process := process_at(study, 0):  # it stands still until SLURM warns it
+        os.kill(process, signal.SIGSTOP)
+        cluster.wait(lambda: is_told(process, signal.SIGUSR1), seconds=100, strict=False)  # it may have been, just before
+        os.kill(process, signal.SIGCONT)
+    cluster.wait(is_requeued)
     assert statuses(study) == [Status.CUT_OFF]
     assert standings(study)[0].progress.epochs_done < epochs
     restarts = cluster.job(task)["Restarts"]
