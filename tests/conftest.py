@@ -100,6 +100,16 @@ def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an OBS_DATASETS with still smaller sets, for networks whose every image takes long."""
+    root = tmp_path_factory.mktemp("few_images")
+    for name in ("cifar10", "cifar100"):
+        images.write_cifar(root, name, train=60, test=20)
+    images.write_mnist(root, "MNIST", train=160, test=20)
+    return root
+
+
 @pytest.fixture
 def unchecked_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torchvision take small image sets, whose checksums are not the real ones."""
