@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -71,6 +72,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+def pytest_collection_finish() -> None:
+    """Spare each garbage collection a look at what has been imported, which stays; statsmodels asks for one at every test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test from the repository's root, where users stand."""
@@ -106,7 +113,8 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("few_images")
     for name in ("cifar10", "cifar100"):
         images.write_cifar(root, name, train=60, test=20)
-    images.write_mnist(root, "MNIST", train=160, test=20)
+    for folder in ("MNIST", "FashionMNIST"):
+        images.write_mnist(root, folder, train=160, test=20)
     return root
 
 

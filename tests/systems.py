@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests import shim
 from tests.ready import ready
 
 ROOT = Path(__file__).parent.parent
@@ -34,19 +34,9 @@ def trains_at_once(**more: object) -> dict[str, str]:
 
 def failing(**calls: object) -> dict[str, str]:
     """Return an environment in which system calls fail, by the names in `errno_shim.c`."""
-    return environment(LD_PRELOAD=_shim(), **calls)
-
-
-_built = TemporaryDirectory()
-
-
-@cache
-def _shim() -> Path:
-    if shutil.which("gcc") is None:
+    if (library := shim.library()) is None:
         pytest.skip("needs gcc")
-    library = Path(_built.name) / "errno_shim.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, ROOT / "tests" / "errno_shim.c", "-ldl"], check=True)
-    return library
+    return environment(LD_PRELOAD=library, **calls)
 
 
 def as_stranger(code: str, *arguments: object) -> str:

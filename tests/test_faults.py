@@ -29,6 +29,7 @@ from batchnorm.study.grid import read_study
 from batchnorm.study.status import standings
 from tests import command
 from tests.conftest import arguments_of
+from tests.ready import ready
 from tests.study.commands import Started
 from tests.study.commands import run as run_study
 from tests.systems import TRAIN, environment, failing, trains_at_once
@@ -202,7 +203,7 @@ def test_a_signal_that_is_ignored_at_the_start_stays_ignored(make: Configure, un
 
 def test_a_file_system_without_flock_and_fsync(make: Configure, unbroken: RunConfig) -> None:
     config = make()
-    missing = failing(FAIL_FLOCK=errno.ENOLCK, FAIL_FSYNC_FOLDER=errno.EINVAL, FAIL_FSYNC_FILE=errno.EINVAL)
+    missing = ready(failing(FAIL_FLOCK=errno.ENOLCK, FAIL_FSYNC_FOLDER=errno.EINVAL, FAIL_FSYNC_FILE=errno.EINVAL))
     done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=missing)
     assert done.returncode == 0, done.stderr
     assert_same_run(config.directory, unbroken.directory)
@@ -210,7 +211,7 @@ def test_a_file_system_without_flock_and_fsync(make: Configure, unbroken: RunCon
 
 def test_a_disk_that_does_not_write_through_is_an_error(make: Configure) -> None:
     config = make()
-    variables = failing(FAIL_FSYNC_FOLDER=errno.EIO)
+    variables = ready(failing(FAIL_FSYNC_FOLDER=errno.EIO))
     done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=variables)
     assert done.returncode == ExitCode.BAD_INPUT
     assert "cannot be written ([Errno 5] Input/output error)" in done.stderr.splitlines()[-1]
@@ -226,7 +227,7 @@ def test_a_disk_that_cannot_be_read_is_not_called_damage(
     process.terminate()
     process.join()
     for fault in ({"FAIL_READ": errno.EIO}, {"FAIL_OPEN": errno.EMFILE}):
-        variables = failing(**fault, FAIL_PATH=file)
+        variables = ready(failing(**fault, FAIL_PATH=file))
         done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=variables)
         assert done.returncode == ExitCode.BAD_INPUT
         reason = os.strerror(next(iter(fault.values())))

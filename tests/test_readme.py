@@ -20,6 +20,7 @@ from batchnorm.study.__main__ import main as study
 from batchnorm.study.grid import read_study
 from tests import command, images
 from tests.recorded import record_run
+from tests.study.commands import environment
 
 ROOT = Path(__file__).parent.parent
 WITH_TESTS_OF_THEIR_OWN = ("architecture.md", "extending.md", "installing.md", "runs.md", "export.md", "tables.md")
@@ -215,7 +216,11 @@ STUDIES = [
 
 
 @pytest.mark.parametrize("said", STUDIES, ids=str)  # tests/slurm submits
-def test_studies(said: Said, folder: Path, small_images: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_studies(
+    said: Said, folder: Path, small_images: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment().items():  # workers have torch loaded
+        monkeypatch.setenv(name, value)
     # Two steps of a small network in place of three epochs.
     small = ["PROBLEM=mnist_mlp_bn", "MAX_STEPS=2", "BATCH_SIZE=20", f"OBS_DATASETS={small_images}"]
     shorter = small if said.arguments[0] == "run" else []

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 PRELOADED = (
     "batchnorm.training", "batchnorm.study.commands", "torchvision", "torch._dynamo", "scipy.stats", "sklearn.datasets",
+    "batchnorm.analysis.bn_plot_functions", "batchnorm.analysis.commands", "batchnorm.analysis.tables", "pandas",
+    "tests.ready.frozen",
 )  # fmt: skip
 MOST_FILES = 64
 

@@ -1,9 +1,12 @@
-"""What Python does first in an environment of `tests.ready`: what needs torch, it hands to the server there."""
+"""What Python does first in an environment of `tests.ready`: what takes long to load, it hands to the server there."""
 
 import os
 import sys
 
-NEEDS_TORCH = ("batchnorm.study.worker", " --index", "batchnorm train ", "run_trainingLoop.py")
+TAKES_LONG_TO_LOAD = (
+    *("batchnorm.study.worker", " --index", "batchnorm train ", "run_trainingLoop.py", "import load_image_set"),
+    "batchnorm.analysis ",
+)
 
 
 def _hand_over(address: str) -> None:
@@ -61,5 +64,5 @@ def _is_passed_on(file: int) -> bool:
 
 if _address := os.environ.get("TESTS_READY"):
     _asked = " ".join(sys.orig_argv[1:])
-    if any(words in _asked for words in NEEDS_TORCH) and not _asked.startswith("-X"):
+    if any(words in _asked for words in TAKES_LONG_TO_LOAD) and not _asked.startswith("-X"):
         _hand_over(_address)
