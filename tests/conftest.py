@@ -58,6 +58,15 @@ SLOW = (
     "test_machine.py",
     "test_fuzz.py",
     "test_probing.py",
+    "problems/test_catalog.py",
+    "study/test_tune.py",
+    "analysis/effects/test_of_records.py",
+    "analysis/effects/test_figures.py",
+    "analysis/test_looks.py",
+    "test_measuring.py",
+    "test_moving.py",
+    "analysis/test_docs_of_tables.py",
+    "test_platforms.py",
 )
 """Files that take long, the longest first. They begin first, so that no worker waits for another at the end."""
 

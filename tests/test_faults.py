@@ -148,9 +148,7 @@ def test_with_overwrite_a_message_says_that_the_command_without_it_goes_on(
     assert_goes_on_to_the_same_end(make(), unbroken, tmp_path)
 
 
-def in_a_terminal(
-    config: RunConfig, variables: dict[str, str], *, ignoring: Sequence[signal.Signals] = ()
-) -> tuple[int, int]:
+def in_a_terminal(config: RunConfig, variables: dict[str, str], *, ignoring: Sequence[signal.Signals] = ()) -> tuple[int, int]:
     """Start a run that a terminal controls; return its process id and the terminal's other side."""
     child, terminal = pty.fork()
     if child == 0:

@@ -246,6 +246,7 @@ def without_norms(
         return first_steps(measured(position="none", measure_every=9, output_dir=str(folder)), patch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["center", "scale", "group:4", "layer", "instance"])
 def test_runs_are_paired_resume_exactly_and_obey_the_laws(
     measured: Configure, without_norms: tuple[list[torch.Tensor], dict[str, torch.Tensor]], norm: str,

@@ -369,7 +369,9 @@ def small():
 def compiled(configure: Configure, tmp_path: Path) -> Configure:
     """Return a function that makes compiled runs of a network with dropout, whose noise must be the same."""
     (tmp_path / "own.py").write_text(SMALL_WITH_DROPOUT)
-    (tmp_path / "own.yaml").write_text("small: {batch_size: 32, num_epochs: 1, SGD: {lr_schedule: null, opt_hpars: {lr: 0.01}}}")
+    (tmp_path / "own.yaml").write_text(
+        "small: {batch_size: 32, num_epochs: 1, SGD: {lr_schedule: null, opt_hpars: {lr: 0.01}}}"
+    )
     keys = {"problem": f"{tmp_path}/own.py:small", "tuning_conf": str(tmp_path / "own.yaml"), "log_every_steps": 1}
     return lambda **more: configure(**{**keys, "compile": True, **more})
 

@@ -145,6 +145,7 @@ def test_images_that_another_user_keeps_to_himself_are_not_called_damaged() -> N
         assert as_stranger(LOAD, *roots, folder / "open").splitlines() == told
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_be_read_is_not_called_damage(tmp_path: Path) -> None:
     write_mnist(tmp_path, "MNIST", train=100, test=10)
     variables = ready(failing(FAIL_READ=errno.EIO, FAIL_PATH="train-images-idx3-ubyte"))
@@ -153,6 +154,7 @@ def test_a_disk_that_cannot_be_read_is_not_called_damage(tmp_path: Path) -> None
     assert done.stdout == told, done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks_can_be_downloaded_to(tmp_path: Path) -> None:
     """No download here; but the lock is not what fails."""
     nowhere = {"http_proxy": "http://localhost:9", "https_proxy": "http://localhost:9"}

@@ -53,7 +53,8 @@ def serve(address: str) -> dict[str, Any] | None:
                         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                         for other in (listening, connection, *served.values()):
                             other.close()
-                        os.close(died), os.close(death)
+                        for end in (died, death):
+                            os.close(end)
                         return request
                     for file in request["received"]:
                         os.close(file)
@@ -105,7 +106,7 @@ def run(request: dict[str, Any]) -> NoReturn:
         stream: io.TextIOWrapper | None = None
         if settings := request["streams"].get(name):
             encoding, errors, by_lines = settings
-            opened = open(file, f"{mode}b", closefd=False)  # noqa: SIM115, PTH123
+            opened = open(file, f"{mode}b", closefd=False)  # noqa: SIM115
             stream = io.TextIOWrapper(opened, encoding=encoding, errors=errors, line_buffering=by_lines or name == "stderr")
         setattr(sys, name, stream)
     first, *rest = request["arguments"]
@@ -133,9 +134,9 @@ def run(request: dict[str, Any]) -> NoReturn:
         traceback.print_exc()
     finally:
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+        for printed in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or None
+                printed.flush()
         os._exit(code)
 
 

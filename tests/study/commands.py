@@ -17,17 +17,24 @@ COMMAND = [sys.executable, "-m", "batchnorm.study"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment, in which the package is found from any folder, and workers have torch loaded.
+    """Return this process's environment, in which the package is found from any folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
-    With variables of its own, a command starts its workers as users' do.
-    """
-    here = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return {**here, **more} if more else ready(here)
+
+def loaded() -> dict[str, str]:
+    """Return such an environment in which a study's workers have torch loaded."""
+    return ready(environment())
+
+
+def _environment(command: str, more: dict[str, str]) -> dict[str, str]:
+    """Return that of a command; with variables of its own, it starts its workers as users' do."""
+    return loaded() if command in ("run", "tune") and not more else environment(**more)
 
 
 def run(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, env=environment(**more))
+    variables = _environment(arguments[0], more)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, env=variables)
 
 
 class Started:
@@ -37,7 +44,8 @@ class Started:
         self.output = output
         with output.open("w") as file:
             command = [*COMMAND, *arguments]
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(**more))
+            variables = _environment(arguments[0], more)
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=variables)
 
     @property
     def text(self) -> str:
