@@ -34,7 +34,7 @@ test: install
 	$(PYTEST)
 
 test-fast: install
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -n 2 -m 'not slow'
 
 # Pages about the functions and classes for scripts of users: build/api/index.html. A warning is an error.
 PUBLIC := batchnorm.masking batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid \

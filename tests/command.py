@@ -9,14 +9,15 @@ import runpy
 import signal
 import sys
 from multiprocessing import forkserver
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from batchnorm.store import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["batchnorm.training", "torchvision", "torch._dynamo", "scipy.stats", "tests.command"])
+_PRELOADED = ["batchnorm.training", "torchvision", "torch._dynamo", "scipy.stats", "sklearn.datasets", "tests.command"]
+_context.set_forkserver_preload([*_PRELOADED, "tests.ready.frozen"])
 
 
 class Command(ForkServerProcess):
@@ -27,6 +28,12 @@ class Command(ForkServerProcess):
     @property
     def text(self) -> str:
         return self.output.read_text()
+
+
+def processes() -> ForkServerContext:
+    """Return what starts processes that have the imports done."""
+    _serve_this_package()
+    return _context
 
 
 def start(arguments: list[str], output: Path) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -57,6 +58,15 @@ SLOW = (
     "test_machine.py",
     "test_fuzz.py",
     "test_probing.py",
+    "problems/test_catalog.py",
+    "study/test_tune.py",
+    "analysis/effects/test_of_records.py",
+    "analysis/effects/test_figures.py",
+    "analysis/test_looks.py",
+    "test_measuring.py",
+    "test_moving.py",
+    "analysis/test_docs_of_tables.py",
+    "test_platforms.py",
 )
 """Files that take long, the longest first. They begin first, so that no worker waits for another at the end."""
 
@@ -69,6 +79,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path in places:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare each garbage collection a look at what has been imported, which stays; statsmodels asks for one at every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +113,17 @@ def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images.write_svhn(root, train=200, test=60)
     images.write_mnist(root, "MNIST", train=400, test=60)
     images.write_mnist(root, "FashionMNIST", train=400, test=60)
+    return root
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an OBS_DATASETS with still smaller sets, for networks whose every image takes long."""
+    root = tmp_path_factory.mktemp("few_images")
+    for name in ("cifar10", "cifar100"):
+        images.write_cifar(root, name, train=60, test=20)
+    for folder in ("MNIST", "FashionMNIST"):
+        images.write_mnist(root, folder, train=160, test=20)
     return root
 
 

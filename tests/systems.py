@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests import shim
+from tests.ready import ready
 
 ROOT = Path(__file__).parent.parent
 TRAIN = [sys.executable, str(ROOT / "run_trainingLoop.py")]
@@ -25,21 +27,16 @@ def environment(**more: object) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in more.items()}}
 
 
+def trains_at_once(**more: object) -> dict[str, str]:
+    """Return such an environment in which what trains a run has torch loaded."""
+    return ready(environment(**more))
+
+
 def failing(**calls: object) -> dict[str, str]:
     """Return an environment in which system calls fail, by the names in `errno_shim.c`."""
-    return environment(LD_PRELOAD=_shim(), **calls)
-
-
-_built = TemporaryDirectory()
-
-
-@cache
-def _shim() -> Path:
-    if shutil.which("gcc") is None:
+    if (library := shim.library()) is None:
         pytest.skip("needs gcc")
-    library = Path(_built.name) / "errno_shim.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, ROOT / "tests" / "errno_shim.c", "-ldl"], check=True)
-    return library
+    return environment(LD_PRELOAD=library, **calls)
 
 
 def as_stranger(code: str, *arguments: object) -> str:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from benchmarks.__main__ import main, with_section
 from benchmarks.bits import Comparison, compare_runs
 from benchmarks.cuda import cuda
 from benchmarks.measuring import Side, Timing, alternate, peak_memory_mb, ratios, spread, table
+from tests import command
 
 
 def counting(start: float) -> Generator[float]:
@@ -62,9 +61,11 @@ def test_a_section_is_replaced_and_the_others_stay() -> None:
     assert again.count("## batches") == again.count("\n\ntwo\n\n") == 1
 
 
-def test_the_gpu_benchmark_runs(tmp_path: Path, unchecked_images: None) -> None:
-    """On the CPU, with few images: what it does is the same."""
-    text = cuda(tmp_path, device="cpu", problems=["cifar10_3c3d_bn"], ways=["fp32"], train=800, steps=2)
+def test_the_gpu_benchmark_runs(tmp_path: Path, unchecked_images: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, with few images, in processes that have torch loaded: what it does is the same."""
+    loaded = command.processes()
+    monkeypatch.setattr("benchmarks.measuring.multiprocessing.get_context", lambda _: loaded)
+    text = cuda(tmp_path, device="cpu", problems=["cifar10_3c3d_bn"], ways=["fp32"], train=640, steps=2)
     tables = text.split("\n\n")
     assert [len(each.splitlines()) for each in tables] == [3, 3, 3]
     assert "| cifar10_3c3d_bn | fp32 | yes " in tables[2]
@@ -77,13 +78,13 @@ def test_the_gpu_benchmark_runs(tmp_path: Path, unchecked_images: None) -> None:
         (["cuda"], "error: DEVICE=cuda: this machine has no CUDA devices"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], message: str) -> None:
+def test_bad_input_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    done = subprocess.run([sys.executable, "-m", "benchmarks", "--dry", *arguments], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1
+    assert main(["--dry", *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(message)
+    assert shown.count("\n") == 1
 
 
 def write_run(

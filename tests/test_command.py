@@ -16,7 +16,7 @@ from batchnorm.store import Run, RunDirectory, Status
 from tests import command, images
 from tests.conftest import arguments_of
 from tests.recorded import record_run
-from tests.systems import ROOT, TRAIN, environment
+from tests.systems import ROOT, TRAIN, environment, trains_at_once
 
 
 def test_help_tells_every_key_problem_and_mode_without_torch() -> None:
@@ -131,7 +131,7 @@ def test_help_into_a_closed_pipe_ends_quietly() -> None:
 def test_a_run_that_loses_its_output_goes_on(redirected: str, told: str, configure: Callable[..., RunConfig]) -> None:
     config = configure(max_steps=12)
     command = ["bash", "-c", redirected, "_", *TRAIN, *arguments_of(config)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=trains_at_once())
     assert done.returncode == 0, done
     assert Run(config.directory).status == Status.FINISHED
     log = RunDirectory(config.directory).log.read_text()

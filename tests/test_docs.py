@@ -24,6 +24,7 @@ from batchnorm.store import Run
 from batchnorm.study.grid import read_study
 from batchnorm.study.status import as_data, standings
 from tests import command
+from tests.ready import ready
 from tests.recorded import record_run
 
 ROOT = Path(__file__).parent.parent
@@ -273,7 +274,7 @@ def test_the_columns_and_fields_that_are_told_are_there(tmp_path: Path) -> None:
 
 def run_elsewhere(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a folder without the package."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = ready({**os.environ, "PYTHONPATH": str(ROOT)})
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 

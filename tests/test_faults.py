@@ -1,6 +1,6 @@
 """What a run survives: kills, signals, full and read-only disks, clocks, races and damaged files, on real processes.
 
-FAULTS in the environment says how often each fault is tried (10 by default; 100 by hand before a release).
+FAULTS in the environment says how often each fault is tried (6 by default; 100 by hand before a release).
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from batchnorm.study.grid import read_study
 from batchnorm.study.status import standings
 from tests import command
 from tests.conftest import arguments_of
+from tests.ready import ready
 from tests.study.commands import Started
 from tests.study.commands import run as run_study
-from tests.systems import TRAIN, environment, failing
+from tests.systems import TRAIN, environment, failing, trains_at_once
 from tests.test_training import assert_same_run
 
-FAULTS = int(os.environ.get("FAULTS", "10"))
-RACES = 8
+FAULTS = int(os.environ.get("FAULTS", "6"))
+RACES = 4
 Configure = Callable[..., RunConfig]
 
 
@@ -147,13 +148,13 @@ def test_with_overwrite_a_message_says_that_the_command_without_it_goes_on(
     assert_goes_on_to_the_same_end(make(), unbroken, tmp_path)
 
 
-def in_a_terminal(config: RunConfig, *, ignoring: Sequence[signal.Signals] = ()) -> tuple[int, int]:
+def in_a_terminal(config: RunConfig, variables: dict[str, str], *, ignoring: Sequence[signal.Signals] = ()) -> tuple[int, int]:
     """Start a run that a terminal controls; return its process id and the terminal's other side."""
     child, terminal = pty.fork()
     if child == 0:
         for number in ignoring:
             signal.signal(number, signal.SIG_IGN)
-        os.execve(TRAIN[0], [*TRAIN, *arguments_of(config)], environment(TERM="xterm"))
+        os.execve(TRAIN[0], [*TRAIN, *arguments_of(config)], {**variables, "TERM": "xterm"})
     return child, terminal
 
 
@@ -166,7 +167,7 @@ def read_until(terminal: int, words: bytes) -> bytes:
 
 def test_a_terminal_that_closes_stops_the_run_with_a_checkpoint(make: Configure, unbroken: RunConfig, tmp_path: Path) -> None:
     config = make()
-    child, terminal = in_a_terminal(config)
+    child, terminal = in_a_terminal(config, trains_at_once())
     read_until(terminal, b"epoch 2/8  train")
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.INTERRUPTED
@@ -177,7 +178,7 @@ def test_a_terminal_that_closes_stops_the_run_with_a_checkpoint(make: Configure,
 
 def test_a_terminal_that_closes_under_nohup_does_not_matter(make: Configure, unbroken: RunConfig) -> None:
     config = make()
-    child, terminal = in_a_terminal(config, ignoring=[signal.SIGHUP])
+    child, terminal = in_a_terminal(config, trains_at_once(), ignoring=[signal.SIGHUP])
     read_until(terminal, b"epoch 2/8  train")
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.FINISHED
@@ -188,7 +189,7 @@ def test_a_terminal_that_closes_under_nohup_does_not_matter(make: Configure, unb
 def test_a_signal_that_is_ignored_at_the_start_stays_ignored(make: Configure, unbroken: RunConfig) -> None:
     """A script's `command &` ignores SIGINT."""
     config = make()
-    child, terminal = in_a_terminal(config, ignoring=[signal.SIGINT])
+    child, terminal = in_a_terminal(config, environment(), ignoring=[signal.SIGINT])
     read_until(terminal, b"epoch 2/8  train")
     os.write(terminal, b"\x03")
     with contextlib.suppress(OSError):
@@ -200,7 +201,7 @@ def test_a_signal_that_is_ignored_at_the_start_stays_ignored(make: Configure, un
 
 def test_a_file_system_without_flock_and_fsync(make: Configure, unbroken: RunConfig) -> None:
     config = make()
-    missing = failing(FAIL_FLOCK=errno.ENOLCK, FAIL_FSYNC_FOLDER=errno.EINVAL, FAIL_FSYNC_FILE=errno.EINVAL)
+    missing = ready(failing(FAIL_FLOCK=errno.ENOLCK, FAIL_FSYNC_FOLDER=errno.EINVAL, FAIL_FSYNC_FILE=errno.EINVAL))
     done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=missing)
     assert done.returncode == 0, done.stderr
     assert_same_run(config.directory, unbroken.directory)
@@ -208,7 +209,7 @@ def test_a_file_system_without_flock_and_fsync(make: Configure, unbroken: RunCon
 
 def test_a_disk_that_does_not_write_through_is_an_error(make: Configure) -> None:
     config = make()
-    variables = failing(FAIL_FSYNC_FOLDER=errno.EIO)
+    variables = ready(failing(FAIL_FSYNC_FOLDER=errno.EIO))
     done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=variables)
     assert done.returncode == ExitCode.BAD_INPUT
     assert "cannot be written ([Errno 5] Input/output error)" in done.stderr.splitlines()[-1]
@@ -224,7 +225,7 @@ def test_a_disk_that_cannot_be_read_is_not_called_damage(
     process.terminate()
     process.join()
     for fault in ({"FAIL_READ": errno.EIO}, {"FAIL_OPEN": errno.EMFILE}):
-        variables = failing(**fault, FAIL_PATH=file)
+        variables = ready(failing(**fault, FAIL_PATH=file))
         done = subprocess.run([*TRAIN, *arguments_of(config)], capture_output=True, text=True, env=variables)
         assert done.returncode == ExitCode.BAD_INPUT
         reason = os.strerror(next(iter(fault.values())))

@@ -228,14 +228,33 @@ def test_a_treatment_may_leave_gamma_and_beta_out() -> None:
         assert net(torch.rand(2, 3, 5, 5)).shape == (2, 2, 3, 3)
 
 
+@pytest.fixture(scope="module")
+def measured(short_run: Configure, few_images: Path) -> Configure:
+    """Return a function that makes short runs in which all is measured."""
+    keys = {"problem": "mnist_2c2d_bn", "max_steps": 6, "log_every_steps": 1, "measure_steps": 1, "measure": "full"}
+    return lambda **more: short_run(**keys, batch_size=16, obs_datasets=str(few_images), **more)
+
+
+@pytest.fixture(scope="module")
+def without_norms(
+    measured: Configure, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Return what the network without norms sees, and its initial weights."""
+    folder = tmp_path_factory.mktemp("without_norms")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).parent.parent)
+        return first_steps(measured(position="none", measure_every=9, output_dir=str(folder)), patch)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["center", "scale", "group:4", "layer", "instance"])
 def test_runs_are_paired_resume_exactly_and_obey_the_laws(
-    configure: Configure, norm: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    keys = {"problem": "mnist_2c2d_bn", "max_steps": 6, "log_every_steps": 1, "measure_steps": 1, "measure": "full"}
-    position = "110" if norm == "instance" else "all"
-    seen, initial = first_steps(configure(**keys, position="none", measure_every=9), monkeypatch)
-    config = configure(**keys, position=position, norm=norm)
+    measured: Configure, without_norms: tuple[list[torch.Tensor], dict[str, torch.Tensor]], norm: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    seen, initial = without_norms
+    keys = {"position": "110" if norm == "instance" else "all", "norm": norm}
+    config = measured(**keys, output_dir=str(tmp_path / "output"))
     mine, weights = first_steps(config, monkeypatch)
     assert all(torch.equal(one, other) for one, other in zip(seen[:6], mine[:6], strict=True))
     assert all(torch.equal(value, weights[name]) for name, value in initial.items())
@@ -250,7 +269,7 @@ def test_runs_are_paired_resume_exactly_and_obey_the_laws(
     assert bool(run.slots_with("effective_rate")) == (norm != "center")
     assert not run.slots_with("threshold")
 
-    other = configure(**keys, position=position, norm=norm, output_dir=str(tmp_path / "resumed"))
+    other = measured(**keys, output_dir=str(tmp_path / "resumed"))
     interrupted_at(other, signal.SIGTERM, 2, monkeypatch)
     assert training.train(other) == Status.FINISHED
     assert_same_run(config.directory, other.directory)

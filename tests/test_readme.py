@@ -20,6 +20,7 @@ from batchnorm.study.__main__ import main as study
 from batchnorm.study.grid import read_study
 from tests import command, images
 from tests.recorded import record_run
+from tests.study.commands import loaded
 
 ROOT = Path(__file__).parent.parent
 WITH_TESTS_OF_THEIR_OWN = ("architecture.md", "extending.md", "installing.md", "runs.md", "export.md", "tables.md")
@@ -183,7 +184,7 @@ def test_laws(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_measuring_afterwards(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     page = "measurements.md"
     trains = starting("python run_trainingLoop.py PROBLEM=digits_2c2d_bn", page)[0]
-    shorter = ["BATCH_SIZE=100", "MAX_STEPS=27", "THREADS=1"]  # two epochs and a step
+    shorter = ["BATCH_SIZE=20", "MAX_STEPS=68", "THREADS=1"]  # an epoch and a step
     code, printed = command.run([*trains.arguments, *shorter], folder / "printed")
     assert code == 0, printed
     for said in starting("python -m batchnorm.analysis measure", page):
@@ -215,7 +216,11 @@ STUDIES = [
 
 
 @pytest.mark.parametrize("said", STUDIES, ids=str)  # tests/slurm submits
-def test_studies(said: Said, folder: Path, small_images: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_studies(
+    said: Said, folder: Path, small_images: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in loaded().items():  # workers have torch loaded
+        monkeypatch.setenv(name, value)
     # Two steps of a small network in place of three epochs.
     small = ["PROBLEM=mnist_mlp_bn", "MAX_STEPS=2", "BATCH_SIZE=20", f"OBS_DATASETS={small_images}"]
     shorter = small if said.arguments[0] == "run" else []

@@ -89,15 +89,16 @@ def test_a_finished_run_leaves_what_is_documented(configure: Configure) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Momentum", "NAG", "Adam", "AdamW", "RMSprop"])
-@pytest.mark.parametrize("mode", ["fixed_bn", "fixed_gamma", "fixed_beta"])
-def test_frozen_is_frozen(configure: Configure, optimizer: str, mode: str) -> None:
+def test_frozen_is_frozen(configure: Configure, optimizer: str) -> None:
+    """In each mode at once, a slot each: it is a slot's gamma and beta that are frozen."""
     decay = {"l2_reg": 0.1} if optimizer != "AdamW" else {"opt_hpars.weight_decay": 0.5}
+    modes = ("fixed_bn", "fixed_gamma", "fixed_beta")
     config = configure(
-        optimizer=optimizer, ablation=mode, max_steps=6, log_every_steps=1, **decay,
+        optimizer=optimizer, ablation=",".join(modes), max_steps=6, log_every_steps=1, **decay,
     )  # fmt: skip
     training.train(config)
     run = Run(config.directory)
-    for slot in run.layers:
+    for slot, mode in zip(run.layers, modes, strict=True):
         gamma, beta = run.gamma(slot), run.beta(slot)
         assert len(gamma) == 7
         assert bool((gamma == 1).all()) != (mode == "fixed_beta")
@@ -105,20 +106,20 @@ def test_frozen_is_frozen(configure: Configure, optimizer: str, mode: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("mode", "position", "trained"),
+    ("mode", "position", "trained", "optimizer"),
     [
-        ("bn_only", "011", {"conv2.batchnorm", "dense1.batchnorm"}),
-        ("bn_and_head", "010", {"conv2.batchnorm", "dense2"}),
-        ("bn_and_head", "none", {"dense2"}),
+        ("bn_only", "011", {"conv2.batchnorm", "dense1.batchnorm"}, "SGD"),
+        ("bn_and_head", "010", {"conv2.batchnorm", "dense2"}, "AdamW"),
+        ("bn_and_head", "none", {"dense2"}, "AdamW"),
     ],
 )
-@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_weights_that_a_mode_does_not_train_stay_as_they_were(
-    configure: Configure, mode: str, position: str, trained: set[str], optimizer: str
+    configure: Configure, few_images: Path, mode: str, position: str, trained: set[str], optimizer: str
 ) -> None:
     decay = {"l2_reg": 0.1} if optimizer == "SGD" else {"opt_hpars.weight_decay": 0.5}
     config = configure(
-        problem="mnist_2c2d_bn", optimizer=optimizer, ablation=mode, position=position, max_steps=4, **decay,
+        problem="mnist_2c2d_bn", optimizer=optimizer, ablation=mode, position=position, max_steps=4,
+        obs_datasets=str(few_images), **decay,
     )  # fmt: skip
     training.train(config)
     before, after = build_network(config).state_dict(), torch.load(RunDirectory(config.directory).final_model)
@@ -177,9 +178,10 @@ def first_steps(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
     return seen, initial
 
 
-def test_runs_of_one_seed_are_paired(configure: Configure, monkeypatch: pytest.MonkeyPatch, unchecked_images: None) -> None:
+def test_runs_of_one_seed_are_paired(configure: Configure, monkeypatch: pytest.MonkeyPatch, few_images: Path) -> None:
     """Same initial weights, same images in the same batches with the same augmentation, same dropout noise on the input."""
     keys = {"problem": "cifar100_allcnnc_bn", "batch_size": 16, "max_steps": 2, "log_every_steps": 1}
+    keys |= {"obs_datasets": str(few_images)}
     variants = [("none", "trained_bn"), ("000000001", "fixed_bn"), ("all", "fixed_gamma")]
     results = []
     for position, mode in variants:
@@ -347,28 +349,51 @@ def test_a_repeated_run_has_the_same_bits(configure: Configure, position: str, p
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 
 
+SMALL_WITH_DROPOUT = """\
+from collections import OrderedDict
+
+from batchnorm.problems import register_problem
+
+
+@register_problem(image_set="mnist", classes=10, slots=("conv1", "dense1"))
+def small():
+    from torch import nn
+
+    layers = {"conv1": nn.Conv2d(1, 4, 5, stride=2), "relu1": nn.ReLU(), "flat": nn.Flatten(), "drop": nn.Dropout(0.5)}
+    layers |= {"dense1": nn.Linear(576, 16), "relu2": nn.ReLU(), "out": nn.Linear(16, 10)}
+    return nn.Sequential(OrderedDict(layers))
+"""
+
+
+@pytest.fixture
+def compiled(configure: Configure, tmp_path: Path) -> Configure:
+    """Return a function that makes compiled runs of a network with dropout, whose noise must be the same."""
+    (tmp_path / "own.py").write_text(SMALL_WITH_DROPOUT)
+    (tmp_path / "own.yaml").write_text(
+        "small: {batch_size: 32, num_epochs: 1, SGD: {lr_schedule: null, opt_hpars: {lr: 0.01}}}"
+    )
+    keys = {"problem": f"{tmp_path}/own.py:small", "tuning_conf": str(tmp_path / "own.yaml"), "log_every_steps": 1}
+    return lambda **more: configure(**{**keys, "compile": True, **more})
+
+
 @needs_compiler
-def test_a_compiled_step_has_the_same_losses(configure: Configure, tmp_path: Path) -> None:
-    """With dropout, whose noise must be the same."""
+def test_a_compiled_step_has_the_same_losses(compiled: Configure, tmp_path: Path) -> None:
     losses = []
-    for compiled in (False, True):
-        config = configure(
-            problem="cifar100_allcnnc_bn", position="100000001", lr=0.001, batch_size=16, max_steps=6, log_every_steps=1,
-            compile=compiled, output_dir=str(tmp_path / str(compiled)),
-        )  # fmt: skip
+    for keys in ({}, {"compile": False}):
+        config = compiled(position="10", max_steps=6, output_dir=str(tmp_path / str(len(keys))), **keys)
         code, text = command.run(arguments_of(config), tmp_path / "printed.txt")
         assert code == 0, text
         losses.append(Run(config.directory).batches["loss"])
-    assert losses[1].tolist() == pytest.approx(losses[0].tolist(), rel=1e-4)
+    assert losses[0].tolist() == pytest.approx(losses[1].tolist(), rel=1e-4)
 
 
 @needs_compiler
-def test_a_compiled_run_that_is_stopped_and_resumed_has_the_same_bits(configure: Configure, tmp_path: Path) -> None:
-    keys = {"compile": True, "precision": "bf16", "position": "011", "log_every_steps": 1, "num_epochs": 40}
-    unbroken = configure(**keys, output_dir=str(tmp_path / "unbroken"))
+def test_a_compiled_run_that_is_stopped_and_resumed_has_the_same_bits(compiled: Configure, tmp_path: Path) -> None:
+    keys = {"precision": "bf16", "position": "01", "num_epochs": 25}
+    unbroken = compiled(**keys, output_dir=str(tmp_path / "unbroken"))
     code, text = command.run(arguments_of(unbroken), tmp_path / "unbroken.txt")
     assert code == 0, text
-    config = configure(**keys)
+    config = compiled(**keys)
     process = command.start(arguments_of(config), tmp_path / "stopped.txt")
     assert command.wait_for(process, "epoch 2/")
     process.terminate()
@@ -378,7 +403,7 @@ def test_a_compiled_run_that_is_stopped_and_resumed_has_the_same_bits(configure:
     assert code == 0, text
     assert "resumed at step" in text
     assert_same_run(config.directory, unbroken.directory)
-    plain = configure(**{**keys, "compile": False}, output_dir=str(tmp_path / "plain"))
+    plain = compiled(**{**keys, "compile": False, "num_epochs": 2}, output_dir=str(tmp_path / "plain"))
     assert command.run(arguments_of(plain), tmp_path / "plain.txt")[0] == 0
     losses = [Run(run.directory).batches["loss"][:20].tolist() for run in (unbroken, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
@@ -390,7 +415,7 @@ def test_losses_are_those_of_deepobs_own_code(
     """Same weights, same batches: DeepOBS's network, loss function and torch's SGD, step by step for a hundred steps."""
     config = configure(
         problem="fmnist_2c2d_bn", position="none", tuning_conf="configs/basic_config.yaml", obs_datasets=str(fashion_mnist),
-        max_steps=100, log_every_steps=1, memory_format="contiguous", batch_size=128, threads=1,
+        max_steps=100, log_every_steps=1, memory_format="contiguous", batch_size=32, threads=1,
     )  # fmt: skip
     assert config.lr == 0.15849
     with monkeypatch.context() as patch:
@@ -406,7 +431,7 @@ def test_losses_are_those_of_deepobs_own_code(
     problem.loss_function = torch.nn.CrossEntropyLoss
     problem.regularization_groups = problem.get_regularization_groups()
     arrays = load_image_set("fmnist", fashion_mnist)
-    batches = Batches(IMAGE_SETS["fmnist"], arrays, random_seed=config.random_seed, batch_size=128, device=CPU)
+    batches = Batches(IMAGE_SETS["fmnist"], arrays, random_seed=config.random_seed, batch_size=32, device=CPU)
     problem._iterator = batches.training(1)
     problem.phase = "train"
     problem.net.train()
@@ -466,11 +491,11 @@ def test_a_run_that_is_stopped_by_signals_and_resumed_has_the_same_bits(
 
 
 @pytest.fixture(scope="module")
-def deepobs_losses(small_images: Path) -> list[float]:
+def deepobs_losses(few_images: Path) -> list[float]:
     """Return the first losses of DeepOBS's own network under torch's SGD, in plain layout and precision."""
     seed_default_generators(3, "initial weights")
     net = deepobs.unfolded_network("net_mnist_2c2d", num_outputs=10)
-    arrays = load_image_set("mnist", small_images)
+    arrays = load_image_set("mnist", few_images)
     batches = Batches(IMAGE_SETS["mnist"], arrays, random_seed=3, batch_size=32, device=CPU)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     losses = []
@@ -483,15 +508,17 @@ def deepobs_losses(small_images: Path) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("memory_format", "precision", "threads"),
+    [("contiguous", "fp32", 1), ("contiguous", "bf16", 2), ("channels_last", "fp32", 2), ("channels_last", "bf16", 1)],
+)
 def test_parity_pairing_and_exact_resume_hold_in_each_layout_precision_and_thread_count(
-    memory_format: str, precision: str, threads: int, configure: Configure, deepobs_losses: list[float],
+    memory_format: str, precision: str, threads: int, configure: Configure, deepobs_losses: list[float], few_images: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    """Every two of them together: a kernel is chosen by layout and precision, and each splits its work over threads."""
     ways = {"memory_format": memory_format, "precision": precision, "threads": threads}
-    keys = {"problem": "mnist_2c2d_bn", "max_steps": 4, "log_every_steps": 1, **ways}
+    keys = {"problem": "mnist_2c2d_bn", "max_steps": 4, "log_every_steps": 1, "obs_datasets": str(few_images), **ways}
     seen = {}
     for position in ("none", "all"):
         with monkeypatch.context() as patch:
@@ -537,12 +564,13 @@ def test_stopping_during_evaluation_repeats_no_step(configure: Configure, monkey
     ("problem", "keys"),
     [
         ("cifar10_3c3d_bn", {"optimizer": "Momentum", "num_epochs": 6, "batch_size": 10, "log_every_steps": 1}),
-        ("cifar100_allcnnc_bn", {"num_epochs": 2, "batch_size": 20, "position": "010010001", "log_every_steps": 1, "lr": 0.01}),
+        ("cifar100_allcnnc_bn", {"num_epochs": 2, "batch_size": 10, "position": "010010001", "log_every_steps": 1, "lr": 0.01}),
     ],
 )
 def test_a_run_that_is_killed_again_and_again_has_the_same_bits(
-    configure: Configure, tmp_path: Path, problem: str, keys: dict[str, Any]
+    configure: Configure, tmp_path: Path, few_images: Path, problem: str, keys: dict[str, Any]
 ) -> None:
+    keys = {**keys, "obs_datasets": str(few_images)}
     unbroken = configure(problem=problem, **keys, output_dir=f"{tmp_path}/unbroken")
     assert command.run(arguments_of(unbroken), tmp_path / "unbroken.txt") == (0, (tmp_path / "unbroken.txt").read_text())
     seconds = Run(unbroken.directory).epochs

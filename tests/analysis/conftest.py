@@ -48,7 +48,7 @@ def cut_off(folder: Path, **keys: object) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, small_images: Path) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     """Return an output folder with short runs of the real runner: vanilla, full, one mask in four modes; two seeds of one."""
     from batchnorm.training import train
 
@@ -60,12 +60,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_images: Path) -> Pat
             "problem": "fmnist_2c2d_bn",
             "num_epochs": 2,
             "threads": 1,
-            "batch_size": 64,
+            "batch_size": 32,
         }
         keys |= {
             "tuning_conf": str(root / "configs/basic_config.yaml"),
             "output_dir": str(folder),
-            "obs_datasets": str(small_images),
+            "obs_datasets": str(few_images),
         }
         train(resolve({**keys, "position": mask, "ablation": mode, "random_seed": seed}))
     return folder

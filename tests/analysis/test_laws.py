@@ -17,7 +17,12 @@ from batchnorm.store import Run
 from batchnorm.training import train
 
 Configure = Callable[..., RunConfig]
-EVERY = {"problem": "mnist_2c2d_bn", "num_epochs": 1, "log_every_steps": 1, "measure_steps": 1}
+EVERY = {"problem": "mnist_2c2d_bn", "num_epochs": 1, "batch_size": 16, "log_every_steps": 1, "measure_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def short_run(short_run: Configure, few_images: Path) -> Configure:
+    return lambda **keys: short_run(obs_datasets=str(few_images), **keys)
 
 
 def standings(run: Run) -> dict[tuple[int, str], Standing]:

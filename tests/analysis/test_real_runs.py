@@ -24,7 +24,7 @@ from tests.analysis.test_bn_plot_functions import legend, lines
 
 
 def run(trained: Path, mask: str, mode: str = "trained_bn", seed: int = 1) -> Path:
-    (found,) = trained.glob(f"{seed}__fmnist_2c2d_bn__{mask}/*/*/{mode}__BATCH_SIZE=64")
+    (found,) = trained.glob(f"{seed}__fmnist_2c2d_bn__{mask}/*/*/{mode}__BATCH_SIZE=32")
     return found
 
 

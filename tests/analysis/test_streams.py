@@ -1,4 +1,7 @@
-"""The command as a process, with the streams and the environment that shells and notebooks give it."""
+"""The command as a process, with the streams and the environment that shells and notebooks give it.
+
+Where the environment is not what is tested, processes have their libraries loaded (`tests.ready`).
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,14 @@ import pytest
 
 from batchnorm.analysis.summary import MEASURES
 from tests.analysis.conftest import record
+from tests.ready import ready
 
 ANALYSIS = (sys.executable, "-m", "batchnorm.analysis")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "PYTHONUNBUFFERED")}
+
+
+def variables(more: dict[str, str]) -> dict[str, str]:
+    return {**ENVIRONMENT, **more} if more else ready(ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +42,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_bash(redirected: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command of the analysis with its streams as bash redirects them."""
     command = f"{shlex.join([*ANALYSIS, *map(str, arguments)])} {redirected}"
-    return subprocess.run(["bash", "-c", command], capture_output=True, check=False, env={**ENVIRONMENT, **environment})
+    return subprocess.run(["bash", "-c", command], capture_output=True, check=False, env=variables(environment))
 
 
 def into_closed_pipe(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     reading, writing = os.pipe()
     os.close(reading)
-    command, env = [*ANALYSIS, *map(str, arguments)], {**ENVIRONMENT, **environment}
+    command, env = [*ANALYSIS, *map(str, arguments)], variables(environment)
     try:
         return subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=env)
     finally:
@@ -126,7 +134,7 @@ def test_ctrl_c_while_libraries_are_imported_ends_quietly(study: Path) -> None:
 def on_a_terminal(width: int, *arguments: object) -> list[str]:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    with subprocess.Popen([*ANALYSIS, *map(str, arguments)], stdout=its, stderr=its, env=ENVIRONMENT):
+    with subprocess.Popen([*ANALYSIS, *map(str, arguments)], stdout=its, stderr=its, env=variables({})):
         os.close(its)
         text = b""
         while block := _read(ours):

@@ -12,6 +12,7 @@ from batchnorm.data.facts import IMAGE_SETS
 from batchnorm.data.sources import load_image_set
 from batchnorm.errors import DataError
 from tests.images import write_cifar, write_mnist
+from tests.ready import ready
 from tests.systems import PYTHON, as_stranger, failing, open_folder
 
 
@@ -121,38 +122,43 @@ LOAD = """\
 import sys
 from pathlib import Path
 from batchnorm.data.sources import load_image_set
-try:
-    load_image_set("mnist", Path(sys.argv[1]))
-except Exception as error:
-    print(type(error).__name__, error)
+for root in sys.argv[1:]:
+    try:
+        load_image_set("mnist", Path(root))
+    except Exception as error:
+        print(type(error).__name__, error)
 """
 
 
 @pytest.mark.slow
 def test_images_that_another_user_keeps_to_himself_are_not_called_damaged() -> None:
-    with open_folder() as root:
-        write_mnist(root, "MNIST", train=100, test=10)
-        raw = root / "MNIST" / "raw"
-        file = raw / "train-labels-idx1-ubyte"
-        for path, closed, opened in ((file, 0o600, 0o644), (raw, 0o700, 0o755), (root / "MNIST", 0o700, 0o755)):
-            path.chmod(closed)
-            told = f"DataError OBS_DATASETS={root}: MNIST: {path}: cannot be read (Permission denied)"
-            assert as_stranger(LOAD, root) == told
-            path.chmod(opened)
-        assert as_stranger(LOAD, root) == ""
+    with open_folder() as folder:
+        roots, told = [], []
+        for name, closed, mode in (("labels", "raw/train-labels-idx1-ubyte", 0o600), ("raw", "raw", 0o700), ("all", "", 0o700)):
+            root = folder / name
+            write_mnist(root, "MNIST", train=100, test=10)
+            path = root / "MNIST" / closed
+            path.chmod(mode)
+            roots.append(root)
+            told.append(f"DataError OBS_DATASETS={root}: MNIST: {path}: cannot be read (Permission denied)")
+        write_mnist(folder / "open", "MNIST", train=100, test=10)
+        assert as_stranger(LOAD, *roots, folder / "open").splitlines() == told
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_be_read_is_not_called_damage(tmp_path: Path) -> None:
     write_mnist(tmp_path, "MNIST", train=100, test=10)
-    variables = failing(FAIL_READ=errno.EIO, FAIL_PATH="train-images-idx3-ubyte")
+    variables = ready(failing(FAIL_READ=errno.EIO, FAIL_PATH="train-images-idx3-ubyte"))
     done = subprocess.run([*PYTHON, LOAD, str(tmp_path)], capture_output=True, text=True, env=variables)
     told = f"DataError OBS_DATASETS={tmp_path}: MNIST: {tmp_path}: cannot be read (Input/output error)\n"
     assert done.stdout == told, done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks_can_be_downloaded_to(tmp_path: Path) -> None:
     """No download here; but the lock is not what fails."""
-    variables = {**failing(FAIL_FLOCK=errno.ENOLCK), "http_proxy": "http://localhost:9", "https_proxy": "http://localhost:9"}
+    nowhere = {"http_proxy": "http://localhost:9", "https_proxy": "http://localhost:9"}
+    variables = ready({**failing(FAIL_FLOCK=errno.ENOLCK), **nowhere})
     done = subprocess.run([*PYTHON, LOAD, str(tmp_path / "images")], capture_output=True, text=True, env=variables)
     assert "MNIST is absent or damaged, and cannot be downloaded (" in done.stdout
     assert "No locks available" not in done.stdout

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from batchnorm.modes import treatments
 from batchnorm.probing import SlotUpdate, weight_of
 from batchnorm.quantities import QUANTITIES
 from batchnorm.slots import Slot, find_slots, treat_
+from tests import command
 from tests.measurements.networks import live_slots, measured_step
 from tests.test_feeds import chain
 
@@ -189,7 +189,7 @@ def test_geometry_against_vectors() -> None:
     assert np.isnan(geometry.cosine(np.array(0.0), np.array(1.0), np.array(0.0)))
 
 
-def test_measuring_an_update_makes_no_host_wait() -> None:
+def test_measuring_an_update_makes_no_host_wait(tmp_path: Path) -> None:
     """In a process of its own, which the fake accelerator changes for good."""
-    command = [sys.executable, "-m", "tests.measurements.no_wait"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["measured", "noticed"]
+    code, printed = command.python(["-m", "tests.measurements.no_wait"], tmp_path / "printed")
+    assert (code, printed.split()) == (0, ["measured", "noticed"])

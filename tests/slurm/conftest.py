@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ready import ready
 from tests.slurm.cluster import Cluster, why_not
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     started = Cluster.start(tmp_path_factory.mktemp("slurm"))
     python = str(Path(sys.executable).parent)
     started.environment = {**started.environment, "PATH": f"{python}:{started.environment['PATH']}", "PYTHONPATH": str(ROOT)}
+    started.environment = ready(started.environment)
     try:
         yield started
     finally:

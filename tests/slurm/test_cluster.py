@@ -1,4 +1,7 @@
-"""The shipped sbatch scripts and `submit`, as they are, on a real cluster."""
+"""The shipped sbatch scripts and `submit`, as they are, on a real cluster.
+
+Most jobs have torch loaded (`tests.ready`); that of a user's own problem loads it as users' jobs do.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ import pytest
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import standings
+from tests.ready import ADDRESS
 from tests.recorded import record_run
 from tests.slurm.cluster import MAX_ARRAY_SIZE, ROOT, Cluster
+from tests.study.commands import process_at
 from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
@@ -30,9 +35,10 @@ Submit = Callable[..., str]
 def submit(cluster: Cluster, repository: Path) -> Submit:
     """Return a function that submits a study and returns the job's number, or the whole answer."""
 
-    def call(*arguments: str, whole: bool = False) -> str:
+    def call(*arguments: str, whole: bool = False, **more: str) -> str:
         command = [sys.executable, "-m", "batchnorm.study", "submit", *arguments]
-        done = subprocess.run(command, cwd=repository, env=cluster.environment, capture_output=True, text=True)
+        variables = {**cluster.environment, **more}
+        done = subprocess.run(command, cwd=repository, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout if whole else done.stdout.partition("as job ")[2].partition(":")[0]
 
@@ -72,18 +78,6 @@ def log_of(repository: Path, task: str) -> str:
     return path.read_text()
 
 
-def python_of(study: Study, index: int) -> int:
-    """Return the process that has a run's record open."""
-    record = RunDirectory(study.runs[index].config.directory).record.resolve()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(link.resolve() == record for link in (process / "fd").iterdir()):
-                return int(process.name)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    raise AssertionError(f"no process is at {record}")
-
-
 def has_epochs(study: Study, index: int) -> bool:
     return standings(study)[index].progress.epochs_done > 0
 
@@ -113,7 +107,7 @@ def test_jobs_find_a_problem_in_a_users_own_file(
     path = repository / "own_study.yaml"
     keys = write_own_problem(repository, shown=".") + "RANDOM_SEED: 1\nPOSITION: '01'\nMAX_STEPS: 3\nTHREADS: 1\n"
     path.write_text(keys + "OUTPUT_DIR: output\n")
-    task = f"{submit(path.name)}_0"
+    task = f"{submit(path.name, **{ADDRESS: ''})}_0"
     cluster.wait(lambda: is_over(cluster, task))
     assert cluster.job(task)["ExitCode"] == "0:0", log_of(repository, task)
     study = read_study(path, {})
@@ -204,7 +198,7 @@ def test_cancelled_and_killed_runs_are_taken_up_by_submitting_again(
     path, study = write(LONG + "RANDOM_SEED: [1, 2, 3]\n")
     job = submit(path, "--at-once=2")
     cluster.wait(lambda: has_epochs(study, 0) and has_epochs(study, 1))
-    os.kill(python_of(study, 0), signal.SIGKILL)
+    os.kill(process_at(study, 0), signal.SIGKILL)
     cluster.wait(lambda: is_over(cluster, f"{job}_0"))
     assert cluster.job(f"{job}_0")["ExitCode"] == "137:0"
     assert standings(study)[1].status == Status.RUNNING
@@ -238,21 +232,37 @@ def start_again(cluster: Cluster, task: str, *updates: str) -> None:
     cluster.call("scontrol", "update", f"JobId={task}", "StartTime=now+2", *updates)
 
 
+def is_told(process: int, number: signal.Signals) -> bool:
+    """Say whether a stopped process has been sent a signal, which it gets when it goes on."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (pending,) = (line.split()[1] for line in lines if line.startswith("ShdPnd:"))
+    return bool(int(pending, 16) >> number - 1 & 1)
+
+
 def test_a_run_that_meets_its_time_limit_goes_on_and_ends_as_if_unbroken(
     cluster: Cluster, repository: Path, submit: Submit, write: Write, tmp_path: Path
 ) -> None:
     # OVERWRITE=true is obeyed by the first start alone
-    epochs = 600
+    epochs = 60
     text = SHORT.replace("NUM_EPOCHS: 1", f"NUM_EPOCHS: {epochs}")
     path, study = write(text + "RANDOM_SEED: 5\nPOSITION: '0,1,1'\nABLATION: fixed_beta\nOVERWRITE: true\n")
     task = f"{submit(path, '--', '--time=2', '--signal=B:USR1@110')}_0"
+
+    def is_requeued() -> bool:
+        return cluster.job(task).get("JobState") == "PENDING" and cluster.job(task)["Restarts"] != "0"
+
     while True:  # SLURM warns up to a minute too early: perhaps before the run has begun, which is no harm
-        cluster.wait(lambda: cluster.job(task).get("JobState") == "PENDING" and cluster.job(task)["Restarts"] != "0")
-        if standings(study)[0].progress.epochs_done:
+        cluster.wait(lambda: has_epochs(study, 0) or is_requeued())
+        if has_epochs(study, 0):
             break
         restarts = cluster.job(task)["Restarts"]
         start_again(cluster, task)
         cluster.wait(lambda: cluster.job(task)["Restarts"] != restarts)  # noqa: B023
+    if process := process_at(study, 0):  # it stands still until SLURM warns it
+        os.kill(process, signal.SIGSTOP)
+        cluster.wait(lambda: is_told(process, signal.SIGUSR1), seconds=100, strict=False)  # it may have been, just before
+        os.kill(process, signal.SIGCONT)
+    cluster.wait(is_requeued)
     assert statuses(study) == [Status.CUT_OFF]
     assert standings(study)[0].progress.epochs_done < epochs
     restarts = cluster.job(task)["Restarts"]

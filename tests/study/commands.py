@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from batchnorm.store import RunDirectory
+from batchnorm.study.grid import Study
+from tests.ready import ready, served
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "batchnorm.study"]
 
@@ -17,9 +21,20 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
+def loaded() -> dict[str, str]:
+    """Return such an environment in which a study's workers have torch loaded."""
+    return ready(environment())
+
+
+def _environment(command: str, more: dict[str, str]) -> dict[str, str]:
+    """Return that of a command; with variables of its own, it starts its workers as users' do."""
+    return loaded() if command in ("run", "tune") and not more else environment(**more)
+
+
 def run(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, env=environment(**more))
+    variables = _environment(arguments[0], more)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, env=variables)
 
 
 class Started:
@@ -29,7 +44,8 @@ class Started:
         self.output = output
         with output.open("w") as file:
             command = [*COMMAND, *arguments]
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(**more))
+            variables = _environment(arguments[0], more)
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=variables)
 
     @property
     def text(self) -> str:
@@ -58,3 +74,15 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def process_at(study: Study, index: int) -> int:
+    """Return the process that trains a run, 0 where there is none: it has the record open."""
+    record = RunDirectory(study.runs[index].config.directory).record.resolve()
+    for process in served():
+        try:
+            if any(link.resolve() == record for link in Path(f"/proc/{process}/fd").iterdir()):
+                return process
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return 0

@@ -1,4 +1,7 @@
-"""Local workers, real ones: each test starts `python -m batchnorm.study run` in a process of its own."""
+"""Local workers, real ones: each test starts `python -m batchnorm.study run` in a process of its own.
+
+In most of them workers have torch loaded (`tests.ready`); those that tests/test_installing.py starts load it.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,20 @@ from batchnorm.study.grid import Study, read_study
 from batchnorm.study.local import plan_lanes, share_cores
 from batchnorm.study.status import standings
 from batchnorm.training import train
-from tests.study.commands import COMMAND, ROOT, Started, environment, gone, run
+from tests.study.commands import COMMAND, ROOT, Started, environment, gone, process_at, run
 from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
 SHORT = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 1\nBATCH_SIZE: 32\n"
-LONG = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 12\nBATCH_SIZE: 32\n"
+LONG = "PROBLEM: mnist_mlp_bn\nNUM_EPOCHS: 20\nBATCH_SIZE: 32\n"
 Write = Callable[..., tuple[str, Study]]
 
 
 @pytest.fixture
 def write(tmp_path: Path, small_images: Path) -> Write:
-    def to_file(text: str, *, folder: str = "output") -> tuple[str, Study]:
+    def to_file(text: str) -> tuple[str, Study]:
         path = tmp_path / "small.yaml"
-        path.write_text(f"{text}OUTPUT_DIR: {tmp_path / folder}\nOBS_DATASETS: {small_images}\n")
+        path.write_text(f"{text}OUTPUT_DIR: {tmp_path / 'output'}\nOBS_DATASETS: {small_images}\n")
         return str(path), read_study(path, {})
 
     return to_file
@@ -53,15 +56,17 @@ def test_one_worker_trains_run_after_run_as_a_process_of_its_own_does(write: Wri
     assert lines[0] == "small: 6 of 6 runs to do, 1 workers"
     assert lines[-1] == "small: 6 finished; 6/6 runs have ended"
     last = study.runs[5].config
-    alone = resolve({**_plain(last), "output_dir": str(tmp_path / "alone"), "threads": 1})
-    train(alone)
-    assert_same_run(last.directory, alone.directory)
+    assert_same_run(last.directory, trained_alone(last, tmp_path))
     assert run("run", path).stdout == "small: nothing to do, 6/6 runs\n"
 
 
-def _plain(config: RunConfig) -> dict[str, object]:
+def trained_alone(config: RunConfig, folder: Path) -> Path:
+    """Train a run once more, in this process, and return its directory."""
     kept = ("problem", "random_seed", "position", "ablation", "num_epochs", "batch_size", "obs_datasets")
-    return {name: getattr(config, name) for name in kept}
+    keys = {name: getattr(config, name) for name in kept}
+    alone = resolve({**keys, "output_dir": str(folder / "alone"), "threads": 1})
+    train(alone)
+    return alone.directory
 
 
 def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(write: Write, tmp_path: Path) -> None:
@@ -80,22 +85,21 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(write: Write, tmp
     done = run("run", path, "--workers=2")
     assert done.returncode == ExitCode.FINISHED, done.stdout + done.stderr
     assert statuses(study) == [Status.FINISHED] * 3
-    path, unbroken = write(LONG + "RANDOM_SEED: [1, 2, 3]\n", folder="unbroken")
-    assert run("run", path, "--workers=2").returncode == ExitCode.FINISHED
-    for one, other in zip(study.runs, unbroken.runs, strict=True):
-        assert_same_run(one.config.directory, other.config.directory)
+    for each in study.runs[:2]:
+        assert_same_run(each.config.directory, trained_alone(each.config, tmp_path))
 
 
 def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path) -> None:
     path, study = write(LONG + "RANDOM_SEED: [1, 2, 3]\n")
     command = Started("run", path, "--workers=2", output=tmp_path / "printed")
     command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))
-    victims = [_worker_at(study, index, command.workers()) for index in (0, 1)]
-    os.kill(victims[0], signal.SIGKILL)  # this run goes on once more, and ends
-    os.kill(victims[1], signal.SIGKILL)  # this one is killed twice
+    victims = [process_at(study, index) for index in (0, 1)]
+    assert all(victims)
+    for victim in victims:  # the first one's run goes on once more, and ends
+        os.kill(victim, signal.SIGKILL)
     command.wait_until(lambda: command.text.count("it continues from its checkpoint") == 2)
-    command.wait_until(lambda: _worker_at(study, 1, command.workers()) not in (0, victims[1]))
-    os.kill(_worker_at(study, 1, command.workers()), signal.SIGKILL)
+    command.wait_until(lambda: process_at(study, 1) != 0)  # the second one's is killed again
+    os.kill(process_at(study, 1), signal.SIGKILL)
     assert command.process.wait() == ExitCode.FAILED, command.text
     assert statuses(study) == [Status.FINISHED, Status.CUT_OFF, Status.FINISHED]
     assert "failed 1: 1,1,1 trained_bn RANDOM_SEED=2" in command.text
@@ -106,20 +110,8 @@ def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path
     assert statuses(study) == [Status.FINISHED] * 3
 
 
-def _worker_at(study: Study, index: int, workers: list[int]) -> int:
-    """Return the worker that has a run's record open, or 0."""
-    record = RunDirectory(study.runs[index].config.directory).record.resolve()
-    for worker in workers:
-        try:
-            if any(link.resolve() == record for link in Path(f"/proc/{worker}/fd").iterdir()):
-                return worker
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return 0
-
-
 def test_workers_stop_where_the_process_that_started_them_is_killed(write: Write, tmp_path: Path) -> None:
-    path, study = write(LONG.replace("12", "4000") + "RANDOM_SEED: 1\n")
+    path, study = write(LONG.replace("20", "4000") + "RANDOM_SEED: 1\n")
     command = Started("run", path, output=tmp_path / "printed")
     command.wait_until(lambda: has_checkpoint(study, 0))
     (worker,) = command.workers()
@@ -167,7 +159,7 @@ def record_of(study: Study, index: int) -> tuple[int, int]:
 
 
 def test_overwrite_in_the_file_is_undone_by_a_key(write: Write, tmp_path: Path) -> None:
-    path, study = write(LONG.replace("12", "4000") + "RANDOM_SEED: 1\nOVERWRITE: true\n")
+    path, study = write(LONG.replace("20", "4000") + "RANDOM_SEED: 1\nOVERWRITE: true\n")
     command = Started("run", path, output=tmp_path / "printed")
     command.wait_until(lambda: has_checkpoint(study, 0))
     os.kill(command.process.pid, signal.SIGINT)
@@ -176,7 +168,7 @@ def test_overwrite_in_the_file_is_undone_by_a_key(write: Write, tmp_path: Path) 
 
 
 def test_a_worker_that_dies_before_it_begins_overwrites_still(write: Write, tmp_path: Path) -> None:
-    path, study = write(LONG + "RANDOM_SEED: 1\n")
+    path, study = write(LONG.replace("20", "8") + "RANDOM_SEED: 1\n")
     config = study.runs[0].config
     assert run("run", path).returncode == ExitCode.FINISHED
     before = record_of(study, 0)
@@ -203,7 +195,7 @@ def test_a_run_that_is_stopped_alone_is_told_by_the_exit_code(write: Write, tmp_
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_workers_have_cores_of_their_own(write: Write, tmp_path: Path) -> None:
-    path, study = write(LONG.replace("12", "4000") + "RANDOM_SEED: [1, 2]\n")
+    path, study = write(LONG.replace("20", "4000") + "RANDOM_SEED: [1, 2]\n")
     bound = {"OMP_PROC_BIND": "true", "OMP_PLACES": "{0}", "GOMP_CPU_AFFINITY": "0"}
     command = Started("run", path, "--workers=2", output=tmp_path / "printed", **bound)
     command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))

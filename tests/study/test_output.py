@@ -16,7 +16,7 @@ from batchnorm.errors import ExitCode
 from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import standings
-from tests.study.commands import COMMAND, ROOT, environment
+from tests.study.commands import COMMAND, ROOT, loaded
 
 QUICKSTART = "configs/studies/quickstart_digits.yaml"
 Write = Callable[..., tuple[str, Study]]
@@ -38,7 +38,7 @@ def write(tmp_path: Path, small_images: Path) -> Write:
 def shell(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a shell script in which "$@" is the command with its arguments."""
     command = ["bash", "-c", script, "bash", *COMMAND, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=loaded(), capture_output=True, text=True)
 
 
 def statuses(study: Study) -> list[Status]:
@@ -67,7 +67,7 @@ def test_ctrl_c_reaches_a_study_whose_reader_died_first(write: Write) -> None:
     """As in `run S | tee log`: the terminal sends SIGINT to both, and tee goes at once."""
     path, study = write(epochs=4000)
     command = [*COMMAND, "run", path, "--workers=2"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, cwd=ROOT, env=loaded(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout
     wait_for_checkpoints(process, study)
     process.stdout.close()
@@ -89,11 +89,12 @@ def wait_for_checkpoints(process: subprocess.Popen[bytes], study: Study) -> None
 
 def test_a_terminal_that_is_closed_under_nohup(write: Write) -> None:
     path, study = write(epochs=2)
+    variables = loaded()
     pid, terminal = pty.fork()
     if not pid:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # all that nohup does, where the output goes to the terminal still
         os.chdir(ROOT)
-        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=1"], environment())
+        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=1"], variables)
     assert os.read(terminal, 1)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == ExitCode.FINISHED
@@ -102,10 +103,11 @@ def test_a_terminal_that_is_closed_under_nohup(write: Write) -> None:
 
 def test_a_terminal_that_is_closed_stops_a_study_as_ctrl_c_does(write: Write) -> None:
     path, study = write(epochs=4000)
+    variables = loaded()
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(ROOT)
-        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=2"], environment())
+        os.execve(COMMAND[0], [*COMMAND, "run", path, "--workers=2"], variables)
     while not all(RunDirectory(run.config.directory).checkpoint.exists() for run in study.runs[:2]):
         if select.select([terminal], [], [], 0.02)[0]:
             assert os.read(terminal, 4096)
@@ -120,7 +122,7 @@ def test_commands_that_inform_end_quietly(arguments: list[str], tmp_path: Path) 
     nobody, end = os.pipe()
     os.close(nobody)
     done = subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=environment(), stdout=end, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments], cwd=ROOT, env=loaded(), stdout=end, stderr=subprocess.PIPE, text=True
     )  # as | true, which has surely ended
     os.close(end)
     assert (done.returncode, done.stderr) == (ExitCode.FINISHED, "")
@@ -154,7 +156,7 @@ def maps(process: subprocess.Popen[str], library: str) -> bool:
 @pytest.mark.parametrize("library", ["_multiarray_umath", "h5py"])
 def test_ctrl_c_while_modules_are_loaded_is_no_traceback(library: str, tmp_path: Path) -> None:
     command = [*COMMAND, "run", QUICKSTART, f"OUTPUT_DIR={tmp_path}"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=loaded(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not maps(process, library):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)

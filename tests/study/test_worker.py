@@ -12,6 +12,7 @@ from batchnorm.config import RunConfig
 from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import StudyRun
 from batchnorm.study.worker import Ended, Message, Ready, Train, Worker, from_json, to_json, train_one
+from tests.study.commands import loaded
 from tests.study.own_problem import PROBLEM, write_own_problem
 
 Configure = Callable[..., RunConfig]
@@ -28,7 +29,10 @@ def test_every_message_reads_back_as_itself(configure: Configure) -> None:
         from_json('{"cuda_devices": 2}')
 
 
-def test_a_worker_answers_how_each_run_stands(configure: Configure) -> None:
+@pytest.mark.slow
+def test_a_worker_answers_how_each_run_stands(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in loaded().items():
+        monkeypatch.setenv(name, value)
     worker = Worker.start("cpu")
     assert [type(message) for message in worker.read() or []] == [Ready]
     answers: list[Message] = []
