@@ -48,7 +48,8 @@ class Treatment:
     """What is done to one slot.
 
     Attributes:
-        norm: what normalises it, as `NORM` takes it; None: nothing does.
+        norm: what normalises it, as `NORM` takes it; None: nothing does. `OWN`: what the network has there, batch norm where
+            it has none.
         gamma: the scale; None where there is none.
         beta: the shift; None where there is none.
         momentum: of the norm's running averages; None: torch's, or that of the norm in whose place it stands.
@@ -141,10 +142,13 @@ NORMS: Mapping[str, Norm] = {
         ),
         Norm("layer", "mean and variance of all channels, image by image", ("positions", "channels"), "LN"),
         Norm("instance", "mean and variance of a channel, image by image; not in dense slots", ("positions",), "IN"),
+        Norm("own", "that of the network in each slot; batch norm where it has none", ("images", "positions"), "own norm"),
     )
 }
 """What `NORM=` takes."""
 DEFAULT_NORM = "batch"
+OWN = "own"
+"""The norm that each slot of a network brings."""
 
 
 def norm_kind(text: str) -> Norm:
