@@ -85,8 +85,7 @@ def test_norms_that_a_network_brings_stay_what_they_are() -> None:
         nn.init.constant_(net.get_submodule(place).weight, 3.0)  # type: ignore[arg-type]
     mixed = masked(net, "110", "fixed_gamma,trained_bn")
     group, layer, bias = (mixed.get_submodule(place) for place in ("1", "5", "10"))
-    assert (type(group), type(layer)) == (nn.GroupNorm, nn.LayerNorm)
-    assert isinstance(bias, ChannelBias)
+    assert isinstance(group, nn.GroupNorm) and isinstance(layer, nn.LayerNorm) and isinstance(bias, ChannelBias)
     assert (group.num_groups, layer.eps) == (2, 1e-6)
     assert (group.weight.tolist(), group.weight.requires_grad) == ([1.0] * 4, False)
     assert (layer.weight.tolist(), layer.weight.requires_grad) == ([3.0] * 4, True)
