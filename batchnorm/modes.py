@@ -117,6 +117,7 @@ class Norm:
         short: what figures and tables call it.
         groups: whether channels are taken in groups.
         make: makes its layer, importing torch inside; None: `batchnorm.norms` does.
+        words: what sentences call it; nothing: its name with "norm" behind it.
     """
 
     name: str
@@ -125,14 +126,15 @@ class Norm:
     short: str
     groups: bool = False
     make: Callable[[Wanted], nn.Module] | None = None
+    words: str = ""
 
 
 NORMS: Mapping[str, Norm] = {
     row.name: row
     for row in (
-        Norm("batch", "mean and variance of a channel over the batch", ("images", "positions"), "BN"),
-        Norm("center", "subtracts the batch's mean only", ("images", "positions"), "centring"),
-        Norm("scale", "divides by the batch's deviation only", ("images", "positions"), "scaling"),
+        Norm("batch", "mean and variance of a channel over the batch", ("images", "positions"), "BN", words="BatchNorm"),
+        Norm("center", "subtracts the batch's mean only", ("images", "positions"), "centring", words="centring"),
+        Norm("scale", "divides by the batch's deviation only", ("images", "positions"), "scaling", words="scaling"),
         Norm(
             "group",
             "mean and variance of a group of channels, image by image: group:4",
