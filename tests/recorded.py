@@ -124,6 +124,7 @@ def slot_parts(config: RunConfig) -> list[SlotParts]:
     for name, treatment in zip(find_problem(config.problem).slots, config.treatments, strict=True):
         affine = {part for part in ("gamma", "beta") if getattr(treatment, part) is not None}
         has = {"norm", "divided", "running_mean", "running_var", *affine} if treatment.norm else affine or {"bias"}
+        has |= ({"ghost"} if treatment.ghost else set()) | ({"activation"} if treatment.after else set())
         parts.append(SlotParts(name, widths[name], frozenset({"name", "channels", "layer", "trained_layer", *has})))
     return parts
 
