@@ -51,7 +51,9 @@ def test_real_runs_keep_every_law_that_applies(configure: Configure) -> None:
     ids=str,
 )
 def test_where_law_2_cannot_be_measured_it_is_told(tmp_path: Path, keys: dict[str, object], why: str) -> None:
-    found = check(Run(record(tmp_path, **keys, epochs=1, optimizer="Momentum", measure="basic", measured=True)))
+    found = check(
+        Run(record(tmp_path, **keys, epochs=1, steps_per_epoch=2, optimizer="Momentum", measure="basic", measured=True))
+    )
     of_law_2 = [each.verdict for each in found if each.verdict.law == 2]
     assert len(of_law_2) == 3 and all(verdict.where.startswith(why) for verdict in of_law_2)
 
