@@ -259,10 +259,15 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
         norms = {name: norm for name, norm in norms.items() if isinstance(norm, OF_BATCH)}
     hooks = [norm.register_forward_pre_hook(partial(note, name)) for name, norm in norms.items()]
     net.eval()
-    with torch.no_grad():
-        net(torch.zeros(2, *arrays.train_images.shape[1:]))  # of one, torch itself refuses some
-    net.train()
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            net(torch.zeros(2, *arrays.train_images.shape[1:]))  # of one, torch itself refuses some
+    except ValueError:  # as it does of one value for each image
+        if not single:
+            raise
+    finally:
+        net.train()
+        for hook in hooks:
+            hook.remove()
     if single:
         raise one_value_per_channel(config, single) if "images" in over else nothing_to_normalise(config.norm, single)

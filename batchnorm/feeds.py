@@ -229,8 +229,10 @@ def positions(net: nn.Module, images: torch.Tensor, slots: Mapping[str, SlotModu
     sizes: dict[str, int] = {}
 
     def noting(slot: str) -> Callable[..., None]:
+        axis = axis_of(slots[slot].output)
+
         def note(_: nn.Module, __: Any, output: torch.Tensor) -> None:
-            sizes[slot] = output[0].numel() // output.shape[axis_of(slots[slot].output)]
+            sizes[slot] = output[0].numel() // output.shape[axis]
 
         return note
 

@@ -301,7 +301,7 @@ def axis_of(module: nn.Module) -> int:
     like, side = next(module.parameters(), torch.empty(())), 2 if channels == 1 else 1
     try:
         with torch.no_grad():
-            module(torch.zeros(1, channels, side, side, device=like.device, dtype=like.dtype))
+            module.forward(torch.zeros(1, channels, side, side, device=like.device, dtype=like.dtype))  # past all hooks
     except (RuntimeError, ValueError):
         return -1
     return 1

@@ -201,13 +201,19 @@ def freeze_weights_(net: nn.Module, slots: Sequence[str], trains: Trains) -> Non
     """Freeze what a mode does not train of weights and biases, after `treat_`; gamma and beta stay as they are.
 
     The head is the weight layer that is called last, in a slot or not.
+
+    Raises:
+        ConfigError: it cannot be found, as the network cannot be traced.
     """
     if trains is Trains.ALL:
         return
     kept = {id(value) for slot in slots if (affine := _affine(net.get_submodule(slot))) for value in affine.parameters()}
     if trains is Trains.NORMS_AND_HEAD:
         modules = dict(net.named_modules())
-        called = [modules[str(node.target)] for node in trace(net).nodes if node.op == "call_module"]
+        try:
+            called = [modules[str(node.target)] for node in trace(net).nodes if node.op == "call_module"]
+        except ValueError as error:
+            raise ConfigError(f"ABLATION=bn_and_head: needs to know which layer is called last: {error}") from None
         head = next(module for module in reversed(called) if isinstance(module, WEIGHT_LAYERS))
         kept |= {id(value) for value in head.parameters()}
     for value in net.parameters():

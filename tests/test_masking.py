@@ -134,6 +134,8 @@ def test_a_network_that_cannot_be_traced_takes_slots_by_name() -> None:
     treated = masked(net, "10", slots=["stem.1", "body.choice.head.0"])
     assert isinstance(treated.get_submodule("stem.1.batchnorm"), nn.BatchNorm1d)
     assert treated(torch.rand(6, 3, 5, 5)).shape == (6, 2)
+    with pytest.raises(ConfigError, match=r"^ABLATION=bn_and_head: needs to know which layer is called last: .* body\.choice"):
+        masked(net, "10", "bn_and_head", slots=["stem.1", "body.choice.head.0"])
 
 
 @pytest.mark.parametrize(

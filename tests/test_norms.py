@@ -301,6 +301,10 @@ def test_a_run_keeps_the_norms_of_its_network_and_refuses_what_they_have_not(con
     ] * 2
     images, itself = torch.rand(2, 1, 28, 28), make_network(find_problem(keys["problem"]), 3)
     assert torch.equal(build_network(configure(**keys, random_seed=3))(images), itself(images))
+    config = configure(**keys | {"norm": "instance"})
+    with pytest.raises(ConfigError, match=r"^NORM=instance: finds one value to normalise in 4; another norm, or POSITION"):
+        training.train(config)
+    assert not config.directory.exists()
     for key, value, told in (
         ("ghost", 8, r"^GHOST=8: the network's own GroupNorm in 1 takes no statistics over the batch"),
         ("bn_momentum", 0.5, r"^BN_MOMENTUM=0.5: the network's own GroupNorm in 1 takes no"),
