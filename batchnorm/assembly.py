@@ -21,11 +21,11 @@ from batchnorm.data.batches import Batches
 from batchnorm.data.facts import IMAGE_SETS, ImageSet
 from batchnorm.data.own import OwnImages
 from batchnorm.data.sources import ImageArrays, facts_of, load_image_set
-from batchnorm.errors import DataError, RunError, one_line
+from batchnorm.errors import ConfigError, DataError, RunError, one_line
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
-from batchnorm.modes import groups_of, norm_kind, trained_weights
-from batchnorm.norms import freeze_statistics_
+from batchnorm.modes import OWN, groups_of, norm_kind, trained_weights
+from batchnorm.norms import OF_BATCH, freeze_statistics_
 from batchnorm.optim import AffineRule, build_optimizer, build_schedule
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
@@ -202,6 +202,8 @@ def build_network(config: RunConfig) -> nn.Module:
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
     treat_(net, config.treatments, random_seed=config.random_seed)
+    if config.freeze_stats_after and not any(isinstance(module, OF_BATCH) for module in net.modules()):
+        raise ConfigError(f"FREEZE_STATS_AFTER={config.freeze_stats_after}: the network's own norms keep no running statistics")
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))
     return net
 
@@ -253,12 +255,19 @@ def check_batch(config: RunConfig, net: nn.Module, arrays: ImageArrays) -> None:
             single.append(name)
 
     norms = {slot.name: slot.norm for slot in read_slots(net, find_problem(config.problem).slots) if slot.norm is not None}
+    if config.norm == OWN:
+        norms = {name: norm for name, norm in norms.items() if isinstance(norm, OF_BATCH)}
     hooks = [norm.register_forward_pre_hook(partial(note, name)) for name, norm in norms.items()]
     net.eval()
-    with torch.no_grad():
-        net(torch.zeros(2, *arrays.train_images.shape[1:]))  # of one, torch itself refuses some
-    net.train()
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            net(torch.zeros(2, *arrays.train_images.shape[1:]))  # of one, torch itself refuses some
+    except ValueError:  # as it does of one value for each image
+        if not single:
+            raise
+    finally:
+        net.train()
+        for hook in hooks:
+            hook.remove()
     if single:
         raise one_value_per_channel(config, single) if "images" in over else nothing_to_normalise(config.norm, single)

@@ -631,6 +631,8 @@ SLOT_KEYS: Mapping[str, Callable[[Treatment], bool]] = {
     entry.name.upper(): entry.metadata["acts_in"] for entry in fields(RunConfig) if entry.metadata["acts_in"]
 }
 """The keys that act in slots only, and in which."""
+DECIDING_KEYS = tuple(entry.name.upper() for entry in _deciding_fields())
+"""The keys that decide a result up to rounding."""
 _STORED_AS: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),  # a JSON file holds 1.0 as 1 where a program wrote it so

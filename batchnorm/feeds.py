@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.norms import NORM_LAYERS
+from batchnorm.norms import NORM_LAYERS, AlongAxis, axis_of
 from batchnorm.slots import (
     ACTIVATION_FUNCTIONS,
     ACTIVATION_METHODS,
@@ -33,6 +33,10 @@ HOMOGENEOUS_FUNCTIONS = {
     functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d,
 }  # fmt: skip
 HOMOGENEOUS_METHODS = {"relu", "relu_"}
+_GIVES = (*WEIGHT_LAYERS, *NORM_LAYERS, AlongAxis, ChannelAffine, ChannelBias)
+"""What may be the last of a slot."""
+_ELEMENTWISE = (*ACTIVATIONS, nn.Identity, nn.Dropout)
+"""What may stand behind a slot whose channels are last."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ def slot_modules(net: nn.Module, slots: Sequence[str]) -> dict[str, SlotModules]
     found = {}
     for slot in slots:
         output = net.get_submodule(str(flow.output_of(slot).target))
-        norm = output if isinstance(output, (*NORM_LAYERS, ChannelAffine)) else None
+        inner = output.norm if isinstance(output, AlongAxis) else output
+        norm = inner if isinstance(inner, (*NORM_LAYERS, ChannelAffine)) else None
         found[slot] = SlotModules(output, norm, layer_of(slot), layer_of(feeds[slot].consumer))
     return found
 
@@ -124,7 +129,7 @@ class _Flow:
             for node in self._nodes
             if node.op == "call_module"
             and (str(node.target) == slot or str(node.target).startswith(f"{slot}."))
-            and isinstance(self._modules[str(node.target)], (*WEIGHT_LAYERS, *NORM_LAYERS, ChannelAffine, ChannelBias))
+            and isinstance(self._modules[str(node.target)], _GIVES)
         ]
         if not inside:
             raise ValueError(f"the network has no slot {slot}")
@@ -132,22 +137,43 @@ class _Flow:
         return last
 
     def layer_before(self, output: torch.fx.Node, slot: str) -> str | None:
-        node = output
-        while node.op == "call_module" and str(node.target) in self._called_once:
-            module = self._modules[str(node.target)]
-            if isinstance(module, WEIGHT_LAYERS):
-                return str(node.target)
-            known = isinstance(module, (*NORM_LAYERS, ChannelAffine, ChannelBias, nn.Identity))
-            rectifies = str(node.target) == f"{slot}.activation" and isinstance(module, HOMOGENEOUS)
-            if not (known or rectifies) or len(node.all_input_nodes) != 1:
+        node, axis = output, self._axis_of(output)
+        while True:
+            if order := self._order_of(node):
+                axis = order[axis]
+                axis = -1 if axis == len(order) - 1 else axis
+            elif node.op != "call_module" or str(node.target) not in self._called_once:
+                return None
+            else:
+                module = self._modules[str(node.target)]
+                if isinstance(module, WEIGHT_LAYERS):
+                    return str(node.target) if axis == 1 or isinstance(module, nn.Linear) else None
+                known = isinstance(module, (*_GIVES, nn.Identity))
+                rectifies = str(node.target) == f"{slot}.activation" and isinstance(module, HOMOGENEOUS)
+                if not (known or rectifies):
+                    return None
+            if len(node.all_input_nodes) != 1:
                 return None
             node = node.all_input_nodes[0]
             if len(node.users) != 1:
                 return None
-        return None
+
+    def _axis_of(self, node: torch.fx.Node) -> int:
+        return axis_of(self._modules[str(node.target)])
+
+    def _order_of(self, node: torch.fx.Node) -> tuple[int, ...]:
+        """Return how a call permutes dimensions: which of its input's stands where in its output; nothing where it does not."""
+        order: Any = ()
+        module = self._modules[str(node.target)] if node.op == "call_module" else None
+        if type(module).__name__ == "Permute":  # torchvision's and others'
+            order = getattr(module, "dims", ())
+        elif (node.op, node.target) in (("call_method", "permute"), ("call_function", torch.permute)):
+            order = node.kwargs.get("dims", node.args[1:])
+        dims = order[0] if len(order) == 1 and isinstance(order[0], tuple | list) else order
+        return tuple(dim % len(dims) for dim in dims) if all(isinstance(dim, int) for dim in dims) else ()
 
     def consumer_after(self, output: torch.fx.Node) -> tuple[str | None, bool]:
-        node, homogeneous = output, True
+        node, homogeneous, last = output, True, self._axis_of(output) == -1
         while len(node.users) == 1:
             (node,) = node.users
             if len(node.all_input_nodes) != 1:
@@ -158,8 +184,12 @@ class _Flow:
                     if not isinstance(self._modules[target], (*ACTIVATIONS, *PASSED_THROUGH)):
                         return None, False
                 elif isinstance(self._modules[target], WEIGHT_LAYERS):
-                    return target, homogeneous
+                    return (None, False) if last and not isinstance(self._modules[target], nn.Linear) else (target, homogeneous)
             known, keeps = self._kind(node)
+            if last and node.op == "call_module":
+                known = isinstance(self._modules[str(node.target)], _ELEMENTWISE)
+            elif last:
+                known = known and (node.target in ACTIVATION_FUNCTIONS or node.target in ACTIVATION_METHODS)
             if not known:
                 return None, False
             homogeneous = homogeneous and keeps
@@ -199,8 +229,10 @@ def positions(net: nn.Module, images: torch.Tensor, slots: Mapping[str, SlotModu
     sizes: dict[str, int] = {}
 
     def noting(slot: str) -> Callable[..., None]:
+        axis = axis_of(slots[slot].output)
+
         def note(_: nn.Module, __: Any, output: torch.Tensor) -> None:
-            sizes[slot] = output[0, 0].numel()
+            sizes[slot] = output[0].numel() // output.shape[axis]
 
         return note
 

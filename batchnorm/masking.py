@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from batchnorm.errors import ConfigError, nearest_first
-from batchnorm.modes import DEFAULT_MODE, DEFAULT_NORM, canonical_norm, parse_mask, trained_weights, treatments
-from batchnorm.norms import BATCHNORM
+from batchnorm.modes import DEFAULT_MODE, OWN, canonical_norm, parse_mask, trained_weights, treatments
+from batchnorm.norms import is_own_norm
 from batchnorm.slots import WEIGHT_LAYERS, find_slots, freeze_weights_, treat_
 
 
@@ -18,7 +18,7 @@ def masked(
     mask: str | Sequence[int],
     mode: str = DEFAULT_MODE,
     *,
-    norm: str = DEFAULT_NORM,
+    norm: str = OWN,
     slots: Sequence[str] | None = None,
     random_seed: int = 0,
 ) -> nn.Module:
@@ -38,9 +38,8 @@ def masked(
         net: any module whose calls `torch.fx` can trace.
         mask: one 0 or 1 for each of `find_slots(net)`: `"0,1,1"`, `[0, 1, 1]`, `"all"` or `"none"`.
         mode: as `ABLATION` takes it.
-        norm: as `NORM` takes it. Where it is `batch`, BatchNorm layers that the network brings stay, with all they have.
-        slots: paths of weight layers, or of the network's own BatchNorm layers, in the mask's order, in place of those that
-            are found.
+        norm: as `NORM` takes it. Unless given, norms that the network brings stay, with all they have; elsewhere batch norm.
+        slots: paths of weight layers, or of the network's own norms, in the mask's order, in place of those that are found.
         random_seed: of starts that are drawn.
 
     Raises:
@@ -48,14 +47,21 @@ def masked(
         ValueError: the network cannot be traced, and no slots are given.
     """
     found = copy.deepcopy(net)
-    names = tuple(slots) if slots is not None else find_slots(found)
+    names = tuple(slots) if slots is not None else _found(found)
     modules = dict(found.named_modules())
     for name in names:
         if name not in modules:
             raise ConfigError(f"slots={name}: the network has no such module; {nearest_first(name, filter(None, modules))}")
-        if not any(isinstance(module, (*WEIGHT_LAYERS, *BATCHNORM)) for module in modules[name].modules()):
-            raise ConfigError(f"slots={name}: holds no conv or linear layer, and is no BatchNorm")
+        if not (is_own_norm(modules[name]) or any(isinstance(module, WEIGHT_LAYERS) for module in modules[name].modules())):
+            raise ConfigError(f"slots={name}: holds no conv or linear layer, and is no norm of the network's own")
     digits = parse_mask(mask if isinstance(mask, str) else ",".join(map(str, mask)), names)
     treat_(found, treatments(digits, mode, canonical_norm(norm)), slots=names, random_seed=random_seed)
     freeze_weights_(found, names, trained_weights(mode))
     return found
+
+
+def _found(net: nn.Module) -> tuple[str, ...]:
+    try:
+        return find_slots(net)
+    except ValueError as error:
+        raise ValueError(f"{error}; masked(..., slots=[...]) takes them by their paths") from error

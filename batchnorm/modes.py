@@ -48,7 +48,8 @@ class Treatment:
     """What is done to one slot.
 
     Attributes:
-        norm: what normalises it, as `NORM` takes it; None: nothing does.
+        norm: what normalises it, as `NORM` takes it; None: nothing does. `OWN`: what the network has there, batch norm where
+            it has none.
         gamma: the scale; None where there is none.
         beta: the shift; None where there is none.
         momentum: of the norm's running averages; None: torch's, or that of the norm in whose place it stands.
@@ -116,6 +117,7 @@ class Norm:
         short: what figures and tables call it.
         groups: whether channels are taken in groups.
         make: makes its layer, importing torch inside; None: `batchnorm.norms` does.
+        words: what sentences call it; nothing: its name with "norm" behind it.
     """
 
     name: str
@@ -124,14 +126,15 @@ class Norm:
     short: str
     groups: bool = False
     make: Callable[[Wanted], nn.Module] | None = None
+    words: str = ""
 
 
 NORMS: Mapping[str, Norm] = {
     row.name: row
     for row in (
-        Norm("batch", "mean and variance of a channel over the batch", ("images", "positions"), "BN"),
-        Norm("center", "subtracts the batch's mean only", ("images", "positions"), "centring"),
-        Norm("scale", "divides by the batch's deviation only", ("images", "positions"), "scaling"),
+        Norm("batch", "mean and variance of a channel over the batch", ("images", "positions"), "BN", words="BatchNorm"),
+        Norm("center", "subtracts the batch's mean only", ("images", "positions"), "centring", words="centring"),
+        Norm("scale", "divides by the batch's deviation only", ("images", "positions"), "scaling", words="scaling"),
         Norm(
             "group",
             "mean and variance of a group of channels, image by image: group:4",
@@ -141,10 +144,13 @@ NORMS: Mapping[str, Norm] = {
         ),
         Norm("layer", "mean and variance of all channels, image by image", ("positions", "channels"), "LN"),
         Norm("instance", "mean and variance of a channel, image by image; not in dense slots", ("positions",), "IN"),
+        Norm("own", "that of the network in each slot; batch norm where it has none", ("images", "positions"), "own norm"),
     )
 }
 """What `NORM=` takes."""
 DEFAULT_NORM = "batch"
+OWN = "own"
+"""The norm that each slot of a network brings."""
 
 
 def norm_kind(text: str) -> Norm:

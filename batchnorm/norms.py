@@ -28,6 +28,8 @@ from batchnorm.modes import Wanted, groups_of, norm_kind
 
 BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+OWN_NORMS = (*BATCHNORM, nn.GroupNorm, nn.LayerNorm, *_INSTANCE_NORM.values())
+"""Norms that a network may bring: its slots are where they stand."""
 
 
 class AffineNorm(nn.Module):
@@ -167,6 +169,25 @@ class Ghost(BatchStatistics):
         return batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
 
 
+class AlongAxis(nn.Module):
+    """A norm for features of shape (B, C, positions), in a place where C stands elsewhere, or positions have other dimensions.
+
+    Args:
+        norm: takes the place of a network's own.
+        axis: of the channels: 1 or -1.
+    """
+
+    def __init__(self, norm: nn.Module, axis: int) -> None:
+        super().__init__()
+        self.norm, self.axis = norm, axis
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise features of shape (B, C, ...) or (B, ..., C)."""
+        moved = features.movedim(self.axis, 1)
+        normalised: torch.Tensor = self.norm(moved.flatten(2) if moved.ndim > 2 else moved.unsqueeze(2))
+        return normalised.reshape(moved.shape).movedim(1, self.axis)
+
+
 def _by_channel(features: torch.Tensor) -> tuple[int, ...]:
     """Return the shape in which a channel's numbers stand along dimension 1."""
     return (-1, *(1,) * (features.ndim - 2))
@@ -178,7 +199,7 @@ def _all_but_channels(features: torch.Tensor) -> list[int]:
 
 OF_BATCH = (*BATCHNORM, BatchStatistics)
 """Norms that use statistics of the batch in training and running ones in evaluation."""
-NORM_LAYERS = (*BATCHNORM, AffineNorm, nn.GroupNorm, *_INSTANCE_NORM.values())
+NORM_LAYERS = (*OWN_NORMS, AffineNorm)
 
 
 def _batch(wanted: Wanted) -> nn.Module:
@@ -251,6 +272,36 @@ def has_frozen_statistics(norm: nn.Module) -> bool:
 
 def channels_of(norm: nn.Module) -> int:
     """Return how many channels a norm has."""
+    if isinstance(norm, nn.LayerNorm):
+        return norm.normalized_shape[-1]
     channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
     assert isinstance(channels, int)
     return channels
+
+
+def is_own_norm(module: nn.Module) -> bool:
+    """Say whether a module is a norm of a network's own that may be a slot.
+
+    A LayerNorm over more than one dimension is none: it has no gamma and beta by channel.
+    """
+    return isinstance(module, OWN_NORMS) and not (isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1)
+
+
+def axis_of(module: nn.Module) -> int:
+    """Return along which dimension a slot's channels stand: 1, or -1 where a LayerNorm of the network's own has them last.
+
+    A LayerNorm may be of a class that moves the channels itself, as ConvNeXt's: what it takes says where it has them.
+    """
+    if not isinstance(module, nn.LayerNorm):
+        found: int = getattr(module, "axis", 1)
+        return found
+    if type(module) is nn.LayerNorm:
+        return -1
+    channels = channels_of(module)
+    like, side = next(module.parameters(), torch.empty(())), 2 if channels == 1 else 1
+    try:
+        with torch.no_grad():
+            module.forward(torch.zeros(1, channels, side, side, device=like.device, dtype=like.dtype))  # past all hooks
+    except (RuntimeError, ValueError):
+        return -1
+    return 1

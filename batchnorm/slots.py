@@ -5,6 +5,7 @@ Plain functions on any `nn.Module`; masks, modes and treatments as values are in
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -13,9 +14,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from batchnorm.errors import ConfigError
-from batchnorm.modes import UNIFORM, UNTREATED, Affine, Trains, Treatment, norms_stay
-from batchnorm.norms import BATCHNORM, NORM_LAYERS, Center, channels_of, make_norm
+from batchnorm.errors import ConfigError, one_line
+from batchnorm.modes import DEFAULT_NORM, OWN, UNIFORM, UNTREATED, Affine, Trains, Treatment, norms_stay
+from batchnorm.norms import (
+    BATCHNORM,
+    NORM_LAYERS,
+    OF_BATCH,
+    AlongAxis,
+    Center,
+    axis_of,
+    channels_of,
+    is_own_norm,
+    make_norm,
+)
 from batchnorm.seeding import generator
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -37,47 +48,66 @@ PASSED_THROUGH = (
 """Layers that may stand between a weight layer and its activation."""
 _KEEP_THE_LARGEST = (nn.Identity, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool2d)
 """Layers behind which a ReLU gives the same as before them."""
-_POSITIONS_OF = {nn.BatchNorm1d: 0, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
+_POSITIONS_OF = {
+    nn.BatchNorm1d: 0, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3,
+    nn.InstanceNorm1d: 1, nn.InstanceNorm2d: 2, nn.InstanceNorm3d: 3,
+}  # fmt: skip
+"""How many dimensions come behind the channels, where a norm's class says so."""
 PADDINGS = (nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Identity)
 
 
 class ChannelBias(nn.Module):
-    """What is left of a network's own BatchNorm where the mask takes it out: a bias per channel, 0 at first, as beta is."""
+    """What is left of a network's own norm where the mask takes it out: a bias per channel, 0 at first, as beta is.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        channels: how many.
+        axis: along which dimension they stand: 1 or -1.
+        device, dtype: of the bias.
+    """
+
+    def __init__(
+        self, channels: int, *, axis: int = 1, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.axis = axis
+        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Add the bias along dimension 1."""
-        return features + _per_channel(self.bias, features)
+        """Add the bias along the channels' dimension."""
+        return features + _per_channel(self.bias, features, self.axis)
 
 
 class ChannelAffine(nn.Module):
-    """What a treatment without a norm puts in a slot: gamma and beta per channel, under the names that norms have for them."""
+    """What a treatment without a norm puts in a slot: gamma and beta per channel, under the names that norms have for them.
 
-    def __init__(self, channels: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+    Arguments are those of `ChannelBias`.
+    """
+
+    def __init__(
+        self, channels: int, *, axis: int = 1, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
+        self.axis = axis
         self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Scale and shift along dimension 1."""
-        scaled = features * _per_channel(self.weight, features) + _per_channel(self.bias, features)
+        """Scale and shift along the channels' dimension."""
+        scaled = features * _per_channel(self.weight, features, self.axis) + _per_channel(self.bias, features, self.axis)
         return scaled.to(features.dtype)  # as norms do under autocast: computed in float32, given back in what came
 
 
-def _per_channel(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Shape values so that they stand along dimension 1 of features."""
-    return values.view(-1, *(1,) * (features.ndim - 2))
+def _per_channel(values: torch.Tensor, features: torch.Tensor, axis: int) -> torch.Tensor:
+    """Shape values so that they stand along dimension 1 of features, or along the last one."""
+    return values if axis == -1 else values.view(-1, *(1,) * (features.ndim - 2))
 
 
 def find_slots(net: nn.Module) -> tuple[str, ...]:
     """Return the names of a network's slots, in the order in which data flows through them.
 
     A slot is a weight layer (conv or linear) whose output goes into an activation; a layer that stands in a `Sequential`
-    with nothing but padding is named as that `Sequential` is. A network that brings BatchNorm of its own has these
-    layers as its slots.
+    with nothing but padding is named as that `Sequential` is. A network that brings norms of its own (BatchNorm, GroupNorm,
+    LayerNorm, InstanceNorm) has these layers as its slots.
 
     Raises:
         ValueError: the network cannot be traced by `torch.fx`.
@@ -85,7 +115,7 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
     graph = trace(net)
     modules = dict(net.named_modules())
     called = [node for node in graph.nodes if node.op == "call_module"]
-    own = [str(node.target) for node in called if isinstance(modules[node.target], BATCHNORM)]
+    own = [str(node.target) for node in called if is_own_norm(modules[str(node.target)])]
     if own:
         return tuple(dict.fromkeys(own))
     weight_layers = [node for node in called if isinstance(modules[node.target], WEIGHT_LAYERS)]
@@ -95,7 +125,7 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
 def layers_without_slot(net: nn.Module) -> dict[str, str]:
     """Return the weight layers that are no slots, and what takes their output, in words.
 
-    None of a network that brings BatchNorm of its own, where no weight layer is a slot.
+    None of a network that brings norms of its own, where no weight layer is a slot.
     """
     graph = trace(net)
     modules = dict(net.named_modules())
@@ -105,7 +135,7 @@ def layers_without_slot(net: nn.Module) -> dict[str, str]:
         module = modules[str(node.target)]
         if isinstance(module, WEIGHT_LAYERS) and _slot_name(net, str(node.target)) not in slots:
             found[str(node.target)] = ", ".join(_in_words(user, modules) for user in node.users) or "nothing"
-    return {} if any(isinstance(module, BATCHNORM) for module in modules.values()) else found
+    return {} if any(is_own_norm(modules[slot]) for slot in slots) else found
 
 
 def _in_words(node: torch.fx.Node, modules: Mapping[str, nn.Module]) -> str:
@@ -123,7 +153,8 @@ def treat_(
 
     A slot's layer becomes `Sequential(layer=..., batchnorm=...)` under the slot's name; `affine` stands there where gamma and
     beta come without a norm. Where they come after the activation, it leaves its place and stands between, as `activation`.
-    In a network that brings BatchNorm of its own, the layers without a treatment become a `ChannelBias`.
+    In a network that brings norms of its own, those without a treatment become a `ChannelBias`, and another norm may stand
+    in their place.
 
     What is frozen requires no gradient and is not handed to an optimizer, so that neither momentum nor weight decay can
     move it. What is trained starts at the treatment's value; in a norm that the network brings where it stands there, unless
@@ -146,12 +177,14 @@ def treat_(
     activations = _take_activations_(net, after) if after else {}
     for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
-        if isinstance(place, BATCHNORM):
+        brought = is_own_norm(place)
+        if treatment.norm == OWN and (isinstance(place, BATCHNORM) or not brought):
+            treatment = replace(treatment, norm=DEFAULT_NORM)
+        if brought:
             if treatment == UNTREATED:
-                net.set_submodule(slot, ChannelBias(place.num_features))
-            elif treatment.norm == "batch" and treatment.ghost is None:
-                place.momentum = place.momentum if treatment.momentum is None else treatment.momentum
-                place.eps = place.eps if treatment.eps is None else treatment.eps
+                net.set_submodule(slot, ChannelBias(channels_of(place), axis=axis_of(place), **_like(place)))
+            elif _stays(place, treatment):
+                _adjust_(place, slot, treatment)
             else:
                 net.set_submodule(slot, _in_place_of(place, slot, treatment))
         elif treatment != UNTREATED:
@@ -161,20 +194,26 @@ def treat_(
         if (affine := _affine(net.get_submodule(slot))) is not None:
             for name, part, stream in (("weight", treatment.gamma, "gamma"), ("bias", treatment.beta, "beta")):
                 draws = generator(random_seed, f"initial {stream} of {slot}")
-                _start_(affine, name, part, keep=isinstance(place, BATCHNORM), draws=draws)
+                _start_(affine, name, part, keep=brought, draws=draws)
 
 
 def freeze_weights_(net: nn.Module, slots: Sequence[str], trains: Trains) -> None:
     """Freeze what a mode does not train of weights and biases, after `treat_`; gamma and beta stay as they are.
 
     The head is the weight layer that is called last, in a slot or not.
+
+    Raises:
+        ConfigError: it cannot be found, as the network cannot be traced.
     """
     if trains is Trains.ALL:
         return
     kept = {id(value) for slot in slots if (affine := _affine(net.get_submodule(slot))) for value in affine.parameters()}
     if trains is Trains.NORMS_AND_HEAD:
         modules = dict(net.named_modules())
-        called = [modules[str(node.target)] for node in trace(net).nodes if node.op == "call_module"]
+        try:
+            called = [modules[str(node.target)] for node in trace(net).nodes if node.op == "call_module"]
+        except ValueError as error:
+            raise ConfigError(f"ABLATION=bn_and_head: needs to know which layer is called last: {error}") from None
         head = next(module for module in reversed(called) if isinstance(module, WEIGHT_LAYERS))
         kept |= {id(value) for value in head.parameters()}
     for value in net.parameters():
@@ -248,7 +287,8 @@ def _read_slot(name: str, place: nn.Module) -> Slot:
     activation = dict(place.named_children()).get("activation") if isinstance(place, nn.Sequential) else None
     norm = _norm(place)
     if norm is not None:
-        mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
+        kept = ("running_mean", "running_var") if isinstance(norm, OF_BATCH) else ("", "")
+        mean, var = (getattr(norm, name, None) for name in kept)
         found = Slot(
             name, channels_of(norm), layer, norm, gamma=norm.weight, beta=norm.bias, running_mean=mean, running_var=var
         )
@@ -265,7 +305,8 @@ class _Tracer(torch.fx.Tracer):
     """Looks into modules that hold others, and at no module's code that holds none."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or not any(True for _ in m.children())
+        whole = isinstance(m, AlongAxis) or not any(True for _ in m.children())
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(net: nn.Module) -> torch.fx.Graph:
@@ -278,7 +319,8 @@ def trace(net: nn.Module) -> torch.fx.Graph:
         return _Tracer().trace(net)
     except Exception as error:
         where, kind = _untraceable(net)
-        raise ValueError(f"the network's slots cannot be found: torch.fx cannot trace {where} ({kind}): {error}") from error
+        why = f"torch.fx cannot trace {where} ({kind}): {one_line(error)}"
+        raise ValueError(f"the network's slots cannot be found: {why}") from error
 
 
 def _untraceable(net: nn.Module, path: str = "") -> tuple[str, str]:
@@ -332,18 +374,55 @@ def _affine(place: nn.Module) -> nn.Module | None:
     return next((module for module in place.modules() if isinstance(module, (*NORM_LAYERS, ChannelAffine))), None)
 
 
-def _in_place_of(own: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, slot: str, treatment: Treatment) -> nn.Module:
-    """Return another norm in place of a network's own, with its gamma, beta, momentum and eps; or gamma and beta alone."""
-    like = own.weight if own.weight is not None else torch.ones(())
-    momentum = own.momentum if treatment.momentum is None else treatment.momentum
-    if momentum is None and treatment.uses_batch:
-        raise ConfigError(f"BN_MOMENTUM: the network's own norm in {slot} has none (it averages over all batches); give one")
+def _stays(own: nn.Module, treatment: Treatment) -> bool:
+    """Say whether a network's own norm is what a treatment asks for."""
+    return treatment.norm == OWN or (treatment.norm == DEFAULT_NORM and isinstance(own, BATCHNORM) and treatment.ghost is None)
+
+
+def _adjust_(own: nn.Module, slot: str, treatment: Treatment) -> None:
+    """Give a norm that stays the momentum and eps that are asked for.
+
+    Raises:
+        ConfigError: it has no statistics of the batch, on which what is asked for would act.
+    """
+    given = {"BN_MOMENTUM": treatment.momentum, "GHOST": treatment.ghost}
+    asked = next((key for key, value in given.items() if value is not None), None)
+    if asked and not isinstance(own, BATCHNORM):
+        kind = type(own).__name__
+        raise ConfigError(f"{asked}={given[asked]}: the network's own {kind} in {slot} takes no statistics over the batch")
+    for name, value in (("momentum", treatment.momentum), ("eps", treatment.eps)):
+        if value is not None:
+            setattr(own, name, value)
+
+
+def _in_place_of(own: nn.Module, slot: str, treatment: Treatment) -> nn.Module:
+    """Return another norm in place of a network's own, with its gamma, beta, momentum and eps; or gamma and beta alone.
+
+    A BatchNorm that averages over all batches has no momentum, of which another norm would have to be told.
+    """
+    momentum = treatment.momentum
+    if momentum is None and isinstance(own, BATCHNORM):
+        momentum = own.momentum
+        if momentum is None and treatment.uses_batch:
+            raise ConfigError(
+                f"BN_MOMENTUM: the network's own norm in {slot} has none (it averages over all batches); give one"
+            )
     eps = own.eps if treatment.eps is None else treatment.eps
+    assert isinstance(eps, float)
     treatment = replace(treatment, momentum=momentum, eps=eps)
-    other = _new(treatment, own.num_features, _POSITIONS_OF[type(own)], slot, like=like)
-    if own.weight is not None:
-        other.weight, other.bias = own.weight, own.bias
-    return other
+    axis, positions = axis_of(own), next((number for kind, number in _POSITIONS_OF.items() if isinstance(own, kind)), None)
+    like = torch.empty((), **_like(own))
+    other = _new(treatment, channels_of(own), 1 if positions is None else positions, slot, like=like, axis=axis)
+    for name in ("weight", "bias"):
+        if (value := getattr(own, name)) is not None:
+            setattr(other, name, value)
+    return AlongAxis(other, axis) if positions is None and treatment.norm is not None else other
+
+
+def _like(norm: nn.Module) -> dict[str, Any]:
+    """Return device and type of a norm's numbers."""
+    values = next(itertools.chain(norm.parameters(), norm.buffers()), torch.empty(()))
+    return {"device": values.device, "dtype": values.dtype if values.is_floating_point() else torch.get_default_dtype()}
 
 
 def _take_activations_(net: nn.Module, slots: Sequence[str]) -> dict[str, nn.Module]:
@@ -359,7 +438,7 @@ def _take_activations_(net: nn.Module, slots: Sequence[str]) -> dict[str, nn.Mod
     called = [str(node.target) for node in nodes if node.op == "call_module"]
     found: dict[str, nn.Module] = {}
     for slot in slots:
-        if isinstance(modules[slot], BATCHNORM):
+        if is_own_norm(modules[slot]):
             raise norms_stay("the network")
         layer = _weight_layer(modules[slot])
         node = next(node for node in nodes if node.op == "call_module" and modules[str(node.target)] is layer)
@@ -399,9 +478,9 @@ def _chained(
     return chained
 
 
-def _new(treatment: Treatment, channels: int, positions: int, slot: str, *, like: torch.Tensor) -> nn.Module:
+def _new(treatment: Treatment, channels: int, positions: int, slot: str, *, like: torch.Tensor, axis: int = 1) -> nn.Module:
     if treatment.norm is None:
-        return ChannelAffine(channels, device=like.device, dtype=like.dtype)
+        return ChannelAffine(channels, axis=axis, device=like.device, dtype=like.dtype)
     try:
         given: dict[str, Any] = {"momentum": treatment.momentum, "eps": treatment.eps, "images": treatment.ghost}
         return make_norm(treatment.norm, channels, positions, like=like, **given)

@@ -151,7 +151,9 @@ def slot_parts(config: RunConfig) -> list[SlotParts]:
     for name, treatment in zip(find_problem(config.problem).slots, config.treatments, strict=True):
         affine = {part for part in ("gamma", "beta") if getattr(treatment, part) is not None}
         has = {"norm", "divided", "running_mean", "running_var", *affine} if treatment.norm else affine or {"bias"}
-        parts.append(SlotParts(name, widths[name], frozenset({"name", "channels", "layer", "trained_layer", *has})))
+        has |= ({"ghost"} if treatment.ghost else set()) | ({"activation"} if treatment.after else set())
+        has |= {"name", "channels", "layer", "trained_layer"}
+        parts.append(SlotParts(name, widths[name], frozenset(has), layer=f"{name}.layer", weights=widths[name]))
     return parts
 
 

@@ -6,11 +6,15 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.ops import Permute
 
+from batchnorm import masked
 from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
+from batchnorm.measurements.representations import representations
 from batchnorm.modes import treatments
 from batchnorm.problems import find_problem
 from batchnorm.slots import find_slots, treat_
+from tests.test_masking import with_layer_norms
 from tests.test_slots import Functional
 
 
@@ -125,6 +129,27 @@ def test_a_wide_resnets_slots_behind_sums_have_no_layer_of_their_own() -> None:
     assert feeds["res_unit11.bn1"] == Feed("conv1", None, homogeneous=False)  # its output goes into two convs
     assert feeds["res_unit11.bn2"] == Feed("res_unit11.conv1", "res_unit11.conv2", homogeneous=True)
     assert feeds["bn"] == Feed(None, "dense", homogeneous=True)
+
+
+def test_other_norms_of_a_networks_own_are_found_behind_their_layers_wherever_the_channels_are() -> None:
+    net = with_layer_norms()
+    feeds = find_feeds(net, ("1", "5", "10"))
+    assert feeds == {"1": Feed("0", "5", True), "5": Feed("3", "7", False), "10": Feed("9", "13", True)}
+    for treated in (masked(net, "all", norm="batch"), masked(net, "all", "affine_only"), masked(net, "none")):
+        assert find_feeds(treated, ("1", "5", "10")) == feeds
+    modules = slot_modules(net, ("1", "5", "10"))
+    assert modules["5"].consumer is net[7]
+    assert positions(net[:13], torch.rand(2, 3, 5, 6), modules) == {"1": 12, "5": 12, "10": 12}
+    seen = representations(net, torch.rand(2, 3, 5, 5), modules)
+    assert [len(each.mean) for each in seen.values()] == [4, 4, 4]
+
+
+def test_a_conv_that_sees_the_channels_elsewhere_is_not_a_norms_own() -> None:
+    mixed = nn.Sequential(nn.Conv2d(3, 4, 3), Permute([0, 2, 1, 3]), nn.LayerNorm(3), nn.Linear(3, 2))
+    assert find_feeds(mixed, ("2",)) == {"2": Feed(None, "3", True)}
+    for rest in ([nn.Flatten(), nn.Linear(36, 2)], [nn.Conv2d(3, 2, 1)], [nn.MaxPool2d(2), nn.Linear(2, 2)]):
+        behind = nn.Sequential(nn.Conv2d(3, 4, 3), Permute([0, 2, 3, 1]), nn.LayerNorm(4), *rest)
+        assert find_feeds(behind, ("2",)) == {"2": Feed("0", None, False)}
 
 
 def test_positions_count_height_times_width() -> None:

@@ -6,11 +6,15 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
+from torchvision.ops import Permute
 
 import batchnorm
 from batchnorm import find_slots, masked
 from batchnorm.errors import ConfigError
-from batchnorm.norms import Scale
+from batchnorm.modes import OWN, Affine, Treatment
+from batchnorm.norms import Ghost, Scale, make_norm
+from batchnorm.slots import ChannelBias, treat_
 
 
 def network() -> nn.Sequential:
@@ -65,13 +69,73 @@ def test_a_networks_own_batchnorm_stays_as_it_is() -> None:
     assert torch.equal(masked(net, "all").eval()(images), net.eval()(images))
 
 
+def with_layer_norms() -> nn.Sequential:
+    """Build a network with the norms of others: of groups, of all channels where they are last, and where they are not."""
+    torch.manual_seed(1)
+    channels_last = [Permute([0, 2, 3, 1]), nn.LayerNorm(4, eps=1e-6), nn.GELU(), nn.Linear(4, 4), Permute([0, 3, 1, 2])]
+    layers = [nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv2d(4, 4, 1), *channels_last, nn.Conv2d(4, 4, 1)]
+    return nn.Sequential(*layers, LayerNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+
+
+def test_norms_that_a_network_brings_stay_what_they_are() -> None:
+    net, images = with_layer_norms(), torch.rand(6, 3, 5, 5)
+    assert find_slots(net) == ("1", "5", "10")
+    assert torch.equal(masked(net, "all")(images), net(images))
+    for place in ("1", "5", "10"):
+        nn.init.constant_(net.get_submodule(place).weight, 3.0)  # type: ignore[arg-type]
+    mixed = masked(net, "110", "fixed_gamma,trained_bn")
+    group, layer, bias = (mixed.get_submodule(place) for place in ("1", "5", "10"))
+    assert isinstance(group, nn.GroupNorm) and isinstance(layer, nn.LayerNorm) and isinstance(bias, ChannelBias)
+    assert (group.num_groups, layer.eps) == (2, 1e-6)
+    assert (group.weight.tolist(), group.weight.requires_grad) == ([1.0] * 4, False)
+    assert (layer.weight.tolist(), layer.weight.requires_grad) == ([3.0] * 4, True)
+    nn.init.constant_(bias.bias, 2.0)
+    expected = net[:10]
+    expected[1] = nn.GroupNorm(2, 4)
+    assert torch.allclose(mixed(images), net[11:](expected(images) + 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["batch", "center", "scale", "group:2", "instance", "layer", None])
+def test_another_norm_finds_the_channels_where_they_are(norm: str | None) -> None:
+    net, images = with_layer_norms(), torch.rand(6, 3, 5, 5)
+    scale = net.get_submodule("5").weight
+    assert isinstance(scale, nn.Parameter)
+    nn.init.uniform_(scale)
+    treated = masked(net, "010", norm=norm) if norm else masked(net, "010", "affine_only")
+    net[1] = net[10] = nn.Identity()
+    features = net[:4](images)
+    normalised = make_norm(norm, 4, 2, like=images, eps=1e-6)(features) if norm else features
+    assert torch.allclose(treated(images), net[6:](normalised.movedim(1, -1) * scale), atol=1e-5)
+
+
+def test_what_a_networks_own_norm_has_not_is_refused() -> None:
+    net, affine = with_layer_norms(), Affine(1.0, trained=True)
+    for treatment, told in (
+        (Treatment(OWN, affine, affine, ghost=2), "GHOST=2: the network's own GroupNorm in 1 takes no statistics"),
+        (Treatment(OWN, affine, affine, momentum=0.5), "BN_MOMENTUM=0.5: the network's own GroupNorm in 1 takes no"),
+        (Treatment("batch", affine, affine, after=True), "PLACEMENT=after: the network brings norms of its own"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            treat_(with_layer_norms(), [treatment] * 3)
+        assert str(error.value).startswith(told)
+    treat_(net, [Treatment(OWN, affine, affine, eps=0.5), Treatment("batch", affine, affine, ghost=2), Treatment()])
+    assert net.get_submodule("1").eps == 0.5
+    assert isinstance(net.get_submodule("5.norm"), Ghost)
+    whole = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 3, 3]), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU())
+    assert find_slots(whole) == ("3",)  # gamma and beta of the LayerNorm are not by channel: it is no slot, and stays
+
+
 def test_a_network_that_cannot_be_traced_takes_slots_by_name() -> None:
     net = Branching()
-    with pytest.raises(ValueError, match=r"torch\.fx cannot trace body\.choice \(Choice\): symbolically traced"):
+    with pytest.raises(ValueError, match=r"torch\.fx cannot trace body\.choice \(Choice\): symbolically traced") as error:
         masked(net, "1")
+    assert str(error.value).endswith("; masked(..., slots=[...]) takes them by their paths")
+    assert "\n" not in str(error.value)
     treated = masked(net, "10", slots=["stem.1", "body.choice.head.0"])
     assert isinstance(treated.get_submodule("stem.1.batchnorm"), nn.BatchNorm1d)
     assert treated(torch.rand(6, 3, 5, 5)).shape == (6, 2)
+    with pytest.raises(ConfigError, match=r"^ABLATION=bn_and_head: needs to know which layer is called last: .* body\.choice"):
+        masked(net, "10", "bn_and_head", slots=["stem.1", "body.choice.head.0"])
 
 
 @pytest.mark.parametrize(
@@ -82,7 +146,7 @@ def test_a_network_that_cannot_be_traced_takes_slots_by_name() -> None:
         ("01", {"norm": "batsch"}, "NORM=batsch: no such norm; did you mean batch"),
         ("10", {"norm": "group:3"}, "NORM=group:3: does not divide 4 channels in 0"),
         ("1", {"slots": ["33"]}, "slots=33: the network has no such module"),
-        ("1", {"slots": ["1"]}, "slots=1: holds no conv or linear layer, and is no BatchNorm"),
+        ("1", {"slots": ["1"]}, "slots=1: holds no conv or linear layer, and is no norm of the network's own"),
     ],
 )
 def test_what_does_not_fit_is_one_line(mask: str, more: dict[str, object], told: str) -> None:

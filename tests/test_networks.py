@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
 
 from batchnorm import find_slots, masked
-from batchnorm.norms import BATCHNORM
+from batchnorm.norms import OWN_NORMS
 from batchnorm.slots import ChannelBias
 
 SLOTS = json.loads(Path(__file__).with_name("networks.json").read_text())
-"""The slots of torchvision's networks. Where they have BatchNorm, these are all of its layers."""
+"""The slots of torchvision's networks. Where they have norms, these are all of them."""
 
 
 @pytest.mark.parametrize("name", SLOTS)
@@ -25,7 +26,7 @@ def test_slots_are_those_of_the_table(name: str) -> None:
     with torch.device("meta"):
         net = getattr(models, name)(weights=None)
     assert list(find_slots(net)) == SLOTS[name]
-    own = [path for path, module in net.named_modules() if isinstance(module, BATCHNORM)]
+    own = [path for path, module in net.named_modules() if isinstance(module, OWN_NORMS)]
     assert sorted(SLOTS[name]) == sorted(
         own or [*(f"features.{place}" for place in (0, 3, 6, 8, 11, 13, 16, 18)), "classifier.0", "classifier.3"]
     )
@@ -86,6 +87,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "densenet121": lambda: models.densenet121(weights=None, num_classes=5),
     "residual": lambda: Residual(norm=True),
     "residual without norms": lambda: Residual(norm=False),
+    "convnext": lambda: models.ConvNeXt([CNBlockConfig(16, 32, 1), CNBlockConfig(32, None, 1)], num_classes=5),
+    "vit": lambda: models.VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5),
 }
 
 
@@ -103,10 +106,12 @@ def test_every_kind_of_mask_trains_and_is_kept(name: str) -> None:
     for mask in ("all", "none", ",".join(str(place % 2) for place in range(len(slots)))):
         changed = masked(net, mask).train()
         places = [changed.get_submodule(slot) for slot in slots]
-        norms = [isinstance(place, BATCHNORM) or hasattr(place, "batchnorm") for place in places]
+        norms = [isinstance(place, OWN_NORMS) or hasattr(place, "batchnorm") for place in places]
         assert norms == {"all": [True] * len(slots), "none": [False] * len(slots)}.get(
             mask, [n % 2 == 1 for n in range(len(slots))]
         )
+        if mask == "all" and isinstance(places[0], OWN_NORMS):
+            assert torch.equal(masked(net, mask).eval()(images), net.eval()(images))
         trained = [value for value in changed.parameters() if value.requires_grad]
         optimizer = torch.optim.SGD(trained, lr=0.01)
         functional.cross_entropy(changed(images), torch.arange(4)).backward()
@@ -117,11 +122,11 @@ def test_every_kind_of_mask_trains_and_is_kept(name: str) -> None:
         assert torch.equal(again.eval()(images), changed.eval()(images))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "residual"])
+@pytest.mark.parametrize("name", ["resnet18", "residual", "convnext", "vit"])
 def test_without_a_mask_it_is_the_network_without_its_norms(name: str) -> None:
     net, images = NETWORKS[name]().eval(), torch.rand(2, 3, 32, 32)
     bare = masked(net, "none").eval()
-    assert not any(isinstance(module, BATCHNORM) for module in bare.modules())
+    assert not any(isinstance(module, OWN_NORMS) for module in bare.modules())
     assert sum(isinstance(module, ChannelBias) for module in bare.modules()) == len(find_slots(net))
     for slot in find_slots(net):
         net.set_submodule(slot, nn.Identity())

@@ -10,6 +10,7 @@ from torch import nn
 
 from batchnorm import training
 from batchnorm.analysis.laws import check
+from batchnorm.assembly import build_network
 from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError
 from batchnorm.measurements import laws
@@ -26,6 +27,8 @@ from batchnorm.norms import (
     make_norm,
     parts_of,
 )
+from batchnorm.problems import find_problem
+from batchnorm.problems.fitting import make_network
 from batchnorm.slots import read_slots, treat_
 from batchnorm.store import Run, Status
 from tests.test_training import assert_same_run, first_steps, interrupted_at
@@ -303,3 +306,41 @@ def test_groups_of_one_value_are_refused_before_anything_starts(configure: Confi
     with pytest.raises(ConfigError, match=r"^NORM=group:1024: finds one value to normalise in dense1"):
         training.train(config)
     assert not config.directory.exists()
+
+
+def test_a_run_keeps_the_norms_of_its_network_and_refuses_what_they_have_not(configure: Configure, tmp_path: Path) -> None:
+    file, tuning = tmp_path / "mine.py", tmp_path / "mine.yaml"
+    file.write_text(OWN_NETWORK)
+    tuning.write_text("net: {batch_size: 64, num_epochs: 1, SGD: {lr_schedule: null, opt_hpars: {lr: 0.1}}}")
+    keys = {"problem": f"{file}:net", "tuning_conf": str(tuning), "norm": "own"}
+    net = build_network(configure(**keys, ablation="fixed_beta"))
+    assert [type(slot.norm) for slot in read_slots(net, ("1", "4"))] == [nn.GroupNorm, nn.LayerNorm]
+    assert [slot.parts & {"gamma", "trained_gamma", "beta", "running_mean"} for slot in read_slots(net, ("1", "4"))] == [
+        {"gamma", "trained_gamma", "beta"}
+    ] * 2
+    images, itself = torch.rand(2, 1, 28, 28), make_network(find_problem(keys["problem"]), 3)
+    assert torch.equal(build_network(configure(**keys, random_seed=3))(images), itself(images))
+    config = configure(**keys | {"norm": "instance"})
+    with pytest.raises(ConfigError, match=r"^NORM=instance: finds one value to normalise in 4; another norm, or POSITION"):
+        training.train(config)
+    assert not config.directory.exists()
+    for key, value, told in (
+        ("ghost", 8, r"^GHOST=8: the network's own GroupNorm in 1 takes no statistics over the batch"),
+        ("bn_momentum", 0.5, r"^BN_MOMENTUM=0.5: the network's own GroupNorm in 1 takes no"),
+        ("freeze_stats_after", 1, r"^FREEZE_STATS_AFTER=1: the network's own norms keep no running statistics"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            build_network(configure(**keys, **{key: value}))
+
+
+OWN_NETWORK = """
+from torch import nn
+
+from batchnorm.problems import register_problem
+
+
+@register_problem(image_set="digits", classes=10, slots=("1", "4"))
+def net() -> nn.Module:
+    layers = [nn.Conv2d(1, 4, 5, stride=4), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(144, 8), nn.LayerNorm(8), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(8, 10))
+"""

@@ -16,7 +16,7 @@ from batchnorm.analysis import compress, figures, laws, measure, prune, report, 
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, in_values, outcome_of
 from batchnorm.analysis.pairing import COLUMNS
-from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each, setting_text, varying_settings
+from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each, setting_text, slot_facts, varying_settings
 from batchnorm.analysis.shell import LISTED_DIGITS, Answer, Command, asked_for, chosen_paths, is_chosen
 from batchnorm.errors import ExitCode, UserError
 from batchnorm.store import Run
@@ -153,7 +153,7 @@ def _effects(given: argparse.Namespace) -> str:
     unit = f", in {outcome.unit}" if outcome.unit not in ("", "epochs") else ""
     seeds = sorted(set(found.table["seed"]))
     numbers = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    facts = f"{problem_of(found.runs[0])}, {found.counted}, {numbers}"
+    facts = ", ".join([problem_of(found.runs[0]), *slot_facts(found.runs), found.counted, numbers])
     if given.plan:
         power = 0.8 if given.power is None else given.power
         comparisons = 1 if given.comparisons is None else given.comparisons
@@ -178,7 +178,7 @@ def _effects(given: argparse.Namespace) -> str:
         printed = partial(print_plan, rows, scale=outcome.scale, heading=heading)
     else:
         heading = f"Effects on {outcome.words}{unit}. {facts}."
-        printed = partial(print_effects, table, scale=outcome.scale, heading=heading, wide=given.wide)
+        printed = partial(print_effects, table, scale=outcome.scale, heading=heading, wide=given.wide, norm=found.norm)
     if given.out:
         write(given.out, printed)
         return f"{given.out}\n"

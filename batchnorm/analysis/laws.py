@@ -111,6 +111,8 @@ def _facts(run: Run, slot: str) -> Facts | None:
         beta_at_zero=treatment.beta is None or treatment.beta.value == 0,
         consumer_normalised=consumer is not None and _uses_batch_statistics(consumer, config),
         homogeneous=parts.homogeneous,
+        ghost="ghost" in parts.parts,
+        after="activation" in parts.parts,
     )
 
 

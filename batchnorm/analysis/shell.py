@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchnorm.analysis.runs import RunPath, find_runs, problem_of, read_each
-from batchnorm.errors import ConfigError, ExitCode, RunError, nearest_first
-from batchnorm.modes import DEFAULT_MODE, MODES, VANILLA, parse_mask
+from batchnorm.analysis.runs import RunPath, find_runs, flat_settings, problem_of, read_each, setting_text
+from batchnorm.config import DECIDING_KEYS, SLOT_KEYS, override_name
+from batchnorm.errors import ConfigError, ExitCode, RunError, UserError, nearest_first
+from batchnorm.modes import DEFAULT_MODE, MODES, NORMS, VANILLA, canonical_norm, parse_mask
 from batchnorm.store import Run
 
 
@@ -80,6 +81,50 @@ def _has_rate(run: Run, rate: float) -> bool:
     return rate in (run.config.lr, *(float(f"{run.config.lr:.{digits}g}") for digits in (4, LISTED_DIGITS)))
 
 
+def _setting(text: str) -> str:
+    """Read what `--where` takes, and write its key as settings have it.
+
+    Raises:
+        UserError: it is not KEY=VALUE, the key decides no result, or an option of its own chooses by it.
+    """
+    given, equals, value = text.partition("=")
+    try:
+        key = override_name(given).partition(".")
+    except ConfigError:
+        key = (given, "", "")
+    name = key[0].upper() + "".join(key[1:])
+    if not equals:
+        raise UserError(f"--where {text}: give KEY=VALUE, as NORM=layer")
+    if key[0].upper() in _OF_VARIANTS:
+        raise UserError(f"--where {text}: {_OF_VARIANTS[key[0].upper()]} chooses by it")
+    if name == "NORM":
+        return f"NORM={canonical_norm(value)}"
+    if key[0].upper() not in DECIDING_KEYS:
+        names = [name for name in DECIDING_KEYS if name not in _OF_VARIANTS]
+        raise UserError(f"--where {text}: no key that decides a result; {nearest_first(given.upper(), names)}")
+    return f"{'LR_SCHEDULE.name' if name == 'LR_SCHEDULE' else name}={value}"
+
+
+def _has_setting(run: Run, text: str) -> bool:
+    """Say whether a run has a setting; a key that acts in none of its slots tells nothing against it."""
+    key, _, value = text.partition("=")
+    settings = flat_settings(run.settings)
+    if key not in settings:
+        return key in SLOT_KEYS
+    own = settings[key]
+    if isinstance(own, (int, float)) and not isinstance(own, bool):
+        try:
+            return float(value) == own
+        except ValueError:
+            return False
+    words = {"none", "null"} if own is None else {setting_text(settings, key).lower()}
+    return value.lower() in words
+
+
+_OF_VARIANTS = {
+    "PROBLEM": "--problem", "RANDOM_SEED": "--seed", "SEED": "--seed",
+    "POSITION": "--mask", "MASK": "--mask", "ABLATION": "--mode", "MODE": "--mode",
+}  # fmt: skip
 LISTED_DIGITS = 6
 """Of a learning rate in the list of runs."""
 _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
@@ -93,19 +138,50 @@ _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
     "seed": ({"metavar": "SEED", "type": int}, lambda run, seed: run.config.random_seed == seed),
     "lr": ({"metavar": "RATE", "type": float}, _has_rate),
     "epochs": ({"metavar": "N", "type": int}, lambda run, epochs: run.length.epochs == epochs),
+    "norm": (
+        {
+            "metavar": "NORM",
+            "type": canonical_norm,
+            "help": " | ".join(NORMS) + "; in tables and figures vanilla goes with each",
+        },
+        lambda run, norm: _has_setting(run, f"NORM={norm}"),
+    ),
+    "where": (
+        {
+            "metavar": "KEY=VALUE",
+            "type": _setting,
+            "action": "extend",
+            "help": "any key that decides a result: GHOST=16 BATCH_SIZE=64 BATCH_SIZE=128",
+        },
+        _has_setting,
+    ),
 }
 """Arguments that choose among runs: argparse's keywords, and whether a run has a value that is given."""
 
 
-def is_chosen(run: Run, given: Namespace) -> bool:
-    """Say whether a run is among those that `--problem`, `--mask` and so on choose."""
-    return all(any(_CHOICES[name][1](run, value) for value in values) for name, values in asked_for(given).items())
+def is_chosen(run: Run, given: Namespace, *, alone: bool = False) -> bool:
+    """Say whether a run is among those that `--problem`, `--mask` and so on choose; see `chosen_paths`."""
+    asked = asked_for(given)
+    if alone and not set(run.settings).issuperset(key for key in _keys(asked) if key in SLOT_KEYS):
+        return False
+    return all(any(_CHOICES[name][1](run, value) for value in values) for name, values in _alternatives(asked))
 
 
-def chosen_paths(given: Namespace) -> list[RunPath]:
+def _alternatives(asked: Mapping[str, list[Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """Split the choice into parts that must all hold; of each any value may."""
+    for name, values in asked.items():
+        if name != "where":
+            yield name, values
+            continue
+        for key in dict.fromkeys(value.partition("=")[0] for value in values):
+            yield name, [value for value in values if value.partition("=")[0] == key]
+
+
+def chosen_paths(given: Namespace, *, alone: bool = False) -> list[RunPath]:
     """Return the runs that are meant.
 
-    Those that cannot be read are left out, see `read_each`.
+    Those that cannot be read are left out, see `read_each`. Others are compared with runs in whose slots a key does not act,
+    as with vanilla: these go with each of its values, unless the chosen are wanted `alone`.
 
     Raises:
         RunError: there is none, or none can be read.
@@ -113,18 +189,25 @@ def chosen_paths(given: Namespace) -> list[RunPath]:
 
     def read(run: Run) -> bool:
         _ = run.status, run.epochs  # what every table and figure reads
-        return is_chosen(run, given)
+        return is_chosen(run, given, alone=alone)
 
     found = read_each(find_runs(given.paths), read, keep_open=True)
-    wanted: list[RunPath] = [run.directory for run, chosen in found if chosen]
-    if not wanted:
+    wanted = [run for run, chosen in found if chosen]
+    acting = [key for key in _keys(asked_for(given)) if key in SLOT_KEYS]
+    if not wanted or not all(any(key in run.settings for run in wanted) for key in acting):
         raise RunError(f"{given.paths[0]}: no run there has {_in_words(asked_for(given), [run for run, _ in found])}")
-    return wanted
+    return [run.directory for run in wanted]
 
 
 def asked_for(given: Namespace) -> dict[str, list[Any]]:
     """Return the choice among runs, by the names of its arguments."""
     return {name: value for name in _CHOICES if (value := getattr(given, name)) is not None}
+
+
+def _keys(asked: Mapping[str, list[Any]]) -> list[str]:
+    """Return the keys that `--norm` and `--where` choose by."""
+    keys = [text.partition("=")[0] for text in asked.get("where", ())]
+    return list(dict.fromkeys(["NORM", *keys] if "norm" in asked else keys))
 
 
 def _in_words(asked: Mapping[str, list[Any]], runs: list[Run]) -> str:
@@ -134,6 +217,9 @@ def _in_words(asked: Mapping[str, list[Any]], runs: list[Run]) -> str:
     unknown = [mode for mode in asked.get("mode", ()) if mode not in modes]
     if DEFAULT_MODE in asked.get("mode", ()) and any(run.mode == VANILLA for run in runs):
         words += f"; runs without a norm are chosen by --mode {VANILLA}"
+    for key in _keys(asked):
+        there = sorted({setting_text(flat, key) for run in runs if key in (flat := flat_settings(run.settings))})
+        words += f"; {key} there: {', '.join(there)}" if there else f"; none there has {key}"
     return f"{words}; {nearest_first(unknown[0], modes)}" if unknown else words
 
 

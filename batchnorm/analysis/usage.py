@@ -106,7 +106,7 @@ def found_or_chosen(given: argparse.Namespace) -> list[Path]:
     Raises:
         RunError: there is none.
     """
-    return [Path(path) for path in chosen_paths(given)] if asked_for(given) else find_runs(given.paths)
+    return [Path(path) for path in chosen_paths(given, alone=True)] if asked_for(given) else find_runs(given.paths)
 
 
 def _sum(files: Iterable[File], seen: set[tuple[int, int]]) -> dict[str, int]:

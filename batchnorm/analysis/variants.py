@@ -49,6 +49,15 @@ def under(norm: str, row: Mode) -> Mode:
     return replace(row, title=title, label=label)
 
 
+def norm_in_words(norm: str) -> str:
+    """Return what sentences call a norm: `BatchNorm`, `layer norm`, `group norm (4 groups)`."""
+    try:
+        kind = norm_kind(norm)
+    except ConfigError:  # one that this package does not know
+        return norm
+    return (kind.words or f"{kind.name} norm") + (f" ({norm.partition(':')[2]} groups)" if kind.groups else "")
+
+
 def _row_of(mode: str) -> Mode:
     rows = [MODES[name] for name in mode.split(",") if name in MODES]
     if mode == VANILLA:

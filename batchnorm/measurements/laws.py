@@ -75,6 +75,8 @@ class Facts:
         beta_at_zero: beta starts at 0 where it is fixed.
         consumer_normalised: the slot's only consumer is a slot with BatchNorm with batch statistics.
         homogeneous: what lies between them is positively homogeneous.
+        ghost: the slot's norm takes its statistics over parts of the batch.
+        after: it stands after the slot's activation.
     """
 
     plain_sgd: bool
@@ -88,6 +90,8 @@ class Facts:
     beta_at_zero: bool
     consumer_normalised: bool
     homogeneous: bool
+    ghost: bool = False
+    after: bool = False
 
 
 def fixed_is_fixed(values: NDArray[np.floating], value: ArrayLike, steps: NDArray[np.integer], *, trained: bool) -> Verdict:
@@ -132,8 +136,13 @@ def blind_to_scale(
         return _does_not_apply(2, "the slot has no weight layer of its own")
     if not facts.fp32:
         return _does_not_apply(2, "the run is not in fp32")
+    if facts.ghost:
+        return _does_not_apply(2, "GHOST: a channel has a variance in each part of the batch, and only their mean is known")
+    if facts.after:
+        why = "of a channel that a ReLU nearly always stops, the variance is lost in the running one's rounding"
+        return _does_not_apply(2, f"PLACEMENT=after: {why}")
     if channel_eps is None:
-        return _does_not_apply(2, "the eps term was not measured: gamma is fixed, GHOST, or PLACEMENT=after")
+        return _does_not_apply(2, "gamma is fixed, and so its gradient, which the eps term needs, is not known")
     length = weight_norm * gradient_norm
     moving = length > 0
     if not moving.any() and not np.isnan(length).any():

@@ -26,6 +26,7 @@ from torch import nn
 
 from batchnorm.feeds import SlotModules, slot_modules
 from batchnorm.measurements.probing import forward, probing
+from batchnorm.norms import axis_of
 from batchnorm.probing import Probe
 from batchnorm.slots import Slot
 
@@ -68,8 +69,10 @@ def representations(net: nn.Module, images: torch.Tensor, slots: Mapping[str, Sl
     found: dict[str, Representation] = {}
 
     def look_at(slot: str, module: nn.Module, *, sees_input: bool) -> torch.utils.hooks.RemovableHandle:
+        axis = axis_of(module)
+
         def look(_: nn.Module, taken: tuple[torch.Tensor, ...], given: torch.Tensor) -> None:
-            found[slot] = describe(taken[0] if sees_input else given, given)
+            found[slot] = describe(*(each.movedim(axis, 1) for each in (taken[0] if sees_input else given, given)))
 
         return module.register_forward_hook(look)
 

@@ -98,17 +98,23 @@ def cifar10_resnet18_bn() -> nn.Module:
     return networks.cifar_resnet18(10)
 
 
-@register_problem(
-    image_set="fmnist",
-    classes=10,
-    slots=("bn", *(f"block{block}.bn{number}" for block in (1, 2, 3) for number in (1, 2))),
-    brings_norms=True,
-)
+_RESNET8 = ("bn", *(f"block{block}.bn{number}" for block in (1, 2, 3) for number in (1, 2)))
+
+
+@register_problem(image_set="fmnist", classes=10, slots=_RESNET8, brings_norms=True)
 def fmnist_resnet8_bn() -> nn.Module:
     """Build a small residual network."""
     from batchnorm.problems import networks
 
     return networks.resnet8(1, 10)
+
+
+@register_problem(image_set="fmnist", classes=10, slots=_RESNET8, brings_norms=True)
+def fmnist_resnet8_narrow_bn() -> nn.Module:
+    """Build a small residual network with half of the channels."""
+    from batchnorm.problems import networks
+
+    return networks.resnet8(1, 10, width=8)
 
 
 @register_problem(image_set="fmnist", classes=10, slots=("conv1", "conv2", "dense1", "dense2"), dense=("dense1", "dense2"))

@@ -13,6 +13,7 @@ from batchnorm.data.facts import size_in_words
 from batchnorm.data.sources import name_of, shape_of
 from batchnorm.errors import ConfigError, one_line, what_is_short
 from batchnorm.modes import DEFAULT_MODE, treatments
+from batchnorm.norms import BATCHNORM, is_own_norm
 from batchnorm.problems.fitting import check_fit, make_network
 from batchnorm.problems.registry import Problem, find_problem
 from batchnorm.slots import find_slots, layers_without_slot, treat_
@@ -54,6 +55,7 @@ def check(text: str, obs_datasets: str = "data") -> tuple[str, str]:
     lines = [
         f"{problem.name}: {name_of(problem.image_set)} ({size_in_words(shape)}), {problem.classes} classes",
         f"slots={_as_python(slots)}",
+        _own_norms(net, slots),
         *(f"no slot: {layer}, whose output goes into {taker}" for layer, taker in without.items()),
         f"parameters: {sum(value.numel() for value in values):,}",
         f"one step, no norm: {_step(problem, shape, (0,) * len(slots))}",
@@ -64,13 +66,20 @@ def check(text: str, obs_datasets: str = "data") -> tuple[str, str]:
     return "\n".join(filter(None, lines)), _wrong(problem, net, slots)
 
 
+def _own_norms(net: nn.Module, slots: Sequence[str]) -> str:
+    """Say how norms that the network brings are trained with, where the default puts others in their place."""
+    norms = [norm for norm in map(net.get_submodule, slots) if is_own_norm(norm) and not isinstance(norm, BATCHNORM)]
+    kinds = ", ".join(dict.fromkeys(type(norm).__name__ for norm in norms))
+    return f"own norms: {kinds}; kept with NORM=own, by default BatchNorm stands in their place" if norms else ""
+
+
 def _wrong(problem: Problem, net: nn.Module, slots: tuple[str, ...]) -> str:
     """Say what a run would refuse, or what would make runs of one seed differ in more than their mask and mode."""
     again = make_network(problem, _SEED)
     if not all(one.equal(other) for one, other in zip(net.parameters(), again.parameters(), strict=True)):
         return "its initial weights differ when it is built again with the same seed; draw them from torch's default generator"
     if not slots:
-        return "its network has no slot: no conv or linear layer whose output goes into an activation, and no BatchNorm"
+        return "its network has no slot: no conv or linear layer whose output goes into an activation, and no norm"
     if slots != problem.slots:
         return f"it is registered with slots={_as_python(problem.slots)}; register it with slots={_as_python(slots)}"
     return ""

@@ -45,22 +45,24 @@ class ResidualBlock(nn.Module):
         return functional.relu(self.bn2(self.conv2(hidden)) + shortcut)
 
 
-def resnet8(channels_in: int, classes: int) -> nn.Module:
+def resnet8(channels_in: int, classes: int, *, width: int = 16) -> nn.Module:
     """Build the shallowest of the ResNets for small images, 6n + 2 layers with n = 1: 16, 32 and 64 channels.
 
-    He et al. 2016, section 4.2, shortcuts of type A; its 7 BatchNorm layers are slots.
+    He et al. 2016, section 4.2, shortcuts of type A; its 7 BatchNorm layers are slots. Another width has other channels, in
+    the same proportion.
     """
-    blocks = [("block1", ResidualBlock(16, 16, 1)), ("block2", ResidualBlock(16, 32, 2)), ("block3", ResidualBlock(32, 64, 2))]
+    sizes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2))
+    blocks = [(f"block{number}", ResidualBlock(*size)) for number, size in enumerate(sizes, 1)]
     net = nn.Sequential(
         OrderedDict[str, nn.Module](
             [
-                ("conv", nn.Conv2d(channels_in, 16, 3, padding=1, bias=False)),
-                ("bn", nn.BatchNorm2d(16)),
+                ("conv", nn.Conv2d(channels_in, width, 3, padding=1, bias=False)),
+                ("bn", nn.BatchNorm2d(width)),
                 ("relu", nn.ReLU()),
                 *blocks,
                 ("pool", nn.AdaptiveAvgPool2d(1)),
                 ("flatten", nn.Flatten()),
-                ("dense", nn.Linear(64, classes)),
+                ("dense", nn.Linear(4 * width, classes)),
             ]
         )
     )

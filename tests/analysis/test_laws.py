@@ -15,6 +15,7 @@ from batchnorm.config import RunConfig
 from batchnorm.measurements.laws import Standing
 from batchnorm.store import Run
 from batchnorm.training import train
+from tests.analysis.conftest import record
 
 Configure = Callable[..., RunConfig]
 EVERY = {"problem": "mnist_2c2d_bn", "num_epochs": 1, "batch_size": 16, "log_every_steps": 1, "measure_steps": 1}
@@ -43,6 +44,23 @@ def test_real_runs_keep_every_law_that_applies(configure: Configure) -> None:
         *((law, slot) for law in (2, 3) for slot in ("conv1", "conv2", "dense1")),
     }  # fmt: skip
     assert not [key for key, standing in found.items() if standing == Standing.BROKEN]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"ghost": 16}, "GHOST: a channel has a variance in each part"),
+        ({"placement": "after"}, "PLACEMENT=after: of a channel that a ReLU nearly always stops"),
+        ({"ablation": "fixed_gamma"}, "gamma is fixed"),
+    ],
+    ids=str,
+)
+def test_where_law_2_cannot_be_measured_it_is_told(tmp_path: Path, keys: dict[str, object], why: str) -> None:
+    found = check(
+        Run(record(tmp_path, **keys, epochs=1, steps_per_epoch=2, optimizer="Momentum", measure="basic", measured=True))
+    )
+    of_law_2 = [each.verdict for each in found if each.verdict.law == 2]
+    assert len(of_law_2) == 3 and all(verdict.where.startswith(why) for verdict in of_law_2)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,74 @@ def test_runs_can_be_chosen(shell: Shell, output: Path) -> None:
     assert len(out.splitlines()) == 3
 
 
+@pytest.fixture(scope="module")
+def of_norms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Invent runs with several norms and other keys, beside vanilla."""
+    folder = tmp_path_factory.mktemp("norms")
+    small = {"epochs": 1, "log_every_steps": 0}
+    for keys in ({"position": "none"}, {}, {"norm": "layer"}, {"norm": "group:4"}, {"ghost": 16}, {"precision": "bf16"}):
+        record(folder, **small, **keys)
+    record(folder, **small, norm="layer", position="110")
+    record(folder, **small, optimizer="Adam", opt_hpars={"beta1": 0.5}, norm="layer")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        (("--norm", "layer"), ["0,0,0", "1,1,0 layer", "1,1,1 layer", "1,1,1 layer Adam"]),
+        (("--norm", "GROUP:4", "--mode", "trained_bn"), ["1,1,1 group_4"]),
+        (("--norm", "layer", "--where", "optimizer=SGD"), ["0,0,0", "1,1,0 layer", "1,1,1 layer"]),
+        (("--where", "NORM=batch", "GHOST=16", "ghost=none", "--where", "precision=FP32"), ["0,0,0", "1,1,1", "1,1,1 16"]),
+        (("--where", "OPT_HPARS.beta1=5e-1"), ["1,1,1 layer Adam"]),
+        (("--where", "lr_schedule=none", "PRECISION=bf16"), ["1,1,1 bf16"]),
+        (("--where", "precision=fp16"), []),
+    ],
+)
+def test_keys_that_decide_results_choose_among_runs(
+    shell: Shell, of_norms: Path, chosen: tuple[str, ...], found: list[str]
+) -> None:
+    _, out, _ = shell("runs", of_norms, *chosen)
+    names = [Path(line.split()[-1]) for line in out.splitlines()[1:]]
+    words = {"NORM", "GHOST", "PRECISION", "OPTIMIZER"}
+    pairs = [[part.split("=") for part in name.name.split("__")[1:]] for name in names]
+    kept = [" ".join(value for key, value in reversed(parts) if key in words) for parts in pairs]
+    masks = [name.parents[2].name.rpartition("__")[2] for name in names]
+    assert sorted(f"{mask} {words}".strip() for mask, words in zip(masks, kept, strict=True)) == found
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        (("--norm", "layr"), "NORM=layr: no such norm; did you mean layer?"),
+        (("--where", "NORM=layr"), "NORM=layr: no such norm; did you mean layer?"),
+        (("--where", "NORM"), "--where NORM: give KEY=VALUE, as NORM=layer"),
+        (("--where", "nrm=layer"), "--where nrm=layer: no key that decides a result; did you mean NORM?"),
+        (("--where", "threads=1"), "--where threads=1: no key that decides a result; "),
+        (("--where", "MASK=111"), "--where MASK=111: --mask chooses by it"),
+        (("--norm", "instance"), "no run there has --norm instance; NORM there: batch, group:4, layer"),
+        (("--where", "GHOST=8", "--norm", "batch"), "no run there has --norm batch, --where GHOST=8; NORM there: batch, "),
+        (("--where", "BN_EPS=1"), "no run there has --where BN_EPS=1; BN_EPS there: none"),
+    ],
+)
+def test_a_key_that_chooses_nothing_is_one_line(shell: Shell, of_norms: Path, chosen: tuple[str, ...], told: str) -> None:
+    code, _, err = shell("summary", of_norms, *chosen)
+    assert code == 2 and told in err and len(err.splitlines()) == 1
+
+
+def test_what_is_deleted_is_what_was_named(shell: Shell, of_norms: Path) -> None:
+    _, out, _ = shell("usage", of_norms, "--norm", "layer", "--each")
+    assert "1,1,1" in out and "0,0,0" not in out
+
+
+def test_effects_and_their_figures_say_the_norm(shell: Shell, of_norms: Path, tmp_path: Path) -> None:
+    _, out, err = shell("effects", of_norms, "--norm", "layer", "--where", "OPTIMIZER=SGD")
+    assert "slots: with layer norm minus without" in out and "digits_2c2d_bn, norm layer, 3 runs, seed 1" in out, err
+    assert "with BatchNorm" in shell("effects", of_norms, "--norm", "batch", "--where", "GHOST=none", "PRECISION=fp32")[1]
+    _, _, err = shell("effects", of_norms)
+    assert "choose one setting, as by --lr, --norm or --where KEY=VALUE" in err
+
+
 def test_summary_is_printed_or_written(shell: Shell, output: Path, tmp_path: Path) -> None:
     code, out, _ = shell("summary", f"{output}/*__0,0,1", "--format", "csv")
     assert code == 0 and len(out.splitlines()) == 5

@@ -125,6 +125,13 @@ def test_law_2_says_nothing_of_a_gradient_that_is_zero() -> None:
     assert blind_to_scale(inner, eps, length, np.array([np.nan, 1.0]), steps, FACTS).standing == Standing.BROKEN
 
 
+def test_law_2_says_why_its_second_side_is_not_known() -> None:
+    one, steps = np.ones(3), STEPS[:3]
+    for change, why in (({"ghost": True}, "GHOST: "), ({"after": True}, "PLACEMENT=after: "), ({}, "gamma is fixed")):
+        verdict = blind_to_scale(one[:, None], None, one, one, steps, replace(FACTS, **change))
+        assert verdict.standing == Standing.DOES_NOT_APPLY and verdict.where.startswith(why)
+
+
 def test_law_4_measures_the_largest_fall() -> None:
     steps = np.array([0, 5, 10])
     verdict = affine_norm_never_falls(np.array([4.0, 5.0, 4.9]), steps, FACTS)

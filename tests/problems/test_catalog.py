@@ -35,7 +35,7 @@ REFERENCES: dict[str, tuple[str, dict[str, int]]] = {  # what DeepOBS's test pro
     "svhn_wrn164_bn": ("net_wrn", {"num_outputs": 10, "num_residual_blocks": 2, "widening_factor": 4}),
 }
 
-OWN = ("cifar10_resnet18_bn", "fmnist_resnet8_bn", "fmnist_lenet_sigmoid_bn")
+OWN = ("cifar10_resnet18_bn", "fmnist_resnet8_bn", "fmnist_resnet8_narrow_bn", "fmnist_lenet_sigmoid_bn")
 
 
 def reference(problem: str, seed: int) -> nn.Module:
@@ -180,6 +180,13 @@ def test_resnet8_passes_on_every_second_pixel_and_channels_of_zeros() -> None:
     nn.init.zeros_(block.bn2.weight)
     images = torch.rand(1, 2, 4, 4)
     assert torch.equal(block(images), torch.cat([images[:, :, ::2, ::2], torch.zeros(1, 1, 2, 2)], dim=1))
+
+
+def test_the_narrow_resnet8_has_half_of_the_channels() -> None:
+    wide, narrow = (problems()[name].make_network() for name in ("fmnist_resnet8_bn", "fmnist_resnet8_narrow_bn"))
+    channels = [[norm.num_features for norm in net.modules() if isinstance(norm, nn.BatchNorm2d)] for net in (wide, narrow)]
+    assert channels == [[16, 16, 16, 32, 32, 64, 64], [8, 8, 8, 16, 16, 32, 32]]
+    assert narrow(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
 def test_the_sigmoid_lenet_is_d2ls(configure: Callable[..., RunConfig]) -> None:

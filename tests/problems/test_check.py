@@ -79,6 +79,11 @@ def own_generator():
 @register_problem(image_set="digits", classes=10, slots=())
 def linear():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+@register_problem(image_set="digits", classes=10, slots=("2",))
+def layer_norm():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 10))
 """
 
 
@@ -103,6 +108,12 @@ def test_it_tells_what_is_to_be_written(file: Path, capsys: pytest.CaptureFixtur
     assert [line.partition(": ")[0] for line in lines[5:7]] == ["one step, no norm", "one step, BatchNorm in all slots"]
     entry = check(f"{file}:good")[0].partition("tuned:\n")[2]
     assert set(yaml.safe_load(entry)["good"]) == {"batch_size", "num_epochs", "SGD", "Adam"}
+
+
+def test_it_tells_that_a_networks_own_norms_are_not_the_default(file: Path) -> None:
+    told, wrong = check(f"{file}:layer_norm")
+    assert told.splitlines()[2] == "own norms: LayerNorm; kept with NORM=own, by default BatchNorm stands in their place"
+    assert not wrong
 
 
 @pytest.mark.parametrize(

@@ -300,10 +300,13 @@ COUNTS = {
     "findings_fmnist_2c2d_pilots": 28,
     "findings_fmnist_2c2d_rates": 12,
     "learning_rates_fmnist_2c2d": 105,
+    "modes_fmnist": 36,
+    "norms_fmnist": 24,
     "positions_cifar100_3c3d": 111,
     "positions_cifar100_allcnnc": 69,
     "positions_cifar10_3c3d": 111,
     "quickstart_digits": 5,
+    "widths_fmnist_resnet8": 12,
 }
 
 

@@ -21,7 +21,7 @@ from batchnorm.analysis.runs import (
     read_each,
 )
 from batchnorm.errors import RunError
-from batchnorm.modes import format_mask
+from batchnorm.modes import DEFAULT_NORM, format_mask
 from batchnorm.store import Run, Status
 
 
@@ -41,6 +41,11 @@ class Compared:
     def slots(self) -> tuple[str, ...]:
         """The slots' names, one for each digit of a mask."""
         return self.runs[0].layers
+
+    @property
+    def norm(self) -> str:
+        """What normalises their slots, as `NORM` takes it."""
+        return next((run.config.norm for run in self.runs if "NORM" in run.settings), DEFAULT_NORM)
 
     @property
     def counted(self) -> str:
@@ -144,7 +149,7 @@ def _require_one_setting(runs: list[Run]) -> None:
             if keys := "; ".join(differing_settings(other.settings, run.settings)):
                 raise RunError(
                     f"{run.directory}: differs from {other.directory} in {keys}; effects are of runs that differ in seed, mask "
-                    "and mode alone: choose one setting, as by --lr or --epochs"
+                    "and mode alone: choose one setting, as by --lr, --norm or --where KEY=VALUE"
                 )
         if all(other.settings != run.settings for other in kinds):
             kinds.append(run)

@@ -9,8 +9,9 @@ import pandas as pd
 
 from batchnorm.analysis.columns import aligned
 from batchnorm.analysis.effects.plan import MOST_SEEDS
-from batchnorm.analysis.effects.table import TITLES, number, readable
+from batchnorm.analysis.effects.table import number, readable, titles
 from batchnorm.analysis.tables import marked_up
+from batchnorm.modes import DEFAULT_NORM
 
 WIDTH = 100
 _ALWAYS = ("effect", "estimate", "p (Holm)", "pairs", "equivalent")
@@ -22,7 +23,9 @@ _MEANING = (
 )
 
 
-def print_effects(table: pd.DataFrame, form: str, *, scale: float = 1.0, heading: str = "", wide: bool = False) -> str:
+def print_effects(
+    table: pd.DataFrame, form: str, *, scale: float = 1.0, heading: str = "", wide: bool = False, norm: str = DEFAULT_NORM
+) -> str:
     """Return the table of effects, or some families of it, in a format that `batchnorm.analysis.tables` knows.
 
     Args:
@@ -31,6 +34,7 @@ def print_effects(table: pd.DataFrame, form: str, *, scale: float = 1.0, heading
         scale: values are printed times this; not in CSV.
         heading: stands above `text`.
         wide: all columns of `readable`; else those that fit into 100 letters.
+        norm: of the runs, as `NORM` takes it.
     """
     if form == "csv":
         return str(table.to_csv(index=False))
@@ -42,7 +46,7 @@ def print_effects(table: pd.DataFrame, form: str, *, scale: float = 1.0, heading
     header, *lines = aligned(_rows(cells[_chosen(table, cells)])).splitlines()
     parts = [*_heading(heading), header]
     for family in dict.fromkeys(table["family"]):
-        parts += ["", TITLES[family], *(line for line, of in zip(lines, table["family"], strict=True) if of == family)]
+        parts += ["", titles(norm)[family], *(line for line, of in zip(lines, table["family"], strict=True) if of == family)]
     return "\n".join([*parts, *_notes(table), ""])
 
 

@@ -11,16 +11,20 @@ import pandas as pd
 from batchnorm.analysis.effects.contrasts import FAMILIES, REFERENCE
 from batchnorm.analysis.effects.design import Design, read
 from batchnorm.analysis.effects.inference import Estimates, Side, holm, leave_one_out, sign_flip_p, smallest_sign_flip_p
+from batchnorm.analysis.variants import norm_in_words
 from batchnorm.errors import UserError, nearest_first, wrong_argument
+from batchnorm.modes import DEFAULT_NORM
 
-TITLES = {
-    "slots": "slots: with BatchNorm minus without",
-    "interactions": "slot x slot",
-    "modes": "modes, over all masks",
-    "modes_per_mask": "modes, mask by mask",
-    "gamma_beta": "gamma and beta: trained minus fixed",
-}
-"""What tables and figures call the families."""
+
+def titles(norm: str = DEFAULT_NORM) -> dict[str, str]:
+    """Return what tables and figures call the families, of runs with a norm."""
+    return {
+        "slots": f"slots: with {norm_in_words(norm)} minus without",
+        "interactions": "slot x slot",
+        "modes": "modes, over all masks",
+        "modes_per_mask": "modes, mask by mask",
+        "gamma_beta": "gamma and beta: trained minus fixed",
+    }
 
 
 def effects(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, Outcome, in_values, outcome_of
 from batchnorm.analysis.runs import RunPath, RunPaths
 from batchnorm.analysis.shell import SAVED_AS, Command, chosen_paths, look_of
+from batchnorm.modes import DEFAULT_NORM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def effects_forest(
     found = compare(paths, outcome)
     table = effects(found.table, slots=found.slots, **tests)
     with looks.page(style, save_dir, save, title=title, formats=formats, wide=True) as page:
-        figure = _forest(page, table, families, outcome.scale, f"difference in {outcome.label}")
+        figure = _forest(page, table, families, outcome.scale, f"difference in {outcome.label}", norm=found.norm)
         page.title(figure, [*looks.facts(found.runs), found.counted])
         return page.finish(figure, "effects_forest", found.runs, "+".join(families or ()), outcome.file_name)
 
@@ -71,6 +72,7 @@ def draw_effects(
     scale: float = 1.0,
     label: str = "effect",
     style: str | None = None,
+    norm: str = DEFAULT_NORM,
 ) -> Figure:
     """Draw a forest plot of a table: each effect with its interval (thick) and the one simultaneous in its family (thin).
 
@@ -82,6 +84,7 @@ def draw_effects(
         scale: values are drawn times this: 100 for accuracies in points.
         label: of the horizontal axis.
         style: a paper format of tueplots.
+        norm: of the runs, as `NORM` takes it.
 
     Raises:
         UserError: there is no such family in the table, or no such style.
@@ -89,17 +92,17 @@ def draw_effects(
     from batchnorm.analysis import looks
 
     with looks.page(style, None, save=False, wide=True) as page:
-        figure = _forest(page, table, families, scale, label)
+        figure = _forest(page, table, families, scale, label, norm=norm)
         figure.draw_without_rendering()  # ticks take their fonts now, while the style holds
         return figure
 
 
-def _forest(page: Page, table: pd.DataFrame, families: Sequence[str] | None, scale: float, label: str) -> Figure:
+def _forest(page: Page, table: pd.DataFrame, families: Sequence[str] | None, scale: float, label: str, *, norm: str) -> Figure:
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 
     from batchnorm.analysis import looks
-    from batchnorm.analysis.effects.table import TITLES, chosen_families
+    from batchnorm.analysis.effects.table import chosen_families, titles
 
     asked = families or [family for family in chosen_families(table) if family != "modes_per_mask"]
     rows = [table[table["family"] == family] for family in chosen_families(table, asked)]
@@ -110,7 +113,7 @@ def _forest(page: Page, table: pd.DataFrame, families: Sequence[str] | None, sca
     entries: dict[str, Artist] = {}
     for family, axes in zip(rows, panels, strict=True):
         entries |= _draw_family(axes, family, scale)
-        axes.set_title(TITLES[family["family"].iloc[0]], loc="left")
+        axes.set_title(titles(norm)[family["family"].iloc[0]], loc="left")
     panels[0].xaxis.set_major_locator(MaxNLocator(7))
     panels[-1].set_xlabel(label)
     looks.label_ticks(figure)

@@ -1,4 +1,4 @@
-"""Interactions of slots as a map: whether BatchNorm in one slot does more where another slot has it too."""
+"""Interactions of slots as a map: whether a norm in one slot does more where another slot has it too."""
 
 from __future__ import annotations
 
@@ -170,5 +170,5 @@ def _run(given: Namespace) -> None:
     )
 
 
-_ABOUT = "slot x slot: whether BatchNorm in one slot does more where another has it"
+_ABOUT = "slot x slot: whether a norm in one slot does more where another has it"
 COMMAND = Command("interactions", _ABOUT, "output --problem fmnist_2c2d_bn", _run, {**ARGUMENTS, **LEVEL})

@@ -13,7 +13,7 @@ from batchnorm.analysis.effects import effects
 from batchnorm.analysis.effects.design import read
 from batchnorm.analysis.effects.inference import Estimates, holm
 from batchnorm.analysis.effects.of_records import Compared, compared
-from batchnorm.analysis.effects.table import TITLES
+from batchnorm.analysis.effects.table import titles
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.pairing import Pairing, pairings
 from batchnorm.analysis.report.data import Sorted, what_is_trained
@@ -76,8 +76,8 @@ def _effects_of(results: Mapping[Run, Result]) -> tuple[pd.DataFrame, str]:
     seeds = _seeds_compared(whole)
     kept = compared({run: result for run, result in results.items() if run.config.random_seed in seeds})
     table = effects(kept.table, slots=kept.slots, alpha=_ALPHA)
-    there = table["estimate"].notna()
-    lacking = [title for family, title in TITLES.items() if not there[table["family"] == family].any()]
+    there, names = table["estimate"].notna(), titles(whole.norm)
+    lacking = [title for family, title in names.items() if not there[table["family"] == family].any()]
     facts = [f"{_numbers('Seed', seeds)}; {kept.counted}."]
     if left := sorted(set(whole.table["seed"]) - set(seeds)):
         facts.append(f"{_numbers('Seed', left)} left out: runs are missing.")
@@ -89,7 +89,8 @@ def _effects_of(results: Mapping[Run, Result]) -> tuple[pd.DataFrame, str]:
     )
     if lacking:
         facts.append(f"Not estimable: {'; '.join(lacking)}.")
-    return table[table["family"].map(lambda family: TITLES[family] not in lacking)], " ".join(facts)
+    shown = table[table["family"].map(lambda family: names[family] not in lacking)]
+    return shown.assign(family=shown["family"].map(names)), " ".join(facts)
 
 
 def _numbers(word: str, seeds: Sequence[int]) -> str:
@@ -118,7 +119,7 @@ def _seeds_compared(whole: Compared) -> list[int]:
 
 def _effect(row: Mapping[Any, Any], scale: float) -> dict[str, Any]:
     return {
-        "family": TITLES[row["family"]],
+        "family": row["family"],
         "name": row["name"],
         **{name: number(scale * row[name]) for name in ("estimate", "low", "high")},
         "p": number(row["p_holm"]),

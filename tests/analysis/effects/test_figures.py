@@ -73,6 +73,16 @@ class TestForest:
             np.testing.assert_allclose(ends, 100 * slots[[f"low{suffix}", f"high{suffix}"]])
         np.testing.assert_allclose(np.asarray(axes.get_lines()[-1].get_xdata(), dtype=float), 100 * slots["estimate"])
 
+    def test_the_norm_is_named(self, table: pd.DataFrame) -> None:
+        for norm, words in (
+            ("batch", "BatchNorm"),
+            ("group:4", "group norm (4 groups)"),
+            ("center", "centring"),
+            ("new", "new"),
+        ):
+            axes = draw_effects(table, families=["slots"], norm=norm).axes[0]
+            assert axes.get_title(loc="left") == f"slots: with {words} minus without"
+
     def test_the_margin_is_named(self, table: pd.DataFrame) -> None:
         legend = [text.get_text() for text in draw_effects(table, scale=100).legends[0].get_texts()]
         assert legend == ["margin 20", "simultaneous 95 %", "95 % interval", "estimate"]
