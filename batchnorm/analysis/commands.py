@@ -63,9 +63,10 @@ class _Lines(logging.Handler):
         self.lines = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
+        """Write a line; an error in it says the shell's words."""
         self.lines += 1
-        self.write(self.format(record))
+        told = [each.in_shell if isinstance(each, UserError) else each for each in record.args or ()]
+        self.write(str(record.msg) % tuple(told) if told else record.getMessage())
 
 
 @contextmanager

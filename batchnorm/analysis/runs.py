@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from batchnorm.analysis.narrowing import options_for
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of, under
-from batchnorm.config import SLOT_KEYS, RunConfig, differing_keys
+from batchnorm.config import SLOT_KEYS, RunConfig, differing_keys, optimizer_tells_all
 from batchnorm.errors import ConfigError, RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask
 from batchnorm.problems import problem_name
@@ -358,8 +359,15 @@ def differs(here: Mapping[str, Any], there: Mapping[str, Any], key: str) -> bool
 def differing_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """Name the settings in which two runs differ, with both values."""
     keys = varying_settings([("", here), ("", there)])
+    if optimizer_tells_hyperparameters([here, there]):
+        keys = [key for key in keys if key != "OPT_HPARS"]
     one, other = ({key: settings[key] for key in keys if key in settings} for settings in (here, there))
     return differing_keys(one, other)
+
+
+def optimizer_tells_hyperparameters(settings: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether each optimizer has one set of hyperparameters beside the rate, which then need no words of their own."""
+    return optimizer_tells_all((each.get("OPTIMIZER", ""), each.get("OPT_HPARS", {})) for each in settings)
 
 
 def varying_settings(runs: Iterable[tuple[object, Mapping[str, Any]]], keys: Iterable[str] = ()) -> list[str]:
@@ -443,13 +451,41 @@ def require_one_setting(groups: Sequence[Group], *, instead: Hint = COMPARE_SETT
     Raises:
         RunError: the seeds' mean would mix settings; the message names the run and the keys.
     """
+    several = _of_two_settings(groups)
+    if several is None:
+        return
+    first, group = several
+    runs = [run for each in groups for run in each.runs]
+    options = options_for(runs, lambda some: _of_two_settings(group_seeds(some)) is None)
+    raise two_settings(
+        first, group, Hint("give one setting of each mask and mode", "choose one setting of each variant"), options, instead
+    )
+
+
+def _of_two_settings(groups: Sequence[Group]) -> tuple[Group, Group] | None:
+    """Return the first two groups of one mask and mode."""
     seen: dict[tuple[Mask, str], Group] = {}
     for group in groups:
         first = seen.setdefault((group.mask, group.mode), group)
         if first is not group:
-            keys = "; ".join(differing_settings(first.settings, group.settings))
-            what = f"differs from {first.runs[0].directory} in {keys}; give one setting of each mask and mode"
-            raise _with_hint(f"{group.runs[0].directory}: {what}", instead)
+            return first, group
+    return None
+
+
+def two_settings(first: Group, other: Group, advice: Hint, options: str, instead: Hint = NO_HINT) -> RunError:
+    """Return the error of runs that differ in their settings: it says in which, and how one of them is chosen.
+
+    Args:
+        first: one of the two.
+        other: the one that the message is about.
+        advice: what to do, in the words of Python and of the shell.
+        options: of the shell, as `options_for` names them.
+        instead: what compares settings.
+    """
+    keys = "; ".join(differing_settings(first.settings, other.settings))
+    what = f"{other.runs[0].directory}: differs from {first.runs[0].directory} in {keys}; "
+    in_shell = f"{advice.in_shell} {options}" if options else advice.in_python
+    return RunError(what + advice.in_python + instead.in_python, in_shell=what + in_shell + instead.in_shell)
 
 
 def _with_hint(text: str, hint: Hint) -> RunError:
@@ -544,8 +580,11 @@ def setting_note(group: Group, groups: Iterable[Group], *, but: Collection[str] 
 
 def what_differs(settings: Mapping[str, Any], others: Iterable[Mapping[str, Any]], *, but: Collection[str] = ()) -> str:
     """Name the settings in which one differs from others, `but` some, as it has them."""
-    own, flat = flat_settings(settings), [flat_settings(other) for other in others]
-    told = (key for key, value in own.items() if value is not None or key not in SLOT_KEYS)  # as always needs no words
+    own, others = flat_settings(settings), list(others)
+    flat = [flat_settings(other) for other in others]
+    told = [key for key, value in own.items() if value is not None or key not in SLOT_KEYS]  # as always needs no words
+    if optimizer_tells_hyperparameters([settings, *others]):
+        told = [key for key in told if not key.startswith("OPT_HPARS.")]
     differing = [key for key in told if key not in but and any(differs(own, other, key) for other in flat)]
     return settings_in_words(own, differing)
 
