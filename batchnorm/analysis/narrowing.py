@@ -21,7 +21,7 @@ Fits = Callable[[Sequence[Run]], bool]
 
 
 def options_for(runs: Sequence[Run], fits: Fits) -> str:
-    """Name options that choose runs which fit, `by --lr 0.1, or --lr 0.5`: those first that leave most variants and most runs.
+    """Name options that choose runs which fit, `by --lr 0.1, or --lr 0.5`: those that leave most variants, with seeds and with most runs first.
 
     Args:
         runs: those that do not fit as they are.
@@ -35,7 +35,9 @@ def options_for(runs: Sequence[Run], fits: Fits) -> str:
         for options, kept in _choices(runs, names, fits):
             if not any(simpler <= options for simpler in found) and fits(kept):
                 found[options] = kept
-    best = sorted(found, key=lambda options: (-len({(run.mask, run.mode) for run in found[options]}), -len(found[options])))
+    variants = {options: len({(run.mask, run.mode) for run in kept}) for options, kept in found.items()}
+    best = [options for options in found if variants[options] == max(variants.values())]
+    best.sort(key=lambda options: (not any(option.startswith("--seed") for option in options), -len(found[options])))
     ways = [" ".join(sorted(options, key=_place)) for options in best[:_MOST]]
     return f"by {', or '.join(ways)}" if ways else ""
 
