@@ -257,7 +257,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=program,
-        description="Figures and tables from runs. PATH is a directory, a run or a glob pattern; figures go to plots/ there.",
+        description="Figures and tables from runs. PATH is a directory, a run, a glob pattern or a study's file.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (*_TEXTS, *_of_figures()):

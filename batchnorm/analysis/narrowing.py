@@ -21,7 +21,9 @@ Fits = Callable[[Sequence[Run]], bool]
 
 
 def options_for(runs: Sequence[Run], fits: Fits) -> str:
-    """Name options that choose runs which fit, `by --lr 0.1, or --lr 0.5`: those that leave most variants, with seeds and with most runs first.
+    """Name options that choose runs which fit, and leave most variants: `by --lr 0.1, or --lr 0.5`.
+
+    Ways by seeds come first, then those that leave most runs.
 
     Args:
         runs: those that do not fit as they are.

@@ -23,6 +23,7 @@ from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of, under
 from batchnorm.config import SLOT_KEYS, RunConfig, differing_keys, optimizer_tells_all
 from batchnorm.errors import ConfigError, RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask
+from batchnorm.optim import USUAL
 from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.streams import shown_while_it_lasts
@@ -40,19 +41,22 @@ RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 
 OneRun = Union[RunPath, Run, Rows]  # noqa: UP007
 """A run: opened, its path, or a row of a data frame with its path in the column `run`, as `frame` gives them."""
 RunPaths = Union[OneRun, Iterable[Union[RunPath, Run]]]  # noqa: UP007
-"""Runs: folders with runs below them, runs, glob patterns, or rows of a data frame."""
+"""Runs: folders with runs below them, runs, glob patterns, study files, or rows of a data frame."""
 Read = TypeVar("Read")
+_USUAL = {f"OPT_HPARS.{name}": value for name, value in USUAL.items()}
+_STUDY = (".yaml", ".yml")
 LEFT_OUT = logging.getLogger(f"{__name__}.left_out")
 """Names what a table or a command over many runs goes on without, a line each."""
 
 
 def find_runs(arguments: RunPaths) -> list[Path]:
-    """Return the run directories that folders, runs and glob patterns lead to, each real one once, in order.
+    """Return the run directories that folders, runs, glob patterns and study files lead to, each real one once, in order.
 
     Links are followed. Folders that cannot be read, and links that lead nowhere, are named in the log `LEFT_OUT`.
 
     Raises:
         RunError: one does not exist, or none leads to a run.
+        ConfigError: a study file is wrong.
     """
     found: dict[str, Path] = {}
     notes: dict[str, None] = {}
@@ -128,11 +132,24 @@ def _directories(path: Path, notes: dict[str, None]) -> list[Path]:
     record = RunDirectory(path).record
     if path.is_file() and path.suffix == record.suffix:
         return [path.parent]
+    if path.is_file() and path.suffix in _STUDY:
+        return _of_study(path, notes)
     if record.exists():
         return [path]
     if not path.is_dir():
         return []
     return sorted(folder for folder in _folders(path, notes) if os.path.lexists(folder / record.name))
+
+
+def _of_study(path: Path, notes: dict[str, None]) -> list[Path]:
+    """Return the runs of a study that have begun; how many have not becomes a key of `notes`."""
+    from batchnorm.study.grid import read_study
+
+    runs = [run.config.directory for run in read_study(path, {}).runs]
+    begun = [directory for directory in runs if RunDirectory(directory).record.exists()]
+    if len(begun) < len(runs):
+        notes[f"{path}: {len(runs) - len(begun)} of {len(runs)} runs have not begun"] = None
+    return begun
 
 
 def _folders(root: Path, notes: dict[str, None]) -> Iterator[Path]:
@@ -584,7 +601,7 @@ def what_differs(settings: Mapping[str, Any], others: Iterable[Mapping[str, Any]
     flat = [flat_settings(other) for other in others]
     told = [key for key, value in own.items() if value is not None or key not in SLOT_KEYS]  # as always needs no words
     if optimizer_tells_hyperparameters([settings, *others]):
-        told = [key for key in told if not key.startswith("OPT_HPARS.")]
+        told = [key for key in told if (key, own[key]) not in _USUAL.items()]
     differing = [key for key in told if key not in but and any(differs(own, other, key) for other in flat)]
     return settings_in_words(own, differing)
 

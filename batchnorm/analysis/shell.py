@@ -50,7 +50,12 @@ class Command:
         parser = commands.add_parser(self.name, help=self.about, description=self.about[0].upper() + self.about[1:] + ".")
         parser.epilog = f"example:\n  {parser.prog} {self.example}"
         parser.set_defaults(run=self.run)
-        parser.add_argument("paths", nargs="+", metavar="PATH", help="a directory with runs below it, a run, or a glob pattern")
+        parser.add_argument(
+            "paths",
+            nargs="+",
+            metavar="PATH",
+            help="a directory with runs below it, a run, a glob pattern, or a study's file: its runs",
+        )
         if self.draws:
             _add_look(parser)
         chosen = parser.add_argument_group("choose among the runs found; each may take several values")
