@@ -156,7 +156,7 @@ def test_figures_are_drawn_and_their_files_named(
         (("performance", "OUTPUT", "--seed", "77"), "no run there has --seed 77"),
         (("performance", "OUTPUT", "--mask", "0x1"), "no run there has --mask 0x1"),
         (("performance", "OUTPUT", "--mask", "001", "--style", "nips"), "error: --style nips: no such paper format"),
-        (("means", "OUTPUT"), "is a second run of vanilla, of another seed"),
+        (("means", "OUTPUT"), "is a second run of vanilla, of another seed; choose one by --seed 1, or --seed 2"),
         (("betas", "OUTPUT", "--mask", "001"), "no run of vanilla is among"),
         (("rates", "OUTPUT"), "give one variant across learning rates"),
         (("summary", "OUTPUT", "--out", "table.xls"), "a table is written as"),
