@@ -550,6 +550,16 @@ def differing_keys(stored: Mapping[str, Any], current: Mapping[str, Any]) -> lis
     return [f"{key} ({_short(there)} there, {_short(here)} here)" for key, (there, here) in pairs.items() if there != here]
 
 
+def optimizer_tells_all(each: Iterable[tuple[str, Mapping[str, Any]]]) -> bool:
+    """Say whether each optimizer has one set of other hyperparameters: then its name tells runs apart, and they need no words.
+
+    Args:
+        each: the optimizer of each run, and its other hyperparameters.
+    """
+    known: dict[str, Mapping[str, Any]] = {}
+    return all(known.setdefault(optimizer, others) == others for optimizer, others in each)
+
+
 def available_cores(*, cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
     """Return how many cores this process may use.
 

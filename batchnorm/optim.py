@@ -53,6 +53,8 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
     "AdamW": OptimizerSpec("AdamW", {**_ADAM, "weight_decay": NOT_NEGATIVE}, _FUSED),
     "RMSprop": OptimizerSpec("RMSprop", {"alpha": FRACTION, "eps": POSITIVE}),
 }
+USUAL: Mapping[str, float] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "alpha": 0.99, "weight_decay": 0.01}
+"""torch's defaults: an optimizer's name says them, where a figure compares optimizers."""
 
 
 @dataclass(frozen=True)

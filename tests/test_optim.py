@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from batchnorm.optim import OPTIMIZERS, AffineRule, build_optimizer, build_schedule
+from batchnorm.optim import OPTIMIZERS, USUAL, AffineRule, build_optimizer, build_schedule
 
 ADAM = {"beta1": 0.8, "beta2": 0.9, "eps": 1e-6}
 HYPERPARAMETERS: Mapping[str, Mapping[str, float]] = {
@@ -215,3 +216,13 @@ def test_a_schedule_goes_on_bit_for_bit_from_its_saved_state(schedule: dict[str,
             again.step()
             scheduler_again.step()
         assert rest == whole[stop:]
+
+
+def test_usual_hyperparameters_are_those_of_torch() -> None:
+    """AdamW decays weights by itself, Adam does not: where a name has no such hyperparameter, it says nothing of it."""
+    betas = inspect.signature(torch.optim.Adam).parameters["betas"].default
+    usual = {"beta1": betas[0], "beta2": betas[1]}
+    for name, spec in OPTIMIZERS.items():
+        torch_class = inspect.signature(getattr(torch.optim, spec.torch_class)).parameters
+        for key in spec.hyperparameters.keys() & USUAL.keys():
+            assert USUAL[key] == (usual[key] if key in usual else torch_class[key].default), (name, key)

@@ -1,4 +1,4 @@
-"""Which rows of a table are best, and which are not shown to differ from the best."""
+"""Which rows of a table are best, which are not shown to differ from the best, and which differ from a reference."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ ALPHA = 0.05
 BEST, SAME, DIFFERENT, NOT_TESTED = "best", "not different", "different", "not tested"
 VS_BEST = "_vs_best"
 """How a column ends that says for a measure how each row stands beside the best."""
+DIFFERS = "differs"
+VS_REFERENCE = "vs_reference"
+"""The column that says whether each row differs from its reference."""
 
 
 def beside_best(values: Sequence[Mapping[int, float]], *, lowest: bool) -> list[str]:
@@ -36,6 +39,27 @@ def beside_best(values: Sequence[Mapping[int, float]], *, lowest: bool) -> list[
     p = holm(np.array([_p(row, rows[best]) if place != best else np.nan for place, row in enumerate(rows)]))
     told = np.where(np.isnan(p), NOT_TESTED, np.where(p > ALPHA, SAME, DIFFERENT))
     return [BEST if place == best else str(told[place]) if rows[place] else "" for place in range(len(rows))]
+
+
+def beside_reference(differences: Sequence[Sequence[float]]) -> tuple[list[float], list[str]]:
+    """Say of each row of a family whether it differs from its reference.
+
+    A paired t test (n - 1 degrees of freedom), two-sided, at the level `ALPHA` after Holm's correction over the rows that can
+    be tested: those of two or more differences that are not all the same number.
+
+    Args:
+        differences: of each row, seed by seed.
+
+    Returns:
+        The corrected p-value of each row, NaN where nothing is tested; and `DIFFERS`, `SAME` or `NOT_TESTED`.
+    """
+    tested = [len(row) > 1 and bool(np.isfinite(row).all()) and np.ptp(row) > 0 for row in differences]
+    raw = [
+        float(Estimates.over_seeds(np.array(row)).p()) if has else np.nan for row, has in zip(differences, tested, strict=True)
+    ]
+    p = holm(np.array(raw))
+    told = np.where(np.isnan(p), NOT_TESTED, np.where(p > ALPHA, SAME, DIFFERS))
+    return p.tolist(), [str(each) for each in told]
 
 
 def _p(row: Mapping[int, float], best: Mapping[int, float]) -> float:

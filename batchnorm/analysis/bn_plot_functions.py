@@ -1,7 +1,7 @@
 """The public figures. Each takes runs, returns its matplotlib `Figure`, and saves PNG and PDF.
 
-Runs are given as the shell takes them: a folder, a run or a glob pattern, or several of these; also opened runs (`Run`), or
-rows of a data frame that `frame` or `effects.table_of` returned (`table.query("mode == 'vanilla'")`).
+Runs are given as the shell takes them: a folder, a run, a glob pattern, a study's file, or several of these; also opened runs
+(`Run`), or rows of a data frame that `frame` or `effects.table_of` returned (`table.query("mode == 'vanilla'")`).
 
 Keywords of all of them (`look`):
     style: a paper format of tueplots (`neurips`, `icml`, `aistats2022`, ...) for size and fonts; the file's name says it.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from batchnorm.analysis.best import VS_BEST
+from batchnorm.analysis.best import DIFFERS, VS_BEST, VS_REFERENCE
+from batchnorm.analysis.effects.table import p_text
 from batchnorm.analysis.streams import PLUS_MINUS
 from batchnorm.analysis.summary import LAST_EPOCHS
 from batchnorm.analysis.variants import row_of
@@ -99,14 +100,18 @@ def header_of(measure: str) -> str:
 def _printed(table: pd.DataFrame, name: str, plus_minus: str) -> list[Column]:
     """Return the columns that one of the data frame's becomes, with those that belong to it: two, one or none."""
     stem = name.removesuffix("_mean")
-    if name.endswith(("_std", VS_BEST)) or name in ("low", "high"):
+    if name.endswith(("_std", VS_BEST)) or name in ("low", "high", VS_REFERENCE):
         return []
     if name == "difference":
         means, ends = _differences(table)
+        told = (VS_REFERENCE,) if VS_REFERENCE in table else ()
+        marks = tuple(mark if mark == DIFFERS else "" for mark in table[VS_REFERENCE]) if told else ()
         return [
-            Column("difference", "difference", means, ("difference",), result=True, number=True),
+            Column("difference", "difference", means, ("difference", *told), result=True, number=True, marks=marks),
             Column("interval", "95 % interval", ends, ("low", "high"), result=True, number=True),
         ]
+    if name == "p_holm":
+        return [Column("p", "p (Holm)", tuple(map(p_text, table[name])), (name,), result=True, number=True)]
     if name.endswith("_mean"):
         cells = _with_spread(stem, _factor(stem) * table[name], _factor(stem) * table[f"{stem}_std"], plus_minus)
         vs_best = f"{stem}{VS_BEST}"

@@ -63,9 +63,10 @@ class _Lines(logging.Handler):
         self.lines = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
+        """Write a line; an error in it says the shell's words."""
         self.lines += 1
-        self.write(self.format(record))
+        told = [each.in_shell if isinstance(each, UserError) else each for each in record.args or ()]
+        self.write(str(record.msg) % tuple(told) if told else record.getMessage())
 
 
 @contextmanager
@@ -119,12 +120,14 @@ def _summary(given: argparse.Namespace) -> str:
         if len(chosen) > 1:
             raise UserError(f"--measure {' '.join(chosen)}: --paired takes one")
         if given.mark_best or given.add:
-            raise UserError(f"{'--mark-best' if given.mark_best else '--add'} does not go with --paired")
-    elif given.match:
-        raise UserError("--match goes with --paired")
+            advice = "--mark-best does not go with --paired; --mark-different marks what differs from the reference"
+            raise UserError(advice if given.mark_best else "--add does not go with --paired")
+    elif given.match or given.mark_different:
+        raise UserError(f"{'--match' if given.match else '--mark-different'} goes with --paired")
     paths = chosen_paths(given) if asked_for(given) else given.paths  # else each run would be opened twice
     if given.paired:
-        table = paired_difference(paths, given.paired, measure=(chosen or ["test_acc_final"])[0], match=given.match)
+        measure = (chosen or ["test_acc_final"])[0]
+        table = paired_difference(paths, given.paired, measure=measure, match=given.match, mark_different=given.mark_different)
     else:
         table = summary(paths, measures=chosen or MEASURES, measurements=given.add, mark_best=given.mark_best)
     if given.out:
@@ -205,6 +208,7 @@ _SUMMARY: dict[str, dict[str, Any]] = {
     "--measure": {"nargs": "+", "metavar": "NAME", "help": "these alone: test_acc_final ...; --paired takes one"},
     "--columns": {"nargs": "+", "metavar": "NAME", "help": "these alone, in this order: variant lr seeds test_acc_final"},
     "--mark-best": {"action": "store_true", "help": "mark the best, and what is not different from it"},
+    "--mark-different": {"action": "store_true", "help": "of --paired: test and mark what differs from the reference"},
     "--add": {"nargs": "+", "default": (), "metavar": "NAME", "help": "columns of measurements too: batch_sharpness ..."},
     **_PRINTED,
     "--wide": {"action": "store_true", "help": "whole rows on a terminal too, and in LaTeX nothing lifted into the caption"},
@@ -265,7 +269,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=program,
-        description="Figures and tables from runs. PATH is a directory, a run or a glob pattern; figures go to plots/ there.",
+        description="Figures and tables from runs. PATH is a directory, a run, a glob pattern or a study's file.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (*_TEXTS, *_of_figures()):

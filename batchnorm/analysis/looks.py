@@ -272,6 +272,7 @@ def page(
     Raises:
         RunError: there is no such style or format of a file.
     """
+    style = style and style.lower()
     parameters = _parameters(style, wide=wide)
     for form in formats:
         if form not in _WITHOUT_DATE:

@@ -20,7 +20,7 @@ _LETTERS = {letter: f"\\{letter}" for letter in "&%#_{}$"} | {
     PLUS_MINUS: r"$\pm$",
 }
 """What LaTeX reads as its own, and what its usual fonts lack."""
-_NUMBER = re.compile(r"(?<![\w.,-])-(?=\d)")
+_NUMBER = re.compile(r"(?<![\w.,-])-(?=\d)|(?<=\w )-(?= \d)")
 _POWER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?)0*(\d+)\b")
 
 

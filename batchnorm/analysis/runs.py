@@ -18,10 +18,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from batchnorm.analysis.narrowing import options_for
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of, under
-from batchnorm.config import SLOT_KEYS, RunConfig, differing_keys
+from batchnorm.config import SLOT_KEYS, RunConfig, differing_keys, optimizer_tells_all
 from batchnorm.errors import ConfigError, RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask
+from batchnorm.optim import USUAL
 from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.streams import shown_while_it_lasts
@@ -39,19 +41,22 @@ RunPath = Union[str, Path]  # noqa: UP007  (evaluated at import, on Python 3.10 
 OneRun = Union[RunPath, Run, Rows]  # noqa: UP007
 """A run: opened, its path, or a row of a data frame with its path in the column `run`, as `frame` gives them."""
 RunPaths = Union[OneRun, Iterable[Union[RunPath, Run]]]  # noqa: UP007
-"""Runs: folders with runs below them, runs, glob patterns, or rows of a data frame."""
+"""Runs: folders with runs below them, runs, glob patterns, study files, or rows of a data frame."""
 Read = TypeVar("Read")
+_USUAL = {f"OPT_HPARS.{name}": value for name, value in USUAL.items()}
+_STUDY = (".yaml", ".yml")
 LEFT_OUT = logging.getLogger(f"{__name__}.left_out")
 """Names what a table or a command over many runs goes on without, a line each."""
 
 
 def find_runs(arguments: RunPaths) -> list[Path]:
-    """Return the run directories that folders, runs and glob patterns lead to, each real one once, in order.
+    """Return the run directories that folders, runs, glob patterns and study files lead to, each real one once, in order.
 
     Links are followed. Folders that cannot be read, and links that lead nowhere, are named in the log `LEFT_OUT`.
 
     Raises:
         RunError: one does not exist, or none leads to a run.
+        ConfigError: a study file is wrong.
     """
     found: dict[str, Path] = {}
     notes: dict[str, None] = {}
@@ -127,11 +132,24 @@ def _directories(path: Path, notes: dict[str, None]) -> list[Path]:
     record = RunDirectory(path).record
     if path.is_file() and path.suffix == record.suffix:
         return [path.parent]
+    if path.is_file() and path.suffix in _STUDY:
+        return _of_study(path, notes)
     if record.exists():
         return [path]
     if not path.is_dir():
         return []
     return sorted(folder for folder in _folders(path, notes) if os.path.lexists(folder / record.name))
+
+
+def _of_study(path: Path, notes: dict[str, None]) -> list[Path]:
+    """Return the runs of a study that have begun; how many have not becomes a key of `notes`."""
+    from batchnorm.study.grid import read_study
+
+    runs = [run.config.directory for run in read_study(path, {}).runs]
+    begun = [directory for directory in runs if RunDirectory(directory).record.exists()]
+    if len(begun) < len(runs):
+        notes[f"{path}: {len(runs) - len(begun)} of {len(runs)} runs have not begun"] = None
+    return begun
 
 
 def _folders(root: Path, notes: dict[str, None]) -> Iterator[Path]:
@@ -358,8 +376,15 @@ def differs(here: Mapping[str, Any], there: Mapping[str, Any], key: str) -> bool
 def differing_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """Name the settings in which two runs differ, with both values."""
     keys = varying_settings([("", here), ("", there)])
+    if optimizer_tells_hyperparameters([here, there]):
+        keys = [key for key in keys if key != "OPT_HPARS"]
     one, other = ({key: settings[key] for key in keys if key in settings} for settings in (here, there))
     return differing_keys(one, other)
+
+
+def optimizer_tells_hyperparameters(settings: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether each optimizer has one set of hyperparameters beside the rate, which then need no words of their own."""
+    return optimizer_tells_all((each.get("OPTIMIZER", ""), each.get("OPT_HPARS", {})) for each in settings)
 
 
 def varying_settings(runs: Iterable[tuple[object, Mapping[str, Any]]], keys: Iterable[str] = ()) -> list[str]:
@@ -443,13 +468,41 @@ def require_one_setting(groups: Sequence[Group], *, instead: Hint = COMPARE_SETT
     Raises:
         RunError: the seeds' mean would mix settings; the message names the run and the keys.
     """
+    several = _of_two_settings(groups)
+    if several is None:
+        return
+    first, group = several
+    runs = [run for each in groups for run in each.runs]
+    options = options_for(runs, lambda some: _of_two_settings(group_seeds(some)) is None)
+    raise two_settings(
+        first, group, Hint("give one setting of each mask and mode", "choose one setting of each variant"), options, instead
+    )
+
+
+def _of_two_settings(groups: Sequence[Group]) -> tuple[Group, Group] | None:
+    """Return the first two groups of one mask and mode."""
     seen: dict[tuple[Mask, str], Group] = {}
     for group in groups:
         first = seen.setdefault((group.mask, group.mode), group)
         if first is not group:
-            keys = "; ".join(differing_settings(first.settings, group.settings))
-            what = f"differs from {first.runs[0].directory} in {keys}; give one setting of each mask and mode"
-            raise _with_hint(f"{group.runs[0].directory}: {what}", instead)
+            return first, group
+    return None
+
+
+def two_settings(first: Group, other: Group, advice: Hint, options: str, instead: Hint = NO_HINT) -> RunError:
+    """Return the error of runs that differ in their settings: it says in which, and how one of them is chosen.
+
+    Args:
+        first: one of the two.
+        other: the one that the message is about.
+        advice: what to do, in the words of Python and of the shell.
+        options: of the shell, as `options_for` names them.
+        instead: what compares settings.
+    """
+    keys = "; ".join(differing_settings(first.settings, other.settings))
+    what = f"{other.runs[0].directory}: differs from {first.runs[0].directory} in {keys}; "
+    in_shell = f"{advice.in_shell} {options}" if options else advice.in_python
+    return RunError(what + advice.in_python + instead.in_python, in_shell=what + in_shell + instead.in_shell)
 
 
 def _with_hint(text: str, hint: Hint) -> RunError:
@@ -544,8 +597,11 @@ def setting_note(group: Group, groups: Iterable[Group], *, but: Collection[str] 
 
 def what_differs(settings: Mapping[str, Any], others: Iterable[Mapping[str, Any]], *, but: Collection[str] = ()) -> str:
     """Name the settings in which one differs from others, `but` some, as it has them."""
-    own, flat = flat_settings(settings), [flat_settings(other) for other in others]
-    told = (key for key, value in own.items() if value is not None or key not in SLOT_KEYS)  # as always needs no words
+    own, others = flat_settings(settings), list(others)
+    flat = [flat_settings(other) for other in others]
+    told = [key for key, value in own.items() if value is not None or key not in SLOT_KEYS]  # as always needs no words
+    if optimizer_tells_hyperparameters([settings, *others]):
+        told = [key for key in told if (key, own[key]) not in _USUAL.items()]
     differing = [key for key in told if key not in but and any(differs(own, other, key) for other in flat)]
     return settings_in_words(own, differing)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from batchnorm.config import DECIDING_KEYS, SLOT_KEYS, override_name
 from batchnorm.errors import ConfigError, ExitCode, RunError, UserError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, MODES, NORMS, VANILLA, canonical_norm, parse_mask
 from batchnorm.store import Run
+from batchnorm.study.values import spelled_out
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,12 @@ class Command:
         parser = commands.add_parser(self.name, help=self.about, description=self.about[0].upper() + self.about[1:] + ".")
         parser.epilog = f"example:\n  {parser.prog} {self.example}"
         parser.set_defaults(run=self.run)
-        parser.add_argument("paths", nargs="+", metavar="PATH", help="a directory with runs below it, a run, or a glob pattern")
+        parser.add_argument(
+            "paths",
+            nargs="+",
+            metavar="PATH",
+            help="a directory with runs below it, a run, a glob pattern, or a study's file: its runs",
+        )
         if self.draws:
             _add_look(parser)
         chosen = parser.add_argument_group("choose among the runs found; each may take several values")
@@ -125,6 +133,29 @@ _OF_VARIANTS = {
     "PROBLEM": "--problem", "RANDOM_SEED": "--seed", "SEED": "--seed",
     "POSITION": "--mask", "MASK": "--mask", "ABLATION": "--mode", "MODE": "--mode",
 }  # fmt: skip
+
+
+def _seeds(text: str) -> str:
+    """Check seeds as the shell takes them: `11`, `11-13`, `1-5,9`.
+
+    Raises:
+        ArgumentTypeError: they are none.
+    """
+    try:
+        spelled = _spelled_seeds(text)
+    except ConfigError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not all(re.fullmatch(r"-?\d+", seed.strip()) for seed in spelled):
+        raise ArgumentTypeError(f"--seed {text}: must be seeds, as 11 12 13, 11-13 or 1-5,9")
+    return text
+
+
+@cache
+def _spelled_seeds(text: str) -> frozenset[str]:
+    found = spelled_out("random_seed", text, shown="--seed")
+    return frozenset([found] if isinstance(found, str) else found)
+
+
 LISTED_DIGITS = 6
 """Of a learning rate in the list of runs."""
 _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
@@ -135,7 +166,10 @@ _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
         lambda run, mode: run.mode == mode,
     ),
     "optimizer": ({"metavar": "NAME"}, lambda run, name: run.config.optimizer == name),
-    "seed": ({"metavar": "SEED", "type": int}, lambda run, seed: run.config.random_seed == seed),
+    "seed": (
+        {"metavar": "SEED", "type": _seeds, "help": "11 12 13 | 11-13"},
+        lambda run, seeds: run.config.random_seed in map(int, _spelled_seeds(seeds)),
+    ),
     "lr": ({"metavar": "RATE", "type": float}, _has_rate),
     "epochs": ({"metavar": "N", "type": int}, lambda run, epochs: run.length.epochs == epochs),
     "norm": (

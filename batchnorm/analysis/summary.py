@@ -11,7 +11,7 @@ import pandas as pd
 import scipy  # its parts are imported where they are used: stats takes half a second
 from numpy.typing import NDArray
 
-from batchnorm.analysis.best import VS_BEST, beside_best
+from batchnorm.analysis.best import VS_BEST, VS_REFERENCE, beside_best, beside_reference
 from batchnorm.analysis.outcome import CHOICES, Outcome
 from batchnorm.analysis.pairing import COLUMNS, pairings
 from batchnorm.analysis.runs import (
@@ -99,7 +99,12 @@ def summary(
 
 
 def paired_difference(
-    root: RunPaths, reference: str = DEFAULT_MODE, *, measure: str = "test_acc_final", match: Sequence[str] | None = None
+    root: RunPaths,
+    reference: str = DEFAULT_MODE,
+    *,
+    measure: str = "test_acc_final",
+    match: Sequence[str] | None = None,
+    mark_different: bool = False,
 ) -> pd.DataFrame:
     """Return how each variant differs from the reference over the seeds that both have finished.
 
@@ -115,12 +120,14 @@ def paired_difference(
         match: keys that must agree, as `["BATCH_SIZE"]`; `["none"]`: seeds alone. None: all keys that decide a result, but
             mask, mode, and the rate where each side has one rate (given the other settings), as after tuning. The problem
             always agrees.
+        mark_different: test which rows differ from their reference (`best.beside_reference`, over the rows of a problem).
 
     Returns:
         Columns as in `summary` up to the settings; `reference`, `reference_mask`, and `reference_lr`, `reference_epochs`, ...
         where a pair differs in a setting that need not agree: the reference's; `measure`; `n`: pairs; `difference`: variant
         minus reference, the mean over pairs; `low`, `high`: its 95 % confidence interval (Student's t, n - 1 degrees of
-        freedom); `note`: why that is lacking. What cannot be paired has `n` 0, and the reason in `note`.
+        freedom); `note`: why that is lacking. What cannot be paired has `n` 0, and the reason in `note`. With `mark_different`
+        also `p_holm`, and `vs_reference`: `differs`, `not different`, or `not tested`.
 
     A run that cannot be read is left out, as in `summary`.
 
@@ -135,14 +142,15 @@ def paired_difference(
     differing = list(dict.fromkeys(key for pairing in found for key in pairing.differing if key.isupper()))
     more = [*_differing_keys(groups), *(key for key in differing if key not in COLUMNS)]
     values = {id(group): _finished_by_seed(group, reached, measure) for group in groups}
-    rows = []
+    rows, differences = [], []
     for pairing in found:
         other = pairing.reference
         here, there = values[id(pairing.group)], values[id(other)] if other and not pairing.note else {}
         compared: dict[str, Any] = {"reference": pairing.mode, "reference_mask": pairing.mask}
         told = {key: plain_setting(other.settings.get(key)) if other else None for key in differing}
         compared |= {f"reference_{COLUMNS.get(key, key.lower())}": value for key, value in told.items()}
-        interval = _interval([here[seed] - there[seed] for seed in sorted(here.keys() & there.keys())])
+        differences.append([here[seed] - there[seed] for seed in sorted(here.keys() & there.keys())])
+        interval = _interval(differences[-1])
         note = {"note": pairing.note} if pairing.note else {}
         rows.append({**_facts(pairing.group, dict.fromkeys(more)), **compared, "measure": measure, **interval, **note})
     if not any(row["n"] for row in rows):
@@ -150,7 +158,18 @@ def paired_difference(
         hint = "; --match KEY ... (match= in Python) says what must agree" if why and why.reference else ""
         reason = f"{why.group.runs[0].variant}: {why.note}{hint}" if why else "no seed in common"
         raise RunError(f"{where}: nothing can be paired with {reference}; {reason}")
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if mark_different:
+        place = list(table.columns).index("high") + 1
+        corrected: dict[int, tuple[float, str]] = {}
+        for places in table.groupby("problem").indices.values():
+            corrected |= dict(
+                zip(places, zip(*beside_reference([differences[row] for row in places]), strict=True), strict=True)
+            )
+        p, marks = zip(*(corrected[row] for row in range(len(table))), strict=True)
+        table.insert(place, VS_REFERENCE, marks)
+        table.insert(place, "p_holm", p)
+    return table
 
 
 def measures(run: Run) -> dict[str, float]:
@@ -187,8 +206,22 @@ def _sorted_groups(root: RunPaths, more: Sequence[Outcome] = ()) -> tuple[list[G
     if not reached:
         raise RunError("no runs given: the list of paths is empty")
     groups = group_seeds(distinct(reached))
-    order = sorted(groups, key=lambda group: (problem_of(group.runs[0]), group.mask, group.config.optimizer, group.config.lr))
-    return order, reached
+    return _in_order(groups), reached
+
+
+def _in_order(groups: Sequence[Group]) -> list[Group]:
+    """Sort by problem, optimizer, mask and rate; by mode rather than rate where each variant has one, as after tuning."""
+    rates: dict[tuple[Any, ...], set[float]] = {}
+    for group in groups:
+        rates.setdefault((group.settings["PROBLEM"], group.config.optimizer, group.mask, group.mode), set()).add(
+            group.config.lr
+        )
+    several = any(len(each) > 1 for each in rates.values())
+
+    def place(group: Group) -> tuple[Any, ...]:
+        return problem_of(group.runs[0]), group.config.optimizer, group.mask, group.config.lr if several else 0
+
+    return sorted(groups, key=place)
 
 
 def _number(outcome: Outcome, run: Run) -> float:

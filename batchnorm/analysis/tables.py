@@ -8,23 +8,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from batchnorm.analysis.best import ALPHA, BEST, NOT_TESTED, SAME
+from batchnorm.analysis.best import ALPHA, BEST, DIFFERS, NOT_TESTED, SAME, VS_REFERENCE
 from batchnorm.analysis.cells import COUNTS, Column, columns_of, header_of
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.files import whole_file
 from batchnorm.analysis.markup import as_latex, as_markdown
 from batchnorm.analysis.streams import PLUS_MINUS
+from batchnorm.analysis.variants import row_of
 from batchnorm.errors import RunError
+from batchnorm.modes import DEFAULT_NORM, VANILLA
 
 _FORMATS = {".csv": "csv", ".md": "markdown", ".tex": "latex"}
 _MARKS: dict[str, dict[str, tuple[str, str]]] = {
-    "text": {BEST: ("", " *"), SAME: ("", " ~")},
-    "markdown": {BEST: ("**", "**"), SAME: ("*", "*")},
+    "text": {BEST: ("", " *"), SAME: ("", " ~"), DIFFERS: ("", " *")},
+    "markdown": {BEST: ("**", "**"), SAME: ("*", "*"), DIFFERS: ("**", "**")},
 }
 """What stands before and after a cell that is marked."""
-_COMMANDS = {BEST: r"\textbf", SAME: r"\underline"}
+_COMMANDS = {BEST: r"\textbf", SAME: r"\underline", DIFFERS: r"\textbf"}
 _MARKED = {"text": ("*", "~"), "markdown": ("Bold", "Italic"), "latex": ("Bold", "Underlined")}
-"""What the notes call the marks of the best and of what is not different from it."""
+"""What the notes call the marks: of the best, or of what differs from the reference; of what is not different from the best."""
+_TEST = "paired t test over common seeds, two-sided, n - 1 degrees of freedom"
 
 
 def export(table: pd.DataFrame, path: Path | str, *, columns: Sequence[str] | None = None, whole: bool = False) -> None:
@@ -126,7 +129,8 @@ def _latex(table: pd.DataFrame, columns: Sequence[Column], *, whole: bool, label
         lifted = [column for column in columns if len(set(column.cells)) == 1 and not column.result]
     left = [column for column in columns if column not in lifted] or list(columns)
     counted = "n" if "difference" in table else "seeds"
-    told = [f"{column.header}: {column.cells[0]}" for column in lifted if column.name not in (counted, "measure")]
+    named = (counted, "measure", "reference", "reference_mask")
+    told = [f"{column.header}: {column.cells[0]}" for column in lifted if column.name not in named]
     what = ", ".join(each for each in told if not each.endswith(": "))
     caption = f"{what[:1].upper()}{what[1:]}. {_caption(table, counted)}" if what else _caption(table, counted)
     commands = zip(*([_COMMANDS.get(mark, "") for mark in column.marks] or [""] * len(table) for column in left), strict=True)
@@ -146,11 +150,25 @@ def _caption(table: pd.DataFrame, counted: str) -> str:
     number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     if counted == "n":
         measure = header_of(str(table["measure"].iloc[0]))
+        reference = _reference(table)
         pairs = f"{number} pair{'' if number == '1' else 's'} of runs with one seed"
-        return f"Difference from the reference in {measure}: mean over {pairs}, with the 95 % interval of Student's t."
+        return f"Difference from {reference} in {measure}: mean over {pairs}, with the 95 % interval of Student's t."
     if most == 1:
         return "One seed." if fewest == most else f"{number} seeds."
     return f"Mean {PLUS_MINUS} standard deviation over {number} seeds."
+
+
+def _reference(table: pd.DataFrame) -> str:
+    """Name what a table's differences are from, with its mask where all rows have another; several by a word."""
+    modes, masks = (list(dict.fromkeys(table[name])) for name in ("reference", "reference_mask"))
+    if len(modes) != 1:
+        return "the reference"
+    norms = table.get("reference_norm", table.get("norm"))
+    norm = DEFAULT_NORM if norms is None or norms.isna().any() or norms.nunique() > 1 else str(norms.iloc[0])
+    title = row_of(modes[0], norm).title
+    if modes[0] == VANILLA:
+        return title
+    return f"{masks[0]} {title}" if len(masks) == 1 and masks[0] else f"{title} of the same mask"
 
 
 def _notes(table: pd.DataFrame, columns: Sequence[Column], form: str) -> list[str]:
@@ -158,14 +176,26 @@ def _notes(table: pd.DataFrame, columns: Sequence[Column], form: str) -> list[st
     marks = [mark for column in columns for mark in column.marks]
     if not marks:
         return []
+    if VS_REFERENCE in table:
+        return _notes_of_differences(table, form)
     best, same = _MARKED[form]
     several = "problem" in table and table["problem"].nunique() > 1
     first = f"{best}: the best mean{' of each problem' if several else ''}"
     untested = marks.count(NOT_TESTED)
     if len(marks) - marks.count("") == marks.count(BEST) + untested:
         return [f"{first}. Nothing is tested: that takes two or more seeds in common with the best."]
-    test = "paired t test over common seeds, two-sided, n - 1 degrees of freedom"
     family = f"Holm's correction over the comparisons of a {'problem and measure' if several else 'measure'}"
-    notes = [f"{first}; {same.lower()}: not different from it at level {ALPHA:g}: {test}, {family}."]
+    notes = [f"{first}; {same.lower()}: not different from it at level {ALPHA:g}: {_TEST}, {family}."]
     notes += [f"Not tested, for fewer than two seeds in common with the best: {untested}."] if untested else []
+    return notes
+
+
+def _notes_of_differences(table: pd.DataFrame, form: str) -> list[str]:
+    """Say what the marks of a paired table mean, and what was tested."""
+    untested = int((table[VS_REFERENCE] == NOT_TESTED).sum())
+    if untested == len(table):
+        return ["Nothing is tested: that takes two or more pairs whose differences are not all the same."]
+    family = f"Holm's correction over the comparisons{' of a problem' if table['problem'].nunique() > 1 else ''}"
+    notes = [f"{_MARKED[form][0]}: differs from the reference at level {ALPHA:g}: {_TEST}, {family}."]
+    notes += [f"Not tested, for fewer than two pairs or equal differences: {untested}."] if untested else []
     return notes

@@ -80,7 +80,9 @@ class OwnImages:
             raise DataError(f"OBS_DATASETS={root}: {cannot_be_read(place, error)}") from None
         for images in (arrays[0], arrays[2]):
             if images.shape[1] != self.channels:
-                raise DataError(f"OBS_DATASETS={root}: {self.path}: has {images.shape[1]} channels, not {self.channels}")
+                found = images.shape[1]
+                what = f"has {found} channels, not {self.channels}; OwnImages(..., channels={found}) takes them"
+                raise DataError(f"OBS_DATASETS={root}: {self.path}: {what}")
         return arrays
 
     def _from_arrays(self, place: Path) -> Arrays:

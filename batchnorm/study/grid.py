@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from batchnorm import shipped
-from batchnorm.config import RunConfig, available_cores, differing_keys, override_name, resolve
+from batchnorm.config import RunConfig, available_cores, differing_keys, optimizer_tells_all, override_name, resolve
 from batchnorm.errors import ConfigError, one_line
 from batchnorm.modes import MASK_SETS, format_mask, variant_of
 from batchnorm.problems import find_problem
@@ -260,7 +260,8 @@ def _which(index: int, point: Mapping[str, str], grids: Sequence[Mapping[str, An
 
 def _varying(configs: Sequence[RunConfig]) -> list[str]:
     """Name the keys, beside mask and mode, in which a study's runs differ."""
-    names = [entry.name for entry in fields(RunConfig) if entry.name not in _NOT_TOLD]
+    follows = {"opt_hpars"} if optimizer_tells_all((config.optimizer, config.opt_hpars) for config in configs) else set()
+    names = [entry.name for entry in fields(RunConfig) if entry.name not in {*_NOT_TOLD, *follows}]
     return [name for name in names if any(getattr(config, name) != getattr(configs[0], name) for config in configs)]
 
 

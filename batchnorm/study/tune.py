@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from batchnorm.config import RunConfig, override_name, split_arguments
+from batchnorm.config import RunConfig, optimizer_tells_all, override_name, split_arguments
 from batchnorm.errors import StudyError, nearest_first, reason_of
 from batchnorm.modes import variant_of
 from batchnorm.store import Run, Status
@@ -180,6 +180,8 @@ def _variants(study: Study, over: Sequence[str]) -> dict[str, tuple[Candidate, .
         before = tried.get(repr(values), Candidate(values, ()))
         tried[repr(values)] = replace(before, runs=(*before.runs, run))
     keys = dict.fromkeys(key for rest in rests.values() for key in rest if key not in ("POSITION", "ABLATION"))
+    if optimizer_tells_all((rest["OPTIMIZER"], _others(rest)) for rest in rests.values() if "OPTIMIZER" in rest):
+        keys = {key: None for key in keys if not _is_in(key, ["OPT_HPARS"])}
     varying = [key for key in keys if len({repr(rest.get(key)) for rest in rests.values()}) > 1]
 
     def name(variant: tuple[str, ...]) -> str:
@@ -188,6 +190,11 @@ def _variants(study: Study, over: Sequence[str]) -> dict[str, tuple[Candidate, .
         return " ".join([variant_of(config.mask, config.ablation), *told])
 
     return {name(variant): tuple(tried.values()) for variant, tried in sorted_out.items()}
+
+
+def _others(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the optimizer's hyperparameters beside the rate."""
+    return {key: value for key, value in flat.items() if _is_in(key, ["OPT_HPARS"])}
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:

@@ -189,14 +189,30 @@ class TestRates:
         lr = {"SGD": 0.1, "Adam": 0.001}
         paths = [record(tmp_path, optimizer=name, lr=rate, random_seed=seed) for name, rate in lr.items() for seed in (1, 2)]
         figure = compare_multiple_lr(paths, "optimizer", save=False)
-        assert legend(figure)[1] == "SGD, lr 0.1, 2 seeds"
-        assert legend(figure)[0].startswith("Adam, lr 0.001, ") and "beta1 0.9" in legend(figure)[0]
+        assert legend(figure) == ["Adam, lr 0.001, 2 seeds", "SGD, lr 0.1, 2 seeds"]
         final = figure.axes[2]
         assert [label.get_text() for label in final.get_xticklabels()] == ["Adam", "SGD"]
         assert final.get_xlabel() == "Optimizer" and final.get_xscale() == "linear"
         drawn = {str(container.get_label()): container[0] for container in final.containers}
         expected = np.mean([Run(path).epochs["test_acc"][-1] for path in paths[:2]])
         assert np.asarray(drawn["test"].get_ydata())[1] == pytest.approx(expected)
+
+    def test_hyperparameters_are_told_where_one_optimizer_has_several(self, tmp_path: Path) -> None:
+        adams = [record(tmp_path, optimizer="Adam", lr=0.001 * beta, opt_hpars={"beta1": beta}) for beta in (0.5, 0.9)]
+        figure = compare_multiple_lr([*adams, record(tmp_path, lr=0.1)], save=False)
+        assert [text.partition(", beta2")[0] for text in legend(figure)] == [
+            "lr 0.0005, Adam, beta1 0.5",
+            "lr 0.0009, Adam, beta1 0.9",
+            "lr 0.1, SGD",
+        ]
+
+    def test_no_line_joins_two_optimizers(self, tmp_path: Path) -> None:
+        rates = {"Adam": (0.001, 0.01), "SGD": (0.1, 0.5)}
+        paths = [record(tmp_path, optimizer=name, lr=lr) for name, each in rates.items() for lr in each]
+        final = compare_multiple_lr(paths, save=False).axes[2]
+        drawn = [container[0].get_xdata().tolist() for container in final.containers if "test" in str(container.get_label())]
+        assert drawn == [[0.001, 0.01], [0.1, 0.5]]
+        assert [text.get_text() for text in final.get_legend().get_texts()] == ["train", "test"]
 
     def test_numbers_have_an_axis_with_ticks_at_them(self, tmp_path: Path) -> None:
         paths = [record(tmp_path, batch_size=size) for size in (256, 32, 64)]

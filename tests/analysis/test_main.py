@@ -17,6 +17,10 @@ import pytest
 
 from batchnorm.analysis import figures
 from batchnorm.analysis.__main__ import main
+from batchnorm.analysis.commands import _Lines, _logging
+from batchnorm.analysis.runs import LEFT_OUT
+from batchnorm.analysis.streams import Output, tell
+from batchnorm.errors import wrong_argument
 from tests.analysis.conftest import cut_off, record
 
 COMMANDS = (
@@ -220,7 +224,7 @@ def test_figures_are_drawn_and_their_files_named(
         (("performance", "OUTPUT", "--seed", "77"), "no run there has --seed 77"),
         (("performance", "OUTPUT", "--mask", "0x1"), "no run there has --mask 0x1"),
         (("performance", "OUTPUT", "--mask", "001", "--style", "nips"), "error: --style nips: no such paper format"),
-        (("means", "OUTPUT"), "is a second run of vanilla, of another seed"),
+        (("means", "OUTPUT"), "is a second run of vanilla, of another seed; choose one by --seed 1, or --seed 2"),
         (("betas", "OUTPUT", "--mask", "001"), "no run of vanilla is among"),
         (("rates", "OUTPUT"), "give one variant across learning rates"),
         (("summary", "OUTPUT", "--out", "table.xls"), "a table is written as"),
@@ -244,6 +248,13 @@ def test_settings_that_do_not_go_together_name_the_command_that_compares_them(sh
         record(tmp_path, lr=rate)
     code, _, err = shell("performance", tmp_path)
     assert code == 2 and err.endswith("; rates --by KEY compares values of one key\n") and err.count("\n") == 1
+
+
+def test_what_is_left_out_is_named_in_the_words_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    with _logging(Output(), _Lines(tell)):
+        LEFT_OUT.warning("%s: %s", "some/run", wrong_argument("epochs_to", 90, "must be a share of 1"))
+        LEFT_OUT.warning("100 %")
+    assert capsys.readouterr().err == "some/run: --epochs-to 90: must be a share of 1\n100 %\n"
 
 
 def test_title_and_formats_from_the_shell(shell: Shell, output: Path, tmp_path: Path) -> None:

@@ -283,3 +283,15 @@ def test_vanilla_goes_with_each_norm(tmp_path: Path) -> None:
     families = [[(format_mask(group.mask), group.mode) for group in family] for family in of_one_setting(groups)]
     normed = [("0,0,0", "vanilla"), ("0,0,1", "trained_bn"), ("1,1,1", "trained_bn")]
     assert sorted(families) == sorted([normed, normed, [("0,0,1", "fixed_bn")]])
+
+
+def test_a_studys_file_stands_for_its_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    study = tmp_path / "short.yaml"
+    keys = {"PROBLEM": "digits_2c2d_bn", "RANDOM_SEED": "1-2", "NUM_EPOCHS": "4", "OUTPUT_DIR": str(tmp_path / "output")}
+    study.write_text("".join(f"{key}: {value}\n" for key, value in keys.items()))
+    with pytest.raises(RunError, match=r"short.yaml: 2 of 2 runs have not begun"):
+        find_runs(study)
+    path = record(tmp_path / "output", random_seed=2)
+    record(tmp_path / "output", random_seed=2, lr=0.5)
+    assert find_runs(study) == [path]
+    assert caplog.messages[-1] == f"{study}: 1 of 2 runs have not begun"

@@ -161,6 +161,43 @@ def test_variants_with_a_tuned_rate_each_are_paired_and_the_references_rate_is_t
     assert "reference_lr" not in paired_difference(tmp_path, "trained_bn", match=["LR"]).columns
 
 
+def test_what_differs_from_the_reference_is_tested_and_corrected(tmp_path: Path) -> None:
+    gains = {
+        "trained_bn": (0.1, 0.11, 0.09),
+        "fixed_bn": (0.05, 0.0, 0.01),
+        "fixed_beta": (0.2, 0.2, 0.2),
+        "fixed_gamma": (0.3,),
+    }
+    for seed in range(3):
+        reached(record(tmp_path, position="none", random_seed=seed), 0.5)
+    for mode, each in gains.items():
+        for seed, gain in enumerate(each):
+            reached(record(tmp_path, ablation=mode, random_seed=seed), 0.5 + gain)
+    table = paired_difference(tmp_path, "vanilla", mark_different=True).set_index("mode")
+    raw = [stats.ttest_1samp(gains[mode], 0).pvalue for mode in ("trained_bn", "fixed_bn")]
+    assert table["p_holm"]["trained_bn"] == pytest.approx(2 * raw[0]) and table["p_holm"]["fixed_bn"] == pytest.approx(raw[1])
+    assert table["vs_reference"].to_dict() == {
+        "trained_bn": "differs",
+        "fixed_bn": "not different",
+        "fixed_beta": "not tested",
+        "fixed_gamma": "not tested",
+    }
+    assert "p_holm" not in paired_difference(tmp_path, "vanilla")
+
+
+def test_rows_stand_by_optimizer_and_after_tuning_by_mode(tmp_path: Path) -> None:
+    picked = {"SGD": (0.1, 0.5, 0.03), "Adam": (0.001, 0.0003, 0.003)}
+    for optimizer, (vanilla, plain, full) in picked.items():
+        record(tmp_path, optimizer=optimizer, position="none", lr=vanilla)
+        record(tmp_path, optimizer=optimizer, ablation="fixed_bn", lr=plain)
+        record(tmp_path, optimizer=optimizer, ablation="trained_bn", lr=full)
+    rows = [(name, mode) for name in ("Adam", "SGD") for mode in ("vanilla", "fixed_bn", "trained_bn")]
+    assert list(map(tuple, summary(tmp_path)[["optimizer", "mode"]].to_numpy())) == rows
+    record(tmp_path, ablation="fixed_bn", lr=0.01)
+    sgd = summary(tmp_path).query("optimizer == 'SGD'")
+    assert list(sgd["lr"]) == [0.1, 0.01, 0.03, 0.5]
+
+
 def test_where_a_side_has_several_rates_they_must_agree(tmp_path: Path) -> None:
     record(tuned(tmp_path), position="none", lr=0.03, random_seed=1)
     table = paired_difference(tmp_path, "vanilla")

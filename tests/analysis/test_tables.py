@@ -11,6 +11,7 @@ import h5py
 import pandas as pd
 import pytest
 
+from batchnorm.analysis.cells import columns_of
 from batchnorm.analysis.summary import paired_difference, summary
 from batchnorm.analysis.tables import export, render
 from batchnorm.errors import RunError
@@ -243,3 +244,18 @@ def test_another_norm_has_a_column_and_its_name(tmp_path: Path) -> None:
     latex = render(table, "latex", columns=columns)
     assert r"1,1,0 LN $\beta$" in latex and r"1,1,0 GN(4) $\gamma\beta$" in latex
     assert "norm" not in summary(tmp_path / "1__digits_2c2d_bn__0,0,0")
+
+
+def test_a_paired_table_names_its_reference_and_marks_what_differs(study: Path) -> None:
+    table = paired_difference(study, "vanilla", mark_different=True)
+    table["vs_reference"] = ["differs", *["not different"] * (len(table) - 1)]
+    latex = render(table, "latex", columns=["variant", "difference", "p"])
+    (caption,) = re.findall(r"\\caption\{(.*)\}", latex)
+    assert caption.startswith(r"Difference from vanilla in final test accuracy (\%): mean over 3 pairs")
+    assert latex.count(r"\textbf{") == 1 and r"\underline" not in latex
+    assert "Bold: differs from the reference at level 0.05" in latex and r"n $-$ 1 degrees" in latex
+    text = render(table, "text", columns=["variant", "difference"])
+    assert text.count(" *\n") == 1 and " ~" not in text
+    assert [column.name for column in columns_of(table)][-3:-1] == ["interval", "p"]
+    one = paired_difference(study, "111 trained_bn")
+    assert "Difference from 1,1,1 BN gamma beta in" in render(one, "latex", columns=["variant", "difference"])

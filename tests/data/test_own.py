@@ -107,7 +107,7 @@ def test_images_are_brought_to_one_size_and_colour(tmp_path: Path) -> None:
         ({"images": IMAGES, "labels": LABELS[:-1]}, r"labels must be 60 integers, not int64 of shape \(59,\)"),
         ({"images": IMAGES, "labels": LABELS * 1.0}, "labels must be 60 integers, not float64"),
         ({"images": IMAGES.repeat(2, 1), "labels": LABELS}, "images must have 1 or 3 channels"),
-        ({"images": IMAGES[:, :1], "labels": LABELS}, "has 1 channels, not 3"),
+        ({"images": IMAGES[:, :1], "labels": LABELS}, "has 1 channels, not 3; OwnImages.*channels=1. takes them"),
         ({"images": IMAGES[:5], "labels": LABELS[:5]}, "holds 5 images; each sixth would be a test image"),
         ({"images": IMAGES, "labels": LABELS, "test_images": IMAGES[..., 1:], "test_labels": LABELS}, "test images"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images must be uint8"),

@@ -10,6 +10,7 @@ from batchnorm.config import split_arguments
 from batchnorm.errors import ConfigError
 from batchnorm.modes import MODES, Trains, format_mask
 from batchnorm.study.grid import Study, read_study
+from batchnorm.study.tune import plan
 from tests.recorded import record_run
 from tests.study.own_problem import write_own_problem
 
@@ -344,3 +345,22 @@ def test_a_notebook_shows_the_first_runs_and_how_they_stand(tmp_path: Path) -> N
     assert shown.count("<tr>") == 1 + 12 + 1 and "and 18 more" in shown
     assert "<td>1,1,1 trained_bn RANDOM_SEED=2</td><td>finished</td>" in shown
     assert shown.count("<td>missing</td>") == 11
+
+
+def test_an_optimizers_name_tells_its_hyperparameters_unless_it_has_several(write: Write) -> None:
+    block = "- {PROBLEM: digits_2c2d_bn, RANDOM_SEED: 1, POSITION: all, LR: [0.1, 0.2], OPTIMIZER: "
+    study = read(write(f"{block}SGD}}\n{block}Adam}}\n"))
+    told = [f"1,1,1 trained_bn OPTIMIZER={name} LR={lr}" for name in ("SGD", "Adam") for lr in (0.1, 0.2)]
+    assert [run.variant for run in study.runs] == told
+    assert list(plan(study, Path("s.yaml"), over="LR", by="valid_acc", then="RANDOM_SEED=2").variants) == [
+        "1,1,1 trained_bn OPTIMIZER=SGD",
+        "1,1,1 trained_bn OPTIMIZER=Adam",
+    ]
+    several = read(write(f"{block}SGD}}\n{block}Momentum, OPT_HPARS.momentum: [0.5, 0.9]}}\n"))
+    assert [run.variant.partition("OPT_HPARS=")[2] for run in several.runs[1:4]] == [
+        "{}",
+        *['{"momentum":0.5}', '{"momentum":0.9}'],
+    ]
+    assert list(plan(several, Path("s.yaml"), over="LR", by="valid_acc", then="RANDOM_SEED=2").variants)[1:] == [
+        f"1,1,1 trained_bn OPTIMIZER=Momentum OPT_HPARS.momentum={value}" for value in (0.5, 0.9)
+    ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from batchnorm.analysis.effects.table import effects
+from batchnorm.analysis.narrowing import options_for
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.runs import (
     LEFT_OUT,
+    Group,
+    Hint,
     RunPaths,
     differing_settings,
     distinct,
@@ -19,6 +22,7 @@ from batchnorm.analysis.runs import (
     problem_of,
     progress_mark,
     read_each,
+    two_settings,
 )
 from batchnorm.errors import RunError
 from batchnorm.modes import DEFAULT_NORM, format_mask
@@ -140,19 +144,29 @@ def of_runs(
 
 
 def _require_one_setting(runs: list[Run]) -> None:
+    several = _of_two_settings(runs)
+    if several is None:
+        return
+    other, run = several
+    if problem_of(run) != problem_of(other):
+        what = f"is a run of {problem_of(run)}, {other.directory} one of {problem_of(other)}; give runs of one problem"
+        raise RunError(f"{run.directory}: {what}")
+    options = options_for(runs, lambda some: _of_two_settings(some) is None and len({run.variant for run in some}) > 1)
+    why = "effects are of runs that differ in seed, mask and mode alone"
+    advice = Hint(f"{why}: choose one setting, as by --lr or --epochs", f"{why}: choose one setting")
+    raise two_settings(Group((other,)), Group((run,)), advice, options)
+
+
+def _of_two_settings(runs: Sequence[Run]) -> tuple[Run, Run] | None:
+    """Return the first two runs of different problems or settings."""
     kinds: list[Run] = []  # one of each setting: of keys that act in slots only, vanilla has none
     for run in runs:
         for other in kinds:
-            if problem_of(run) != problem_of(other):
-                what = f"is a run of {problem_of(run)}, {other.directory} one of {problem_of(other)}; give runs of one problem"
-                raise RunError(f"{run.directory}: {what}")
-            if keys := "; ".join(differing_settings(other.settings, run.settings)):
-                raise RunError(
-                    f"{run.directory}: differs from {other.directory} in {keys}; effects are of runs that differ in seed, mask "
-                    "and mode alone: choose one setting, as by --lr, --norm or --where KEY=VALUE"
-                )
+            if problem_of(run) != problem_of(other) or differing_settings(other.settings, run.settings):
+                return other, run
         if all(other.settings != run.settings for other in kinds):
             kinds.append(run)
+    return None
 
 
 def _row(run: Run, result: Result) -> dict[str, Any]:

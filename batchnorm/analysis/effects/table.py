@@ -185,8 +185,8 @@ def readable(table: pd.DataFrame, *, scale: float = 1.0) -> pd.DataFrame:
         "estimate": [number(scale * value, digits) for value in table["estimate"]],
         f"{100 * (1 - alpha):g} % interval": _ranges(table, "low", "high", scale, digits),
         "simultaneous": _ranges(table, "low_simultaneous", "high_simultaneous", scale, digits),
-        "p": table["p"].map(_probability),
-        "p (Holm)": table["p_holm"].map(_probability),
+        "p": table["p"].map(p_text),
+        "p (Holm)": table["p_holm"].map(p_text),
         "seeds": table["n_seeds"].map(str),
         "pairs": table["n_pairs"].map(str),
         "diverged": table["diverged"].map(str),
@@ -197,7 +197,7 @@ def readable(table: pd.DataFrame, *, scale: float = 1.0) -> pd.DataFrame:
         level = f"{100 * (1 - 2 * alpha):g} % interval"
         columns[level] = _ranges(table, "equivalence_low", "equivalence_high", scale, digits)
         columns["margin"] = [f"{scale * value:.4g}" for value in table["margin"]]
-        columns["equivalence p"] = table["equivalence_p"].map(_probability)
+        columns["equivalence p"] = table["equivalence_p"].map(p_text)
         columns["equivalent"] = table["equivalent"]
     if table["capped"].any():
         columns["capped"] = table["capped"].map(str)
@@ -228,7 +228,8 @@ def _ranges(table: pd.DataFrame, low: str, high: str, scale: float, digits: int)
     return [f"{number(first, digits)} to {number(last, digits)}" if np.isfinite(first) else "-" for first, last in ends]
 
 
-def _probability(p: float) -> str:
+def p_text(p: float) -> str:
+    """Print a p-value as papers do."""
     if not np.isfinite(p):
         return "-"
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"

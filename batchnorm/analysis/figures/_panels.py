@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from batchnorm.analysis.narrowing import options_for
 from batchnorm.analysis.runs import Group, is_full, is_vanilla, progress_mark, require_common_step, setting_note
 from batchnorm.analysis.variants import row_of
 from batchnorm.errors import RunError, nearest_first, wrong_argument
@@ -55,9 +56,9 @@ def only(runs: Sequence[Run], is_meant: Callable[[Run], bool], name: str) -> Run
         raise RunError(f"{runs[0].directory}: no run of {name} is among the {len(runs)} given")
     if len(found) > 1:
         differing = "seed" if found[0].settings == found[1].settings and found[0].mask == found[1].mask else "mask or setting"
-        raise RunError(
-            f"{found[1].directory}: is a second run of {name}, of another {differing}; choose one by --seed, --mask, ..."
-        )
+        what = f"{found[1].directory}: is a second run of {name}, of another {differing}; choose one "
+        options = options_for(runs, lambda some: sum(map(is_meant, some)) == 1) or "by --seed, --mask, ..."
+        raise RunError(f"{what}by --seed, --mask, ...", in_shell=what + options)
     return found[0]
 
 

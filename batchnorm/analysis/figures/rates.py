@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batchnorm.analysis.figures._panels import in_words, require_common_epochs
+from batchnorm.analysis.narrowing import options_for
 from batchnorm.analysis.runs import (
     Group,
+    Hint,
     RunPaths,
     flat_settings,
     group_seeds,
     open_runs,
     setting_note,
     setting_words,
+    two_settings,
 )
 from batchnorm.analysis.shell import Command, chosen_paths, look_of
-from batchnorm.config import SLOT_KEYS, differing_keys
+from batchnorm.config import SLOT_KEYS
 from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.modes import Dashes
+from batchnorm.store import Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -111,16 +115,30 @@ def _in_order(groups: Sequence[Group], key: str) -> list[Group]:
     Raises:
         RunError: a value is there with several settings.
     """
+    by_value, twice = _by_value(groups, key)
+    if twice is not None:
+        runs = [run for group in groups for run in group.runs]
+        options = options_for(runs, lambda some: _has_values(some, key, len(by_value)))
+        raise two_settings(*twice, Hint(f"give one setting of each {key}", f"choose one setting of each {key}"), options)
+    return [by_value[value] for value in sorted(by_value, key=lambda value: (*_number(value), str(value)))]
+
+
+def _by_value(groups: Sequence[Group], key: str) -> tuple[dict[Any, Group], tuple[Group, Group] | None]:
+    """Return the first group of each value, and the first two groups of one value."""
     by_value: dict[Any, Group] = {}
+    twice = None
     for group in groups:
         value = flat_settings(group.settings).get(key)
-        first = by_value.setdefault(value if not isinstance(value, list) else tuple(value), group)
-        if first is not group:
-            keys = "; ".join(differing_keys(first.settings, group.settings))
-            raise RunError(
-                f"{group.runs[0].directory}: differs from {first.runs[0].directory} in {keys}; give one setting of each {key}"
-            )
-    return [by_value[value] for value in sorted(by_value, key=lambda value: (*_number(value), str(value)))]
+        first = by_value.setdefault(tuple(value) if isinstance(value, list) else value, group)
+        if first is not group and twice is None:
+            twice = first, group
+    return by_value, twice
+
+
+def _has_values(runs: Sequence[Run], key: str, count: int) -> bool:
+    """Say whether so many values of a key are there, each with one setting."""
+    by_value, twice = _by_value(group_seeds(runs), key)
+    return twice is None and len(by_value) == count
 
 
 def _number(value: Any) -> tuple[bool, float]:
@@ -152,17 +170,21 @@ def _draw_final(axes: Axes, groups: Sequence[Group], key: str, values: Sequence[
     places = list(values) if numbers else list(range(len(values)))
     for split, dashes, marker, aside in (("train", ":", "s", -0.1), ("test", "-", "o", 0.1)):
         means, low, high = np.array([_final(group, f"{split}_acc") for group in groups]).T
-        axes.errorbar(
-            places if numbers else [place + aside for place in places],
-            means,
-            yerr=[means - low, high - means],
-            color=groups[0].row.colour,
-            linestyle=dashes if numbers else "",
-            marker=marker,
-            markersize=3,
-            capsize=2,
-            label=looks.SPLITS[split].lower(),
-        )
+        at = np.array(places, dtype=float) + (0 if numbers else aside)
+        label = looks.SPLITS[split].lower()
+        for part in _joined(groups, key):
+            axes.errorbar(
+                at[part],
+                means[part],
+                yerr=[(means - low)[part], (high - means)[part]],
+                color=groups[0].row.colour,
+                linestyle=dashes if numbers else "",
+                marker=marker,
+                markersize=3,
+                capsize=2,
+                label=label,
+            )
+            label = f"_{label}"
     axes.set_ylabel("Final accuracy")
     axes.set_xlabel(_axis_name(key))
     if not numbers:
@@ -174,6 +196,17 @@ def _draw_final(axes: Axes, groups: Sequence[Group], key: str, values: Sequence[
     axes.set_ylim(low, high + 0.16 * (high - low))  # room for the legend
     looks.accuracy_axis(axes)
     axes.legend(loc="upper center", ncols=2, borderaxespad=0)
+
+
+def _joined(groups: Sequence[Group], key: str) -> list[list[int]]:
+    """Return the places of the values that one line joins: it joins none of two optimizers, or of other settings in words."""
+    parts: dict[tuple[str, ...], list[int]] = {}
+    for place, group in enumerate(groups):
+        words = (
+            f"{name}={value}" for name, value in flat_settings(group.settings).items() if name != key and _number(value)[0]
+        )
+        parts.setdefault(tuple(sorted(words)), []).append(place)
+    return list(parts.values())
 
 
 _NAMES: Mapping[str, str] = {_RATE: "Learning rate", "NUM_EPOCHS": "Epochs"}

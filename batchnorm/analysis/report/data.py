@@ -18,7 +18,15 @@ from batchnorm import __version__
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.report.blobs import packed
 from batchnorm.analysis.report.parameters import Place, places_in
-from batchnorm.analysis.runs import RunPath, distinct, is_full, output_folder, plain_setting, problem_of
+from batchnorm.analysis.runs import (
+    RunPath,
+    distinct,
+    is_full,
+    optimizer_tells_hyperparameters,
+    output_folder,
+    plain_setting,
+    problem_of,
+)
 from batchnorm.analysis.shell import LISTED_DIGITS
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import SLOT_KEYS, RunLength
@@ -157,7 +165,8 @@ def sort(reached: Mapping[Run, Reached]) -> Sorted:
 def _differing(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
     """Return the settings in which runs differ, and the values as text in the order of the values."""
     settings = [run.settings for run in runs]
-    keys = [key for key in dict.fromkeys(key for each in settings for key in each) if key != "PROBLEM"]
+    untold = {"PROBLEM", "OPT_HPARS"} if optimizer_tells_hyperparameters(settings) else {"PROBLEM"}
+    keys = [key for key in dict.fromkeys(key for each in settings for key in each) if key not in untold]
     found = {}
     for key in keys:
         values = {json.dumps(each[key], sort_keys=True): each[key] for each in settings if key in each}
