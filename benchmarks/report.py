@@ -74,7 +74,9 @@ def report(folder: Path) -> str:
         shutil.rmtree(output)
     tables = [table(("written", "s", "to stay below", "CPU s", "MB", "to stay below"), written)]
     if used:
-        tables.append(table(("in Chromium", "what", "ms", "to stay below", "CPU ms of the page's thread"), used))
+        tables.append(
+            table(("in Chromium", "what", "ms to the next frame", "to stay below", "CPU ms of the page's thread"), used)
+        )
     return "\n\n".join(tables)
 
 

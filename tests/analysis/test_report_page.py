@@ -70,7 +70,7 @@ def opened(tab: Page) -> Iterator[Opener]:
     """Return a function that opens a page. At the end nothing was said on its console, and nothing but its file asked for."""
     trouble: list[str] = []
     files: list[str] = []
-    hear = {
+    hear: dict[Any, Any] = {
         "console": lambda message: trouble.append(message.text),
         "pageerror": lambda error: trouble.append(str(error)),
         "request": lambda request: None if request.url.startswith(tuple(files)) else trouble.append(request.url),

@@ -28,7 +28,11 @@ function numberText(value, digits = 4) {
  */
 function valueText(value, unit) {
   if (value === null || value === undefined || !Number.isFinite(value)) return numberText(value);
-  if (unit === '%' || unit === 'points') return value.toFixed(2).replace('-', '−');
+  if (unit === '%' || unit === 'points')
+    return value
+      .toFixed(2)
+      .replace(/^-(?=0\.00$)/, '')
+      .replace('-', '−');
   const size = Math.abs(value);
   return size >= 1e-4 && size < 1000 ? value.toPrecision(4).replace('-', '−') : numberText(value);
 }
