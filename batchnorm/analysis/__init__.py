@@ -1,6 +1,6 @@
 """What runs show: figures (`bn_plot_functions`), tables (`frame`, `summary`); from the shell `python -m batchnorm.analysis`.
 
-Reads runs through `batchnorm.store.Run` and imports no torch. What a run is comes from the run, never from its path.
+Reads runs through `batchnorm.store.Run` and imports no torch. A run's record says what the run is; its path is never asked.
 """
 
 from typing import TYPE_CHECKING, Any

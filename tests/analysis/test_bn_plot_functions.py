@@ -212,7 +212,8 @@ class TestRates:
         final = compare_multiple_lr(paths, save=False).axes[2]
         drawn = [container[0].get_xdata().tolist() for container in final.containers if "test" in str(container.get_label())]
         assert drawn == [[0.001, 0.01], [0.1, 0.5]]
-        assert [text.get_text() for text in final.get_legend().get_texts()] == ["train", "test"]
+        named = final.get_legend()
+        assert named is not None and [text.get_text() for text in named.get_texts()] == ["train", "test"]
 
     def test_numbers_have_an_axis_with_ticks_at_them(self, tmp_path: Path) -> None:
         paths = [record(tmp_path, batch_size=size) for size in (256, 32, 64)]

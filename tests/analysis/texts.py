@@ -20,7 +20,7 @@ _CLOSE = 1.0
 
 
 def assert_texts_have_room(figure: Figure) -> None:
-    """Check that no two texts overlap, and that none leaves the page."""
+    """Check that no two texts overlap, that none leaves the page, and that no colour bar covers another panel's."""
     figure.draw_without_rendering()
     beyond = {label for axes in figure.axes for axis in axes._axis_map.values() for label in labels_beyond(axis)}
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in beyond]
@@ -30,6 +30,10 @@ def assert_texts_have_room(figure: Figure) -> None:
             assert place.min() >= -_CLOSE and place.max() <= end + _CLOSE, ("leaves the page", text.get_text())
     for (one, at), (other, there) in itertools.combinations(shown, 2):
         assert are_apart(at, there), ("overlap", one.get_text(), other.get_text())
+    for bar in (axes for axes in figure.axes if "outline" in axes.spines):
+        box, own = bar.get_window_extent().corners()[[0, 2, 3, 1]], bar.findobj(Text)
+        for text, at in shown:
+            assert text in own or are_apart(at, box), ("a colour bar covers", text.get_text())
 
 
 def assert_ticks_say_their_values(figure: Figure) -> None:

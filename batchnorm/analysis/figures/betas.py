@@ -77,9 +77,10 @@ def _compare(
     with looks.page(**look, wide=True) as page:
         sheet = page.sheet([*looks.facts(distinct(runs)), *order])
         em = sheet.em
-        left, right, gap, head = (0.4 if deep else 4.6) * em, 5.0 * em, (0.6 if deep else 1.2) * em, (2.2 if deep else 1.6) * em
+        left, right, head = (0.4 if deep else 4.6) * em, 5.0 * em, (2.2 if deep else 1.6) * em
+        gap = (2.0 if deep else 1.2) * em  # the labels of a 3D panel stand to its right
         cell = (sheet.width - left - right) / len(runs)
-        room = (cell - gap) / sheet.width
+        room = (cell - (0.6 if deep else 1.2) * em) / sheet.width
         headings = [
             [line for part in heading for line in looks.lines_of(sheet.figure, [part], between="", room=room)]
             for heading in _headings(runs)
@@ -104,6 +105,7 @@ def _compare(
             _share_limits(row, ("x", "z") if deep else ("x",))
             for column, axes in enumerate(row):
                 if deep:
+                    axes.patch.set_visible(False)  # else it would cover the labels of the panel before
                     surfaces.finish_surface_axes(cast("Axes3D", axes))
                     continue
                 axes.tick_params(labelleft=column == 0, labelbottom=number == len(chosen) - 1)
