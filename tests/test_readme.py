@@ -184,7 +184,7 @@ def test_laws(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_measuring_afterwards(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     page = "measurements.md"
     trains = starting("python run_trainingLoop.py PROBLEM=digits_2c2d_bn", page)[0]
-    shorter = ["BATCH_SIZE=20", "MAX_STEPS=68", "THREADS=1"]  # an epoch and a step
+    shorter = ["BATCH_SIZE=20", "MAX_STEPS=135", "THREADS=1"]  # two epochs and a step
     code, printed = command.run([*trains.arguments, *shorter], folder / "printed")
     assert code == 0, printed
     for said in starting("python -m batchnorm.analysis measure", page):
