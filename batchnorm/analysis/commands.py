@@ -16,7 +16,8 @@ from batchnorm.analysis import compress, figures, laws, measure, prune, report, 
 from batchnorm.analysis.columns import aligned, fitted
 from batchnorm.analysis.outcome import ARGUMENTS, FAMILY, TESTS, in_values, outcome_of
 from batchnorm.analysis.pairing import COLUMNS
-from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each, setting_text, slot_facts, varying_settings
+from batchnorm.analysis.runs import LEFT_OUT, find_runs, problem_of, read_each, slot_facts
+from batchnorm.analysis.settings import setting_text, varying_settings
 from batchnorm.analysis.shell import LISTED_DIGITS, Answer, Command, asked_for, chosen_paths, is_chosen
 from batchnorm.errors import ExitCode, UserError
 from batchnorm.store import Run

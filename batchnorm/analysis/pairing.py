@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batchnorm.analysis.runs import Group, differs, plain_setting
+from batchnorm.analysis.runs import Group
+from batchnorm.analysis.settings import differs, plain_setting
 from batchnorm.errors import ConfigError, RunError, nearest_first, wrong_argument
 from batchnorm.modes import MODES, VANILLA, format_mask, parse_mask, variant_name
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchnorm.analysis.narrowing import options_for
+from batchnorm.analysis.settings import differing_settings, setting_text, what_differs
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of, under
-from batchnorm.config import SLOT_KEYS, RunConfig, differing_keys, optimizer_tells_all
+from batchnorm.config import SLOT_KEYS, RunConfig
 from batchnorm.errors import ConfigError, RunError, UserError, one_line
 from batchnorm.modes import DEFAULT_MODE, UNTREATED, VANILLA, Mask, Mode, Treatment, format_mask
-from batchnorm.optim import USUAL
 from batchnorm.problems import problem_name
 from batchnorm.store import Run, RunDirectory, Status
 from batchnorm.streams import shown_while_it_lasts
@@ -43,7 +43,6 @@ OneRun = Union[RunPath, Run, Rows]  # noqa: UP007
 RunPaths = Union[OneRun, Iterable[Union[RunPath, Run]]]  # noqa: UP007
 """Runs: folders with runs below them, runs, glob patterns, study files, or rows of a data frame."""
 Read = TypeVar("Read")
-_USUAL = {f"OPT_HPARS.{name}": value for name, value in USUAL.items()}
 _STUDY = (".yaml", ".yml")
 LEFT_OUT = logging.getLogger(f"{__name__}.left_out")
 """Names what a table or a command over many runs goes on without, a line each."""
@@ -368,54 +367,6 @@ class Group:
         return ", ".join([f"{len(self.runs)} seeds", *counts])
 
 
-def differs(here: Mapping[str, Any], there: Mapping[str, Any], key: str) -> bool:
-    """Say whether the settings of two runs differ in a key."""
-    return bool(varying_settings([("", here), ("", there)], [key]))
-
-
-def differing_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Name the settings in which two runs differ, with both values."""
-    keys = varying_settings([("", here), ("", there)])
-    if optimizer_tells_hyperparameters([here, there]):
-        keys = [key for key in keys if key != "OPT_HPARS"]
-    one, other = ({key: settings[key] for key in keys if key in settings} for settings in (here, there))
-    return differing_keys(one, other)
-
-
-def optimizer_tells_hyperparameters(settings: Iterable[Mapping[str, Any]]) -> bool:
-    """Say whether each optimizer has one set of hyperparameters beside the rate, which then need no words of their own."""
-    return optimizer_tells_all((each.get("OPTIMIZER", ""), each.get("OPT_HPARS", {})) for each in settings)
-
-
-def varying_settings(runs: Iterable[tuple[object, Mapping[str, Any]]], keys: Iterable[str] = ()) -> list[str]:
-    """Return the settings in which runs of one kind differ, in alphabetical order.
-
-    The images' digest, and keys that act in slots only, are compared where runs have them.
-
-    Args:
-        runs: the kind and the settings of each.
-        keys: those to look at; none stands for all.
-    """
-    alike: dict[object, list[Mapping[str, Any]]] = {}
-    for kind, settings in runs:
-        alike.setdefault(kind, []).append(settings)
-    found = set()
-    for family in alike.values():
-        for key in keys or {key for each in family for key in each}:
-            may_lack = key == "images" or key in SLOT_KEYS
-            values = [each.get(key) for each in family if key in each or not may_lack]
-            if any(value != values[0] for value in values):
-                found.add(key)
-    return sorted(found)
-
-
-def plain_setting(value: Any) -> Any:
-    """Make a setting fit for a table's cell."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{name}={setting}" for name, setting in sorted(value.items()))
-    return value
-
-
 def of_one_setting(groups: Sequence[Group]) -> list[list[Group]]:
     """Return the groups setting by setting. One without keys that act in its slots, as vanilla, goes with each that it fits."""
     settings: list[Mapping[str, Any]] = []
@@ -431,14 +382,6 @@ def of_one_setting(groups: Sequence[Group]) -> list[list[Group]]:
     order = {id(group): place for place, group in enumerate(groups)}
     each = [sorted(family, key=lambda group: order[id(group)]) for family in members]
     return sorted(each, key=lambda family: order[id(family[0])])
-
-
-def setting_text(settings: Mapping[str, Any], key: str) -> str:
-    """Write a setting for a listing; nothing where a run has it not."""
-    if key not in settings:
-        return ""
-    value = plain_setting(settings[key])
-    return f"{value:g}" if isinstance(value, float) else str("none" if value is None else value)
 
 
 def group_seeds(runs: Iterable[Run]) -> list[Group]:
@@ -593,49 +536,6 @@ def progress_mark(run: Run) -> str:
 def setting_note(group: Group, groups: Iterable[Group], *, but: Collection[str] = ()) -> str:
     """Name the settings in which groups of one figure differ, `but` some, as this one has them."""
     return what_differs(group.settings, [other.settings for other in groups], but=but)
-
-
-def what_differs(settings: Mapping[str, Any], others: Iterable[Mapping[str, Any]], *, but: Collection[str] = ()) -> str:
-    """Name the settings in which one differs from others, `but` some, as it has them."""
-    own, others = flat_settings(settings), list(others)
-    flat = [flat_settings(other) for other in others]
-    told = [key for key, value in own.items() if value is not None or key not in SLOT_KEYS]  # as always needs no words
-    if optimizer_tells_hyperparameters([settings, *others]):
-        told = [key for key in told if (key, own[key]) not in _USUAL.items()]
-    differing = [key for key in told if key not in but and any(differs(own, other, key) for other in flat)]
-    return settings_in_words(own, differing)
-
-
-def settings_in_words(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """Name some settings, the usual ones first."""
-    places = {key: place for place, key in enumerate(_WORDS)}
-    return ", ".join(setting_words(key, settings[key]) for key in sorted(keys, key=lambda key: (places.get(key, 99), key)))
-
-
-_WORDS = {"LR": "lr {:.4g}", "NUM_EPOCHS": "{} epochs", "BATCH_SIZE": "batch size {}", "OPTIMIZER": "{}"}
-_LONGEST_SETTING = 16
-
-
-def setting_words(key: str, value: Any) -> str:
-    """Say a setting as legends do: `lr 0.1`, `momentum 0.9`, `no lr schedule`."""
-    words = key.removesuffix(".name").rpartition(".")[2].lower().replace("_", " ")
-    if value is None:
-        return f"no {words}"
-    text = str(value)
-    if len(text) > _LONGEST_SETTING and key not in _WORDS:  # a digest
-        value = f"{text[: _LONGEST_SETTING - 3]}..."
-    return _WORDS.get(key, words + " {}").format(value)
-
-
-def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a group one by one, of an optimizer or a schedule too: `OPT_HPARS.momentum`."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= {f"{key}.{name}": setting for name, setting in value.items()}
-        else:
-            found["LR_SCHEDULE.name" if key == "LR_SCHEDULE" else key] = value
-    return found
 
 
 def slot_facts(runs: Iterable[Run]) -> list[str]:

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from batchnorm.analysis.runs import RunPath, find_runs, flat_settings, problem_of, read_each, setting_text
+from batchnorm.analysis.runs import RunPath, find_runs, problem_of, read_each
+from batchnorm.analysis.settings import flat_settings, has_setting, setting_text
 from batchnorm.config import DECIDING_KEYS, SLOT_KEYS, override_name
 from batchnorm.errors import ConfigError, ExitCode, RunError, UserError, nearest_first
 from batchnorm.modes import DEFAULT_MODE, MODES, NORMS, VANILLA, canonical_norm, parse_mask
@@ -113,22 +114,6 @@ def _setting(text: str) -> str:
     return f"{'LR_SCHEDULE.name' if name == 'LR_SCHEDULE' else name}={value}"
 
 
-def _has_setting(run: Run, text: str) -> bool:
-    """Say whether a run has a setting; a key that acts in none of its slots tells nothing against it."""
-    key, _, value = text.partition("=")
-    settings = flat_settings(run.settings)
-    if key not in settings:
-        return key in SLOT_KEYS
-    own = settings[key]
-    if isinstance(own, (int, float)) and not isinstance(own, bool):
-        try:
-            return float(value) == own
-        except ValueError:
-            return False
-    words = {"none", "null"} if own is None else {setting_text(settings, key).lower()}
-    return value.lower() in words
-
-
 _OF_VARIANTS = {
     "PROBLEM": "--problem", "RANDOM_SEED": "--seed", "SEED": "--seed",
     "POSITION": "--mask", "MASK": "--mask", "ABLATION": "--mode", "MODE": "--mode",
@@ -178,7 +163,7 @@ _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
             "type": canonical_norm,
             "help": " | ".join(NORMS) + "; in tables and figures vanilla goes with each",
         },
-        lambda run, norm: _has_setting(run, f"NORM={norm}"),
+        lambda run, norm: has_setting(run.settings, f"NORM={norm}"),
     ),
     "where": (
         {
@@ -187,7 +172,7 @@ _CHOICES: Mapping[str, tuple[Mapping[str, Any], Callable[[Run, Any], bool]]] = {
             "action": "extend",
             "help": "any key that decides a result: GHOST=16 BATCH_SIZE=64 BATCH_SIZE=128",
         },
-        _has_setting,
+        lambda run, setting: has_setting(run.settings, setting),
     ),
 }
 """Arguments that choose among runs: argparse's keywords, and whether a run has a value that is given."""

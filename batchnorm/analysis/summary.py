@@ -14,18 +14,8 @@ from numpy.typing import NDArray
 from batchnorm.analysis.best import VS_BEST, VS_REFERENCE, beside_best, beside_reference
 from batchnorm.analysis.outcome import CHOICES, Outcome
 from batchnorm.analysis.pairing import COLUMNS, pairings
-from batchnorm.analysis.runs import (
-    Group,
-    RunPaths,
-    distinct,
-    find_runs,
-    group_seeds,
-    paths_of,
-    plain_setting,
-    problem_of,
-    read_each,
-    varying_settings,
-)
+from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, paths_of, problem_of, read_each
+from batchnorm.analysis.settings import plain_setting, varying_settings
 from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.modes import DEFAULT_MODE, DEFAULT_NORM, format_mask
 from batchnorm.store import Run, Status

@@ -12,7 +12,8 @@ from typing import Any
 
 from batchnorm.analysis import streams
 from batchnorm.analysis.columns import aligned, fitted
-from batchnorm.analysis.runs import find_runs, problem_of, read_each, setting_text, varying_settings
+from batchnorm.analysis.runs import find_runs, problem_of, read_each
+from batchnorm.analysis.settings import setting_text, varying_settings
 from batchnorm.analysis.shell import Command, asked_for, chosen_paths
 from batchnorm.config import SLOT_KEYS
 from batchnorm.store import Run, RunDirectory

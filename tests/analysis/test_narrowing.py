@@ -7,10 +7,10 @@ import pytest
 
 from batchnorm.analysis.__main__ import main
 from batchnorm.analysis.commands import _parser
-from batchnorm.analysis.narrowing import options_for, seed_ranges
-from batchnorm.analysis.runs import find_runs, group_seeds, open_runs, require_one_setting
+from batchnorm.analysis.narrowing import seed_ranges
+from batchnorm.analysis.runs import group_seeds, open_runs, require_one_setting
 from batchnorm.analysis.shell import chosen_paths
-from batchnorm.store import Run
+from batchnorm.config import SLOT_KEYS
 from tests.analysis.conftest import record
 
 
@@ -54,12 +54,27 @@ def test_values_of_a_key_that_have_several_settings(tuned: Path, capsys: pytest.
     assert "alone: choose one setting by --lr 0.1, or --lr 0.5\n" in capsys.readouterr().err
 
 
-def test_where_no_option_helps_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for size in (32, 64):
-        record(tmp_path, batch_size=size, epochs=1)
-    assert options_for([Run(path) for path in find_runs(tmp_path)], lambda some: len(group_seeds(some)) == 1) == ""
+@pytest.mark.parametrize(
+    ("key", "values", "ways"),
+    [
+        ("norm", ("batch", "group:4"), "--norm batch, or --norm group:4"),
+        ("batch_size", (32, 64), "--where BATCH_SIZE=32, or --where BATCH_SIZE=64"),
+        ("lr_schedule", (None, {"name": "cosine"}), "--where LR_SCHEDULE=cosine, or --where LR_SCHEDULE=none"),
+        ("gamma_init", ("mode", 0.1), "--where GAMMA_INIT=0.1, or --where GAMMA_INIT=mode"),
+    ],
+)
+def test_any_key_may_choose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, values: tuple[object, object], ways: str
+) -> None:
+    for value in values:
+        record(tmp_path, **{key: value}, epochs=1)
+    if key.upper() in SLOT_KEYS:
+        record(tmp_path, position="none", epochs=1)  # goes with each value
     assert main(["performance", str(tmp_path)]) == 2
-    assert "; give one setting of each mask and mode; rates --by KEY" in capsys.readouterr().err
+    assert f"choose one setting of each variant by {ways}; rates --by KEY" in capsys.readouterr().err
+    for way in ways.split(", or "):
+        given = _parser("analysis").parse_args(["performance", str(tmp_path), *way.split()])
+        require_one_setting(group_seeds(open_runs(chosen_paths(given))))
 
 
 def test_seeds_are_chosen_by_ranges(tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:

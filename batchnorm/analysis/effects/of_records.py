@@ -16,7 +16,6 @@ from batchnorm.analysis.runs import (
     Group,
     Hint,
     RunPaths,
-    differing_settings,
     distinct,
     find_runs,
     problem_of,
@@ -24,6 +23,7 @@ from batchnorm.analysis.runs import (
     read_each,
     two_settings,
 )
+from batchnorm.analysis.settings import differing_settings
 from batchnorm.errors import RunError
 from batchnorm.modes import DEFAULT_NORM, format_mask
 from batchnorm.store import Run, Status

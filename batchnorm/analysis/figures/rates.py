@@ -10,17 +10,8 @@ import numpy as np
 
 from batchnorm.analysis.figures._panels import in_words, require_common_epochs
 from batchnorm.analysis.narrowing import options_for
-from batchnorm.analysis.runs import (
-    Group,
-    Hint,
-    RunPaths,
-    flat_settings,
-    group_seeds,
-    open_runs,
-    setting_note,
-    setting_words,
-    two_settings,
-)
+from batchnorm.analysis.runs import Group, Hint, RunPaths, group_seeds, open_runs, setting_note, two_settings
+from batchnorm.analysis.settings import flat_settings, setting_words
 from batchnorm.analysis.shell import Command, chosen_paths, look_of
 from batchnorm.config import SLOT_KEYS
 from batchnorm.errors import RunError, nearest_first, wrong_argument

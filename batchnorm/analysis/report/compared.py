@@ -17,7 +17,8 @@ from batchnorm.analysis.effects.table import titles
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.pairing import Pairing, pairings
 from batchnorm.analysis.report.data import Sorted, what_is_trained
-from batchnorm.analysis.runs import Group, group_seeds, is_full, of_one_setting, problem_of, what_differs
+from batchnorm.analysis.runs import Group, group_seeds, is_full, of_one_setting, problem_of
+from batchnorm.analysis.settings import what_differs
 from batchnorm.errors import RunError, UserError
 from batchnorm.modes import DEFAULT_MODE, VANILLA, format_mask
 from batchnorm.store import Run, Status

@@ -18,15 +18,8 @@ from batchnorm import __version__
 from batchnorm.analysis.outcome import Outcome, Result
 from batchnorm.analysis.report.blobs import packed
 from batchnorm.analysis.report.parameters import Place, places_in
-from batchnorm.analysis.runs import (
-    RunPath,
-    distinct,
-    is_full,
-    optimizer_tells_hyperparameters,
-    output_folder,
-    plain_setting,
-    problem_of,
-)
+from batchnorm.analysis.runs import RunPath, distinct, is_full, output_folder, problem_of
+from batchnorm.analysis.settings import optimizer_tells_hyperparameters, plain_setting
 from batchnorm.analysis.shell import LISTED_DIGITS
 from batchnorm.analysis.variants import FULL_ROW, legend_place, row_of
 from batchnorm.config import SLOT_KEYS, RunLength
