@@ -76,7 +76,7 @@ def test_rooms_that_must_load_no_torch_do_not_import_it_and_one_room_imports_dee
         ("assembly", ("recording", "checkpoint", "training", "command")),
         ("training", ("command", "study", "analysis")),
         ("study", ("analysis",)),
-        ("analysis", ("training", "recording", "assembly", "study")),
+        ("analysis", ("training", "recording", "assembly")),
     ],
 )
 def test_data_flows_one_way(room: str, later: tuple[str, ...]) -> None:
@@ -84,6 +84,11 @@ def test_data_flows_one_way(room: str, later: tuple[str, ...]) -> None:
         if file.with_suffix("").parts[1] == room:
             behind = set(re.findall(r"^\s*(?:from|import) batchnorm\.(\w+)", file.read_text(), re.MULTILINE))
             assert not behind & set(later), file
+
+
+def test_the_analysis_takes_from_studies_what_their_files_say_alone() -> None:
+    for file in Path("batchnorm/analysis").rglob("*.py"):
+        assert set(re.findall(r"batchnorm\.study\.(\w+)", file.read_text())) <= {"grid", "values"}, file
 
 
 def test_the_version_stands_in_one_place_and_is_repeated_right() -> None:

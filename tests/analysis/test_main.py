@@ -157,7 +157,7 @@ def test_effects_and_their_figures_say_the_norm(shell: Shell, of_norms: Path, tm
     assert "slots: with layer norm minus without" in out and "digits_2c2d_bn, norm layer, 3 runs, seed 1" in out, err
     assert "with BatchNorm" in shell("effects", of_norms, "--norm", "batch", "--where", "GHOST=none", "PRECISION=fp32")[1]
     _, _, err = shell("effects", of_norms)
-    assert "choose one setting, as by --lr, --norm or --where KEY=VALUE" in err
+    assert "choose one setting by --optimizer SGD --norm layer, or " in err
 
 
 def test_summary_is_printed_or_written(shell: Shell, output: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def _require_one_setting(runs: list[Run]) -> None:
         raise RunError(f"{run.directory}: {what}")
     options = options_for(runs, lambda some: _of_two_settings(some) is None and len({run.variant for run in some}) > 1)
     why = "effects are of runs that differ in seed, mask and mode alone"
-    advice = Hint(f"{why}: choose one setting, as by --lr or --epochs", f"{why}: choose one setting")
+    advice = Hint(f"{why}: give runs of one setting", f"{why}: choose one setting")
     raise two_settings(Group((other,)), Group((run,)), advice, options)
 
 
