@@ -67,6 +67,10 @@ SLOW = (
     "test_moving.py",
     "analysis/test_docs_of_tables.py",
     "test_platforms.py",
+    "test_shipped.py",
+    "test_docs_runs.py",
+    "study/test_worker.py",
+    "study/test_images.py",
 )
 """Files that take long, the longest first. They begin first, so that no worker waits for another at the end."""
 

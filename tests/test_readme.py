@@ -142,10 +142,10 @@ def record_a_study(output: Path) -> None:
 
 
 def record_all_masks(output: Path) -> None:
-    """Invent what effects need: pairs of masks that differ in one slot."""
+    """Invent what effects need: pairs of masks that differ in one slot, gamma and beta each trained or not."""
     for seed in (1, 2):
         for number in range(8):
-            for mode in MODES if number else ("trained_bn",):
+            for mode in ("trained_bn", "fixed_bn", "fixed_gamma", "fixed_beta") if number else ("trained_bn",):
                 record_run(output, problem="fmnist_2c2d_bn", random_seed=seed, position=f"{number:03b}", ablation=mode)
 
 

@@ -143,6 +143,7 @@ def test_what_is_left_out_is_told_by_the_exit_code(tmp_path: Path, capsys: pytes
     assert shown.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_run_of_which_nothing_is_known_is_tried_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [QUICKSTART, f"OUTPUT_DIR={tmp_path}", "POSITION=all", "ABLATION=fixed_bn"]
     record_run(tmp_path, epochs=3, problem="digits_2c2d_bn", position="all", ablation="fixed_bn", status=Status.RUNNING)
