@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -124,14 +124,10 @@ def _seeds(text: str) -> str:
     """Check seeds as the shell takes them: `11`, `11-13`, `1-5,9`.
 
     Raises:
-        ArgumentTypeError: they are none.
+        UserError: they are none.
     """
-    try:
-        spelled = _spelled_seeds(text)
-    except ConfigError as error:
-        raise ArgumentTypeError(str(error)) from None
-    if not all(re.fullmatch(r"-?\d+", seed.strip()) for seed in spelled):
-        raise ArgumentTypeError(f"--seed {text}: must be seeds, as 11 12 13, 11-13 or 1-5,9")
+    if not all(re.fullmatch(r"-?\d+", seed.strip()) for seed in _spelled_seeds(text)):
+        raise UserError(f"--seed {text}: must be seeds, as 11 12 13, 11-13 or 1-5,9")
     return text
 
 
