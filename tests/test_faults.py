@@ -1,6 +1,6 @@
 """What a run survives: kills, signals, full and read-only disks, clocks, races and damaged files, on real processes.
 
-FAULTS in the environment says how often each fault is tried (6 by default; 100 by hand before a release).
+FAULTS in the environment says how often each fault is tried (10 by default; 100 by hand before a release).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from tests.study.commands import run as run_study
 from tests.systems import TRAIN, environment, failing, trains_at_once
 from tests.test_training import assert_same_run
 
-FAULTS = int(os.environ.get("FAULTS", "6"))
-RACES = 4
+FAULTS = int(os.environ.get("FAULTS", "10"))
+RACES = 8
 Configure = Callable[..., RunConfig]
 
 

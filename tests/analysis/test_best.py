@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -13,7 +13,6 @@ def by_seed(*values: float) -> dict[int, float]:
     return dict(enumerate(values))
 
 
-@settings(max_examples=30)  # statsmodels collects garbage each time
 @given(st.integers(0, 10**6))
 def test_the_tests_are_scipys_and_the_correction_is_statsmodels(seed: int) -> None:
     draw = np.random.default_rng(seed)

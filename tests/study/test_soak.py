@@ -15,8 +15,8 @@ from tests.study.commands import loaded
 def test_a_study_survives_signals_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in loaded().items():  # its workers have torch loaded: signals come while they train
         monkeypatch.setenv(name, value)
-    minutes = float(os.environ.get("SOAK_MINUTES", "0.1"))
-    result = soak(tmp_path, runs=4, epochs=10, seconds=60 * minutes, pause=1.5, chance=random.Random(1))
+    minutes = float(os.environ.get("SOAK_MINUTES", "0.3"))
+    result = soak(tmp_path, runs=4, epochs=15, seconds=60 * minutes, pause=1.5, chance=random.Random(1))
     assert not result.wrong, result
     assert result.signals
     assert result.equal == 4 * result.rounds > 0
