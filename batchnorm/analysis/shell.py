@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,24 @@ class Command:
             _add_look(parser)
         chosen = parser.add_argument_group("choose among the runs found; each may take several values")
         for name, (keywords, _) in _CHOICES.items():
+            if "type" in keywords:
+                keywords = {**keywords, "type": _as_argparse_tells(keywords["type"])}
             chosen.add_argument(f"--{name}", nargs="+", **keywords)
         for name, keywords in self.arguments.items():
             parser.add_argument(name, **keywords)
+
+
+def _as_argparse_tells(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse tell what is wrong: its line says where PATH stands, which `--seed 1 output` takes for a seed."""
+
+    @wraps(read)
+    def value(text: str) -> Any:
+        try:
+            return read(text)
+        except UserError as error:
+            raise ArgumentTypeError(str(error)) from None
+
+    return value
 
 
 def _add_look(parser: ArgumentParser) -> None:
@@ -103,14 +118,14 @@ def _setting(text: str) -> str:
         key = (given, "", "")
     name = key[0].upper() + "".join(key[1:])
     if not equals:
-        raise UserError(f"--where {text}: give KEY=VALUE, as NORM=layer")
+        raise UserError(f"{text}: give KEY=VALUE, as NORM=layer")
     if key[0].upper() in _OF_VARIANTS:
-        raise UserError(f"--where {text}: {_OF_VARIANTS[key[0].upper()]} chooses by it")
+        raise UserError(f"{text}: {_OF_VARIANTS[key[0].upper()]} chooses by it")
     if name == "NORM":
         return f"NORM={canonical_norm(value)}"
     if key[0].upper() not in DECIDING_KEYS:
         names = [name for name in DECIDING_KEYS if name not in _OF_VARIANTS]
-        raise UserError(f"--where {text}: no key that decides a result; {nearest_first(given.upper(), names)}")
+        raise UserError(f"{text}: no key that decides a result; {nearest_first(given.upper(), names)}")
     return f"{'LR_SCHEDULE.name' if name == 'LR_SCHEDULE' else name}={value}"
 
 
@@ -127,13 +142,13 @@ def _seeds(text: str) -> str:
         UserError: they are none.
     """
     if not all(re.fullmatch(r"-?\d+", seed.strip()) for seed in _spelled_seeds(text)):
-        raise UserError(f"--seed {text}: must be seeds, as 11 12 13, 11-13 or 1-5,9")
+        raise UserError(f"{text}: must be seeds, as 11 12 13, 11-13 or 1-5,9")
     return text
 
 
 @cache
 def _spelled_seeds(text: str) -> frozenset[str]:
-    found = spelled_out("random_seed", text, shown="--seed")
+    found = spelled_out("random_seed", text, shown="SEED")
     return frozenset([found] if isinstance(found, str) else found)
 
 

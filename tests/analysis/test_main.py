@@ -133,10 +133,10 @@ def test_keys_that_decide_results_choose_among_runs(
     [
         (("--norm", "layr"), "NORM=layr: no such norm; did you mean layer?"),
         (("--where", "NORM=layr"), "NORM=layr: no such norm; did you mean layer?"),
-        (("--where", "NORM"), "--where NORM: give KEY=VALUE, as NORM=layer"),
-        (("--where", "nrm=layer"), "--where nrm=layer: no key that decides a result; did you mean NORM?"),
-        (("--where", "threads=1"), "--where threads=1: no key that decides a result; "),
-        (("--where", "MASK=111"), "--where MASK=111: --mask chooses by it"),
+        (("--where", "NORM"), "--where: NORM: give KEY=VALUE, as NORM=layer"),
+        (("--where", "nrm=layer"), "--where: nrm=layer: no key that decides a result; did you mean NORM?"),
+        (("--where", "threads=1"), "--where: threads=1: no key that decides a result; "),
+        (("--where", "MASK=111"), "--where: MASK=111: --mask chooses by it"),
         (("--norm", "instance"), "no run there has --norm instance; NORM there: batch, group:4, layer"),
         (("--where", "GHOST=8", "--norm", "batch"), "no run there has --norm batch, --where GHOST=8; NORM there: batch, "),
         (("--where", "BN_EPS=1"), "no run there has --where BN_EPS=1; BN_EPS there: none"),
@@ -465,7 +465,17 @@ def test_a_mode_of_another_version_can_be_chosen(shell: Shell, tmp_path: Path) -
     assert code == 2 and "--mode fixd_bn; did you mean fixed_bn? Valid: " in err and "bn_of_tomorrow" in err
 
 
-@pytest.mark.parametrize("options", [("--mask", "none", "all"), ("--seed", "1")])
+_TAKING_THE_PATH = [
+    ("--mask", "none", "all"),
+    ("--seed", "1"),
+    ("--lr", "0.15849"),
+    ("--epochs", "4"),
+    ("--norm", "batch"),
+    ("--where", "NORM=batch"),
+]
+
+
+@pytest.mark.parametrize("options", _TAKING_THE_PATH)
 def test_a_path_behind_several_values_is_told_where_it_stands(shell: Shell, output: Path, options: tuple[str, ...]) -> None:
     code, _, err = shell("summary", *options, output)
     assert code == 2 and "PATH comes first, or after `--`" in err and err.count("\n") == 1
