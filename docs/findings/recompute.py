@@ -5,7 +5,8 @@
 It writes docs/findings.md, from the text in `text.md`, and the figures docs/images/findings_*.png. Each number of the text is a
 field in braces there, which `fields()` fills in. So no number in the text can differ from the data.
 
-- `seed_N.csv.gz`: a block, the 29 runs of a seed; `seed_N_spread.csv.gz`: the spread of their thresholds.
+- `seed_N.csv.gz`: a block, the 29 runs of a seed; `seed_N_spread.csv.gz`: the spread of their thresholds;
+  `seed_N_first.csv.gz`: the size of their first update.
 - `pilots.csv.gz`: the two pilot seeds. `rates.csv.gz`: the runs at other learning rates.
 - `blocks.csv`: on which machine, with which versions and at which commit each of them ran.
 """
@@ -33,7 +34,18 @@ LARGEST_MARGIN = 0.003
 """Of the first hypothesis, as a share of 1: 0.3 points."""
 POINTS = 100
 CHANCE = {"acc": 0.1, "loss": float(np.log(10))}
+STUCK = 0.11
+"""A run that ends below this test accuracy has learned nothing: chance is 0.1."""
 MODES = ("fixed_bn", "fixed_gamma", "fixed_beta")
+LABEL = "points of test accuracy"
+MARKS = {
+    "vanilla": ("D", "black"),
+    "trained_bn": ("o", "#0072B2"),
+    "fixed_gamma": ("^", "#009E73"),
+    "fixed_beta": ("v", "#D55E00"),
+    "fixed_bn": ("x", "#CC79A7"),
+}
+MASK_MARKS = [*MARKS.values(), ("s", "#E69F00"), ("P", "#56B4E9")]
 TITLES = {
     "slots": "slot: with BatchNorm minus without",
     "modes": "mode, over all masks",
@@ -77,6 +89,17 @@ def margin() -> float:
     return min(float(np.ceil(1e4 * wanted_margin())) / 1e4, LARGEST_MARGIN)
 
 
+def stuck(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that ended at chance, one row each."""
+    ended = outcomes(runs)
+    return ended[ended["value"] < STUCK]
+
+
+def of_masks_that_learn(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of those masks under which none got stuck, in no mode and no seed."""
+    return runs[~runs["mask"].isin(stuck(runs)["mask"])]
+
+
 def effects_of(runs: pd.DataFrame, metric: str = "test_acc") -> pd.DataFrame:
     """Return the table of all effects on a metric, the margin of equivalence with it."""
     return effects(outcomes(runs, metric), slots=SLOTS, margin=margin())
@@ -109,6 +132,15 @@ def mechanism(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["mask", "mode", "effect", "spread"])
 
 
+def first_updates() -> pd.DataFrame:
+    """Return how far the first update of a run moves each slot's weights, in norms of these weights: the mean over the seeds.
+
+    It is the same in all modes, since gamma is 1 and beta 0 at the start. A row a mask, a column a slot.
+    """
+    stored_first = stored("seed_?_first.csv.gz")
+    return stored_first.pivot_table(index="mask", columns="slot", values="relative_update")
+
+
 def at_other_rates() -> pd.DataFrame:
     """Return the differences at each learning rate, by seed: `lr`, `seed`, vanilla's accuracy, and two differences."""
     runs = outcomes(pd.concat([stored("rates.csv.gz"), blocks()]))
@@ -139,13 +171,29 @@ def p_value(value: float) -> str:
     return "-" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def table_of_effects(table: pd.DataFrame) -> str:
-    """Return the effects as Markdown, family by family; `modes_per_mask` is left to the figure."""
-    rows = [["effect", "points [95 % interval]", "p (Holm, in its family)", "pairs"]]
+def table_of_effects(table: pd.DataFrame, learning: pd.DataFrame) -> str:
+    """Return the effects as Markdown, family by family, over all masks and over those that learn."""
+    rows = [["effect", "all masks: points [95 % interval]", "p (Holm)", "masks under which all runs learn", "p (Holm)"]]
     for family, title in TITLES.items():
-        rows.append([f"*{title}*", "", "", ""])
+        rows.append([f"*{title}*", "", "", "", ""])
+        beside = learning[learning["family"] == family].set_index("name")
         for _, row in table[table["family"] == family].iterrows():
-            rows.append([row["name"], with_interval(row), p_value(row["p_holm"]), str(row["n_pairs"])])
+            other = beside.loc[row["name"]]
+            rows.append(
+                [row["name"], with_interval(row), p_value(row["p_holm"]), with_interval(other), p_value(other["p_holm"])]
+            )
+    return marked_up(rows, "markdown").strip()
+
+
+def table_of_stuck(runs: pd.DataFrame) -> str:
+    """Return the runs that got stuck as Markdown, and how large the first update of each mask was."""
+    found = stuck(runs)
+    updates = first_updates()
+    rows = [["mask", *(f"first update, {slot}" for slot in SLOTS), "stuck runs: mode (seeds)"]]
+    for mask in updates["conv1"].sort_values(ascending=False).index:
+        of_mask = found[found["mask"] == mask]
+        names = [f"{mode} ({', '.join(map(str, sorted(seeds)))})" for mode, seeds in of_mask.groupby("mode")["seed"]]
+        rows.append([mask, *(f"{updates.loc[mask, slot]:.3f}" for slot in SLOTS), ", ".join(names) or "none"])
     return marked_up(rows, "markdown").strip()
 
 
@@ -194,7 +242,8 @@ def fields() -> dict[str, str]:
     """Return what stands in braces in the text: tables, and numbers of effects by their names."""
     runs = blocks()
     table = effects_of(runs)
-    related = mechanism(table)
+    learning = effects_of(of_masks_that_learn(runs))
+    related = mechanism(learning)
     ended = outcomes(runs)
     found = {
         "blocks": str(ended["seed"].nunique()),
@@ -205,7 +254,10 @@ def fields() -> dict[str, str]:
         "margin": f"{POINTS * margin():.2f}",
         "table_of_blocks": table_of_blocks(),
         "table_of_verdicts": table_of_verdicts(table),
-        "table_of_effects": table_of_effects(table),
+        "stuck": str(len(stuck(runs))),
+        "stuck masks": " and ".join(f"`{mask}`" for mask in sorted(set(stuck(runs)["mask"]))) or "none",
+        "table_of_stuck": table_of_stuck(runs),
+        "table_of_effects": table_of_effects(table, learning),
         "table_of_variants": table_of_variants(runs),
         "table_of_rates": table_of_rates(),
     }
@@ -227,11 +279,46 @@ def text() -> str:
 
 def draw(images: Path) -> None:
     """Write the figures."""
-    table = effects_of(blocks())
-    forest = draw_effects(table, families=["slots", "modes", "gamma_beta"], scale=POINTS, label="points of test accuracy")
-    interactions = draw_interactions(table, scale=POINTS, label="points of test accuracy")
-    for name, figure in (("forest", forest), ("interactions", interactions), ("mechanism", drawn_mechanism(table))):
+    everything, learning = effects_of(blocks()), effects_of(of_masks_that_learn(blocks()))
+    drawn = {
+        "mechanism": drawn_mechanism(learning),
+        "first_update": drawn_first_updates(blocks()),
+        "interactions_learning": draw_interactions(learning, scale=POINTS, label=LABEL),
+    }
+    for name, table in (("", everything), ("_learning", learning)):
+        drawn[f"forest{name}"] = draw_effects(table, families=["slots", "modes", "gamma_beta"], scale=POINTS, label=LABEL)
+    for name, figure in drawn.items():
         figure.savefig(images / f"findings_{name}.png", dpi=200)
+
+
+def drawn_first_updates(runs: pd.DataFrame) -> Figure:
+    """Return what each run reaches against how far the first update under its mask moves conv1.
+
+    The axis of accuracy is broken between the runs that learn and those that got stuck.
+    """
+    reached = outcomes(runs)
+    updates = first_updates()["conv1"]
+    figure = Figure(figsize=(6.75, 3.2), layout="constrained")
+    learned, at_chance = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    for axes in (learned, at_chance):
+        for mode, (marker, colour) in MARKS.items():
+            of_mode = reached[reached["mode"] == mode]
+            at = of_mode["mask"].map(updates)
+            axes.plot(at, POINTS * of_mode["value"], linestyle="", marker=marker, markersize=5, color=colour, label=mode)
+        axes.tick_params(labelsize=7)
+    lowest = POINTS * reached["value"][reached["value"] >= STUCK].min()
+    learned.set_ylim(np.floor(lowest), np.ceil(POINTS * reached["value"].max()))
+    at_chance.set_ylim(0, 2 * POINTS * CHANCE["acc"])
+    for mask, update in updates.items():
+        learned.annotate(mask, (update, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+                         fontsize=7, ha="center", va="bottom", rotation=90)  # fmt: skip
+    at_chance.set_xscale("log")
+    at_chance.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+    at_chance.minorticks_off()
+    at_chance.set_xlabel("first update of conv1, in norms of its weights", fontsize=8)
+    figure.supylabel("final test accuracy in per cent", fontsize=8)
+    figure.legend(*learned.get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
+    return figure
 
 
 def drawn_mechanism(table: pd.DataFrame) -> Figure:
@@ -240,15 +327,16 @@ def drawn_mechanism(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(6.75, 2.6), layout="constrained")
     panels = figure.subplots(1, len(MODES), sharex=True, sharey=True)
     for mode, axes in zip(MODES, panels, strict=True):
-        of_mode = related[related["mode"] == mode]
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.plot(of_mode["spread"], POINTS * of_mode["effect"], linestyle="", marker="o", markersize=4, color="#0072B2")
-        for mask, spread, effect in zip(of_mode["mask"], of_mode["spread"], of_mode["effect"], strict=True):
-            axes.annotate(mask, (spread, POINTS * effect), (3, 3), textcoords="offset points", fontsize=6)
+        of_mode = related[related["mode"] == mode].sort_values("mask")
+        for (_, row), (marker, colour) in zip(of_mode.iterrows(), MASK_MARKS, strict=False):
+            effect = POINTS * row["effect"]
+            axes.plot(row["spread"], effect, linestyle="", marker=marker, markersize=5, color=colour, label=row["mask"])
         axes.set_title(f"{mode} - trained_bn", fontsize=8)
         axes.tick_params(labelsize=7)
-        axes.set_xlabel("spread of beta / abs(gamma)", fontsize=8)
-    panels[0].set_ylabel("points of test accuracy", fontsize=8)
+    figure.supxlabel("distance between the quartiles of beta / abs(gamma) in trained_bn", fontsize=8)
+    panels[0].set_ylabel(LABEL, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
     return figure
 
 
