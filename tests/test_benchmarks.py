@@ -65,7 +65,7 @@ def test_the_gpu_benchmark_runs(tmp_path: Path, unchecked_images: None, monkeypa
     """On the CPU, with few images, in processes that have torch loaded: what it does is the same."""
     loaded = command.processes()
     monkeypatch.setattr("benchmarks.measuring.multiprocessing.get_context", lambda _: loaded)
-    text = cuda(tmp_path, device="cpu", problems=["cifar10_3c3d_bn"], ways=["fp32"], train=640, steps=2)
+    text = cuda(tmp_path, device="cpu", problems=["cifar10_3c3d_bn"], ways=["fp32"], train=640, steps=2, rounds=1)
     tables = text.split("\n\n")
     assert [len(each.splitlines()) for each in tables] == [3, 3, 3]
     assert "| cifar10_3c3d_bn | fp32 | yes " in tables[2]
