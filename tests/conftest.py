@@ -5,15 +5,19 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from batchnorm.config import RunConfig, resolve
-from batchnorm.problems import problems
+from batchnorm.problems import deepobs, problems
+from batchnorm.tuning import read_tuning
 from tests import images
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -91,6 +95,31 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def initial_weights_are_drawn_once() -> Iterator[None]:
+    """Keep what scipy draws for DeepOBS's networks: 3.2 million numbers for 2c2d, which take longer than a short run's steps.
+
+    The same numbers come back where the generator stands where it stood, and it then stands where it would.
+    """
+    drawn: dict[object, tuple[NDArray[np.float64], dict[str, Any]]] = {}
+    draw = deepobs._TruncatedNormal.rvs
+
+    def rvs(self: Any, *, size: int, random_state: np.random.RandomState, **keys: Any) -> NDArray[np.float64]:
+        state = random_state.get_state(legacy=False)
+        place = (state["state"]["key"].tobytes(), state["state"]["pos"], size, *sorted(keys.items()))
+        if place not in drawn:
+            while len(drawn) >= 40:
+                del drawn[next(iter(drawn))]
+            drawn[place] = draw(self, size=size, random_state=random_state, **keys), random_state.get_state(legacy=False)
+        numbers, after = drawn[place]
+        random_state.set_state(after)
+        return numbers.copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deepobs._TruncatedNormal, "rvs", rvs)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test from the repository's root, where users stand."""
@@ -150,6 +179,7 @@ def short_run(small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 
     tuning = tmp_path_factory.mktemp("tuning") / "tuning.yaml"
     tuning.write_text(OmegaConf.to_yaml(dict.fromkeys(problems(), TUNING)))
+    known = read_tuning(tuning)
 
     def make(**keys: object) -> RunConfig:
         defaults = {
@@ -161,7 +191,7 @@ def short_run(small_images: Path, tmp_path_factory: pytest.TempPathFactory) -> C
             "threads": 1,
             "obs_datasets": str(small_images),
         }
-        return resolve({**defaults, **keys})
+        return resolve({**defaults, **keys}, read_tuning=lambda path: known if path == tuning else read_tuning(path))
 
     return make
 
