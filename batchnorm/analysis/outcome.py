@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,13 @@ class Result:
         value: the number.
         diverged: it stands for a run that diverged: what chance gives.
         capped: it is the run's length, since the accuracy was not reached.
+        at_chance: it is an accuracy that a network reaches which has learned nothing: 1 / classes, or a tenth above it at most.
     """
 
     value: float
     diverged: bool = False
     capped: bool = False
+    at_chance: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class Outcome:
         if len(values) < self.last:
             found = f"has {len(values)} of the {self.last} values of {self.metric} that last={self.last} asks for"
             raise RunError(f"{run.directory}: {found}")
-        return Result(float(values[-self.last :].mean()))
+        value = float(values[-self.last :].mean())
+        return Result(value, at_chance=self._is_accuracy and _is_of_chance(value, run.config.problem))
 
     def _recorded(self, run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the metric and the epochs at which it was taken, epoch 0 aside."""
@@ -152,6 +156,22 @@ class Outcome:
         except ConfigError as error:
             raise RunError(f"{run.directory}: diverged, and its number of classes is not known: {error}") from None
         return Result(1 / classes if self._is_accuracy else float(np.log(classes)), diverged=True)
+
+
+def _is_of_chance(accuracy: float, problem: str) -> bool:
+    if accuracy > 1.1 / 2:  # no problem has fewer than two classes
+        return False
+    classes = _classes(problem)
+    return classes is not None and accuracy <= 1.1 / classes
+
+
+@cache
+def _classes(problem: str) -> int | None:
+    """Return a problem's number of classes; None where it is not known, as of a file that is not there."""
+    try:
+        return find_problem(problem).classes
+    except ConfigError:
+        return None
 
 
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {

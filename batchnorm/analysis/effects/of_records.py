@@ -25,8 +25,11 @@ from batchnorm.analysis.runs import (
 )
 from batchnorm.analysis.settings import differing_settings
 from batchnorm.errors import RunError
-from batchnorm.modes import DEFAULT_NORM, format_mask
+from batchnorm.modes import DEFAULT_NORM, VANILLA, format_mask
 from batchnorm.store import Run, Status
+
+_NAMED = 3
+"""Variants that are named, of those that ended at chance."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Compared:
 
     Attributes:
         runs: those that finished or diverged.
-        table: one row for each: `seed`, `mask`, `mode`, `variant`, `value`, `diverged`, `capped`, `run` (its directory).
+        table: one row for each, as `table_of` returns it.
     """
 
     runs: tuple[Run, ...]
@@ -61,6 +64,10 @@ class Compared:
         ):
             if number := int(self.table[column].sum()):
                 counts.append(f"{number} {words}")
+        if number := int(self.table["at_chance"].sum()):
+            names = self.table["mask"].where(self.table["mode"] == VANILLA, self.table["mask"] + " " + self.table["mode"])
+            which = list(dict.fromkeys(names[self.table["at_chance"]]))
+            counts.append(f"{number} ended at chance ({'; '.join([*which[:_NAMED], *['...'] * (len(which) > _NAMED)])})")
         return ", ".join(counts)
 
 
@@ -107,7 +114,8 @@ def table_of(paths: RunPaths, *, metric: str = "test_acc", last: int = 1, epochs
 
     Returns:
         Columns `seed`, `mask`, `mode` (`vanilla` for the all-zero mask), `variant` (`Run.variant`), `value` (accuracies as
-        shares of 1), `diverged` (its value is that of chance), `capped`, `run` (its directory).
+        shares of 1), `diverged` (its value is that of chance), `capped`, `at_chance` (it finished with an accuracy of at most
+        1.1 / classes), `run` (its directory).
 
     A run that is not finished, or that cannot be read, is left out with a warning (log
     `batchnorm.analysis.runs.left_out`).
@@ -178,5 +186,6 @@ def _row(run: Run, result: Result) -> dict[str, Any]:
         "value": result.value,
         "diverged": result.diverged,
         "capped": result.capped,
+        "at_chance": result.at_chance,
         "run": str(run.directory),
     }

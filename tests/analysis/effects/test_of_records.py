@@ -100,6 +100,22 @@ def test_one_that_diverged_counts_and_one_that_goes_on_is_named(tmp_path: Path, 
     assert by_name(found, "slot 3")["diverged"] == 1
 
 
+def test_runs_that_ended_at_chance_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They finished, but one of them outweighs all other differences."""
+    for mask in ("0,0,0", "0,0,1", "1,0,0", "1,0,1"):
+        for mode in ("trained_bn",) if mask == "0,0,0" else ("trained_bn", "fixed_beta"):
+            path = record(tmp_path, position=mask, ablation=mode)
+            reached = {"1,0,0": 0.1, "1,0,1": 0.1 + 1e-2}.get(mask, 0.12) if mode == "fixed_beta" else 0.9
+            with h5py.File(path / "run.h5", "r+") as file:
+                file["epochs/test_acc"][-1] = reached
+    table = table_of(tmp_path)
+    assert {(row.mask, row.mode) for row in table.itertuples() if row.at_chance} == {("1,0,0", "fixed_beta"), ("1,0,1", "fixed_beta")}
+    assert not table_of(tmp_path, metric="test_loss")["at_chance"].any()
+    assert main(["effects", str(tmp_path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "7 runs, 2 ended at chance (1,0,0 fixed_beta; 1,0,1 fixed_beta), seed 1." in told
+
+
 def test_a_measurement_of_a_run_that_diverged_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for seed, status in ((1, Status.FINISHED), (2, Status.DIVERGED)):
         path = record(tmp_path, random_seed=seed, status=status)
