@@ -29,12 +29,12 @@ quickstart: install
 	@$(BIN)/python -m batchnorm.analysis report output $(QUICKSTART)
 
 # Three at a time on two cores: some wait for SLURM. tests/conftest.py says which files take long; these begin first.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: install
-	$(PYTEST)
+	$(BIN)/python $(PYTEST)
 
 test-fast: install
-	$(PYTEST) -n 2 -m 'not slow'
+	$(BIN)/python $(PYTEST) -n 2 -m 'not slow'
 
 # Pages about the functions and classes for scripts of users: build/api/index.html. A warning is an error.
 PUBLIC := batchnorm.masking batchnorm.config batchnorm.problems batchnorm.store batchnorm.quantities batchnorm.study.grid \
@@ -58,7 +58,7 @@ $(OLDEST)/installed: pyproject.toml tests/oldest.py .venv/installed
 
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/python -m tests.oldest --check
-	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -W default::DeprecationWarning -W default::PendingDeprecationWarning
+	$(OLDEST)/bin/python $(PYTEST) -W default::DeprecationWarning -W default::PendingDeprecationWarning
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -139,6 +139,7 @@ USER_SCRIPT = """\
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchnorm.analysis.bn_plot_functions import performance_across_ablations
 from batchnorm.analysis.runs import find_runs
@@ -152,7 +153,7 @@ config: RunConfig = read_command_line(["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"
 run = Run(config.directory)
 if run.status is Status.FINISHED:
     last: float = run.epochs["test_acc"][-1].item()
-    gamma: np.ndarray = run.gamma(run.layers[0])
+    gamma: NDArray[np.float32] = run.gamma(run.layers[0])
     print(last, gamma.shape, run.config.lr + 1, register_problem)
 performance_across_ablations(find_runs("output"), save=False).savefig("figure.png")
 export(summary("output"), "table.tex")

@@ -129,5 +129,8 @@ def test_a_closed_record_is_known_to_be_whole_and_others_are_not(recorded: RunCo
     closed = record.read_bytes()
     for content, whole in ((closed, True), (closed[:-1], False), (closed + bytes(8), False)):  # the last: as one that grows
         record.write_bytes(content)
-        with open_for_reading(record) as file:
-            assert is_whole(file) == whole
+        try:
+            with open_for_reading(record) as file:
+                assert is_whole(file) == whole
+        except RunError as error:  # HDF5 1.14 does not open one that lacks its end
+            assert "is damaged" in str(error) and content == closed[:-1]
