@@ -193,7 +193,8 @@ def test_the_plan(shell: Shell, study: Path) -> None:
     assert any(line.split()[-2:] == ["to", "find"] for line in lines) and max(map(len, lines)) <= 100
     _, out, _ = shell("effects", study, "--plan", "--planned-seeds", "7", "--comparisons", "5", "--format", "csv")
     expected = plan(of_runs(study), planned_seeds=7, comparisons=5)
-    np.testing.assert_array_equal(pd.read_csv(io.StringIO(out), float_precision="round_trip")["shows"], expected["shows"])
+    written = pd.read_csv(io.StringIO(out), dtype=str)["shows"]  # as text: pandas before 3 rounds the last digit
+    np.testing.assert_array_equal(written.map(float), expected["shows"])
 
 
 @pytest.mark.parametrize(
