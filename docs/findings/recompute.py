@@ -7,7 +7,7 @@ field in braces there, which `fields()` fills in. So no number in the text can d
 
 - `seed_N.csv.gz`: a block, the 29 runs of a seed; `seed_N_spread.csv.gz`: the spread of their thresholds;
   `seed_N_first.csv.gz`: the size of their first update.
-- `pilots.csv.gz`: the two pilot seeds. `rates.csv.gz`: the runs at other learning rates.
+- `pilots.csv.gz`: the two pilot seeds.
 - `blocks.csv`: on which machine, with which versions and at which commit each of them ran.
 """
 
@@ -33,9 +33,9 @@ SEEDS = 5
 LARGEST_MARGIN = 0.003
 """Of the first hypothesis, as a share of 1: 0.3 points."""
 POINTS = 100
-CHANCE = {"acc": 0.1, "loss": float(np.log(10))}
-STUCK = 0.11
-"""A run that ends below this test accuracy has learned nothing: chance is 0.1."""
+CHANCE = 0.1
+STUCK = 1.1 * CHANCE
+"""A run that ends with at most this accuracy has learned nothing, as `effects` says it too."""
 MODES = ("fixed_bn", "fixed_gamma", "fixed_beta")
 LABEL = "points of test accuracy"
 MARKS = {
@@ -65,12 +65,11 @@ def blocks() -> pd.DataFrame:
     return stored("seed_?.csv.gz")
 
 
-def outcomes(runs: pd.DataFrame, metric: str = "test_acc") -> pd.DataFrame:
-    """Return one row a run: its metric at the end of the last epoch, and that of chance where it diverged."""
+def outcomes(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a run: its test accuracy at the end of the last epoch, and that of chance where it diverged."""
     last = runs[(runs["epoch"] == EPOCHS) | (runs["status"] == "diverged")].groupby("run").tail(1)
     diverged = last["status"] == "diverged"
-    chance = CHANCE[metric.rpartition("_")[2]]
-    return last.assign(value=last[metric].where(~diverged, chance), diverged=diverged)
+    return last.assign(value=last["test_acc"].where(~diverged, CHANCE), diverged=diverged)
 
 
 def wanted_margin() -> float:
@@ -92,7 +91,7 @@ def margin() -> float:
 def stuck(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs that ended at chance, one row each."""
     ended = outcomes(runs)
-    return ended[ended["value"] < STUCK]
+    return ended[ended["value"] <= STUCK]
 
 
 def of_masks_that_learn(runs: pd.DataFrame) -> pd.DataFrame:
@@ -100,9 +99,9 @@ def of_masks_that_learn(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[~runs["mask"].isin(stuck(runs)["mask"])]
 
 
-def effects_of(runs: pd.DataFrame, metric: str = "test_acc") -> pd.DataFrame:
-    """Return the table of all effects on a metric, the margin of equivalence with it."""
-    return effects(outcomes(runs, metric), slots=SLOTS, margin=margin())
+def effects_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of all effects, the margin of equivalence with it."""
+    return effects(outcomes(runs), slots=SLOTS, margin=margin())
 
 
 def confirmed(table: pd.DataFrame) -> pd.DataFrame:
@@ -139,19 +138,6 @@ def first_updates() -> pd.DataFrame:
     """
     stored_first = stored("seed_?_first.csv.gz")
     return stored_first.pivot_table(index="mask", columns="slot", values="relative_update")
-
-
-def at_other_rates() -> pd.DataFrame:
-    """Return the differences at each learning rate, by seed: `lr`, `seed`, vanilla's accuracy, and two differences."""
-    runs = outcomes(pd.concat([stored("rates.csv.gz"), blocks()]))
-    wide = runs[runs["mask"].isin(["0,0,0", "1,1,1"])].pivot_table(index=["lr", "seed"], columns="mode", values="value")
-    wide = wide[["vanilla", "trained_bn", "fixed_gamma"]].dropna()
-    differences = {
-        "vanilla": wide["vanilla"],
-        "trained_bn - vanilla": wide["trained_bn"] - wide["vanilla"],
-        "fixed_gamma - trained_bn": wide["fixed_gamma"] - wide["trained_bn"],
-    }
-    return pd.DataFrame(differences).reset_index()
 
 
 def signed(value: float) -> str:
@@ -227,25 +213,13 @@ def table_of_blocks() -> str:
     return marked_up([list(ran.columns), *ran.to_numpy().tolist()], "markdown").strip()
 
 
-def table_of_rates() -> str:
-    """Return the differences at each learning rate as Markdown, the mean over the seeds that each rate has."""
-    found = at_other_rates()
-    rows = [["rate", "seeds", "vanilla, %", "trained_bn - vanilla", "fixed_gamma - trained_bn"]]
-    for rate, of_rate in found.groupby("lr"):
-        mean = of_rate.mean()
-        differences = [signed(mean[name]) for name in ("trained_bn - vanilla", "fixed_gamma - trained_bn")]
-        rows.append([f"{rate:.3f}", ", ".join(map(str, of_rate["seed"])), f"{POINTS * mean['vanilla']:.2f}", *differences])
-    return marked_up(rows, "markdown").strip()
-
-
 def fields() -> dict[str, str]:
     """Return what stands in braces in the text: tables, and numbers of effects by their names."""
     runs = blocks()
     table = effects_of(runs)
     learning = effects_of(of_masks_that_learn(runs))
-    related = mechanism(learning)
     ended = outcomes(runs)
-    found = {
+    return {
         "blocks": str(ended["seed"].nunique()),
         "planned": str(SEEDS),
         "runs": str(len(ended)),
@@ -259,15 +233,7 @@ def fields() -> dict[str, str]:
         "table_of_stuck": table_of_stuck(runs),
         "table_of_effects": table_of_effects(table, learning),
         "table_of_variants": table_of_variants(runs),
-        "table_of_rates": table_of_rates(),
     }
-    for _, row in table.iterrows():
-        found[row["name"].removesuffix(" - trained_bn")] = with_interval(row)
-    for mask, spread in related.groupby("mask")["spread"].first().items():
-        found[f"spread at {mask}"] = f"{spread:.3g}"
-    for mode, of_mode in related.groupby("mode"):
-        found[f"rank correlation of {mode}"] = f"{of_mode['effect'].corr(of_mode['spread'], method='spearman'):.2f}"
-    return found
 
 
 def text() -> str:
@@ -306,9 +272,9 @@ def drawn_first_updates(runs: pd.DataFrame) -> Figure:
             at = of_mode["mask"].map(updates)
             axes.plot(at, POINTS * of_mode["value"], linestyle="", marker=marker, markersize=5, color=colour, label=mode)
         axes.tick_params(labelsize=7)
-    lowest = POINTS * reached["value"][reached["value"] >= STUCK].min()
+    lowest = POINTS * reached["value"][reached["value"] > STUCK].min()
     learned.set_ylim(np.floor(lowest), np.ceil(POINTS * reached["value"].max()))
-    at_chance.set_ylim(0, 2 * POINTS * CHANCE["acc"])
+    at_chance.set_ylim(0, 2 * POINTS * CHANCE)
     for mask, update in updates.items():
         learned.annotate(mask, (update, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
                          fontsize=7, ha="center", va="bottom", rotation=90)  # fmt: skip
