@@ -121,6 +121,19 @@ def initial_weights_are_drawn_once() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def signals_stay_as_they_are() -> Iterator[None]:
+    """See that a test leaves this process to take signals as before: the processes that later tests start inherit that."""
+    before = _signals()
+    yield
+    assert _signals() == before
+
+
+def _signals() -> tuple[dict[int, Any], set[signal.Signals]]:
+    """Return what this process does on each signal, and which it blocks."""
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}, signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.fixture(autouse=True)
 def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test from the repository's root, where users stand."""
     monkeypatch.chdir(Path(__file__).parent.parent)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from batchnorm.study.grid import StudyRun
 from batchnorm.study.output import open_streams, outlast_output
 
 _LAST_LINES = 8
+_SECONDS_BEFORE_TOLD_AGAIN = 1.0
 _BINDINGS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables by which OpenMP binds threads to cores: the same cores in each process, where several train side by side."""
 _START = """\
@@ -229,10 +231,15 @@ def train_one(config: RunConfig) -> Ended:
 
 
 def _listen(jobs_end: int, jobs: SimpleQueue[str], at_work: threading.Event) -> None:
-    """Pass jobs on; at their end stop the run that goes on, as SIGTERM stops a run anywhere."""
+    """Pass jobs on; at their end stop the run that goes on, as SIGTERM stops a run anywhere.
+
+    It is told again until the process has gone: a run that was given just before may begin just then.
+    """
     with os.fdopen(jobs_end) as lines:
         for line in lines:
             jobs.put(line)
     jobs.put("")
-    if at_work.is_set():
-        os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        if at_work.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_BEFORE_TOLD_AGAIN)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from tests.ready import ready, served
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "batchnorm.study"]
+SECONDS_TO_STOP = 180  # its runs' next step is far less away
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -64,8 +67,40 @@ class Started:
 
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return _children(self.process.pid)
+
+    def stop(self, number: signal.Signals) -> int:
+        """Ask it to stop by a signal, and return its exit code."""
+        self.process.send_signal(number)
+        wait_for_end(self.process.pid)
+        return self.process.wait()
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process that was asked to stop has ended; fail where it goes on, and say what it and its workers do."""
+    end = os.pidfd_open(pid)
+    try:
+        if not select.select([end], [], [], SECONDS_TO_STOP)[0]:
+            ours = [child for child in _children(pid) if not gone(child)]
+            raise AssertionError("goes on though it was asked to stop\n" + "\n".join(map(_doing, [pid, *ours, *served()])))
+    finally:
+        os.close(end)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _doing(pid: int) -> str:
+    """Say how a process takes signals, where it waits, and what it has open."""
+    try:
+        about = Path(f"/proc/{pid}")
+        command = (about / "cmdline").read_bytes().replace(b"\0", b" ").decode()[-200:]
+        status = [line for line in (about / "status").read_text().splitlines() if line.startswith(("State", "Sig", "ShdPnd"))]
+        files = [f"{link.name}: {link.readlink()}" for link in (about / "fd").iterdir()]
+        return f"{pid} {command}\n  {' '.join(status)}\n  {(about / 'wchan').read_text()}\n  {', '.join(files)}"
+    except OSError as error:
+        return f"{pid} {error}"
 
 
 def gone(pid: int) -> bool:

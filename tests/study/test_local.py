@@ -6,6 +6,7 @@ In most of them workers have torch loaded (`tests.ready`); those that tests/test
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from batchnorm.study.grid import Study, read_study
 from batchnorm.study.local import plan_lanes, share_cores
 from batchnorm.study.status import standings
 from batchnorm.training import train
-from tests.study.commands import COMMAND, ROOT, Started, environment, gone, process_at, run
+from tests.study.commands import COMMAND, ROOT, SECONDS_TO_STOP, Started, environment, gone, process_at, run
 from tests.study.own_problem import write_own_problem
 from tests.test_training import assert_same_run
 
@@ -74,8 +75,7 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(write: Write, tmp
     command = Started("run", path, "--workers=2", output=tmp_path / "printed")
     command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))
     workers = command.workers()
-    os.kill(command.process.pid, signal.SIGINT)
-    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert command.stop(signal.SIGINT) == ExitCode.INTERRUPTED, command.text
     assert all(gone(worker) for worker in workers)
     assert "stopped; the same command continues" in command.text
     assert Status.RUNNING not in statuses(study)
@@ -115,19 +115,13 @@ def test_workers_stop_where_the_process_that_started_them_is_killed(write: Write
     command = Started("run", path, output=tmp_path / "printed")
     command.wait_until(lambda: has_checkpoint(study, 0))
     (worker,) = command.workers()
-    pidfd = os.pidfd_open(worker)
+    end = os.pidfd_open(worker)
     command.process.kill()
     command.process.wait()
-    _wait_for_end(pidfd)
+    assert select.select([end], [], [], SECONDS_TO_STOP)[0]
+    os.close(end)
     assert statuses(study) == [Status.CUT_OFF]
     assert "stopped by SIGTERM" in RunDirectory(study.runs[0].config.directory).log.read_text()
-
-
-def _wait_for_end(pidfd: int) -> None:
-    import select
-
-    assert select.select([pidfd], [], [], 60)[0]
-    os.close(pidfd)
 
 
 def test_overwrite_starts_afresh_once_and_the_command_that_goes_on_is_named(write: Write, tmp_path: Path) -> None:
@@ -138,8 +132,7 @@ def test_overwrite_starts_afresh_once_and_the_command_that_goes_on_is_named(writ
     before = record_of(study, 0)
     command = Started("run", path, "--workers=1", "OVERWRITE=true", output=tmp_path / "printed")
     command.wait_until(lambda: "\nstarted 1:" in command.text and has_checkpoint(study, 1))
-    os.kill(command.process.pid, signal.SIGTERM)
-    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert command.stop(signal.SIGTERM) == ExitCode.INTERRUPTED, command.text
     assert command.text.endswith("stopped; the same command without OVERWRITE=true continues\n")
     assert record_of(study, 0) != before
     assert statuses(study)[:2] == [Status.FINISHED, Status.CUT_OFF]
@@ -147,8 +140,7 @@ def test_overwrite_starts_afresh_once_and_the_command_that_goes_on_is_named(writ
     command = Started("run", path, "--workers=1", output=tmp_path / "again")
     log = RunDirectory(study.runs[1].config.directory).log
     command.wait_until(lambda: "resumed at step" in log.read_text() and standings(study)[1].progress.epochs_done > epochs)
-    os.kill(command.process.pid, signal.SIGTERM)
-    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert command.stop(signal.SIGTERM) == ExitCode.INTERRUPTED, command.text
     assert command.text.endswith("stopped; the same command continues\n")
     assert record_of(study, 0) == kept
 
@@ -162,8 +154,7 @@ def test_overwrite_in_the_file_is_undone_by_a_key(write: Write, tmp_path: Path) 
     path, study = write(LONG.replace("20", "4000") + "RANDOM_SEED: 1\nOVERWRITE: true\n")
     command = Started("run", path, output=tmp_path / "printed")
     command.wait_until(lambda: has_checkpoint(study, 0))
-    os.kill(command.process.pid, signal.SIGINT)
-    assert command.process.wait() == ExitCode.INTERRUPTED
+    assert command.stop(signal.SIGINT) == ExitCode.INTERRUPTED, command.text
     assert command.text.endswith("stopped; the same command with OVERWRITE=false continues\n")
 
 
@@ -200,8 +191,7 @@ def test_workers_have_cores_of_their_own(write: Write, tmp_path: Path) -> None:
     command = Started("run", path, "--workers=2", output=tmp_path / "printed", **bound)
     command.wait_until(lambda: has_checkpoint(study, 0) and has_checkpoint(study, 1))
     cores = [cores_of(worker) for worker in command.workers()]
-    os.kill(command.process.pid, signal.SIGTERM)
-    assert command.process.wait() == ExitCode.INTERRUPTED, command.text
+    assert command.stop(signal.SIGTERM) == ExitCode.INTERRUPTED, command.text
     assert cores[0] and cores[1] and not cores[0] & cores[1]
     assert cores[0] | cores[1] == os.sched_getaffinity(0)
 

@@ -16,7 +16,7 @@ from batchnorm.errors import ExitCode
 from batchnorm.store import RunDirectory, Status
 from batchnorm.study.grid import Study, read_study
 from batchnorm.study.status import standings
-from tests.study.commands import COMMAND, ROOT, loaded
+from tests.study.commands import COMMAND, ROOT, loaded, wait_for_end
 
 QUICKSTART = "configs/studies/quickstart_digits.yaml"
 Write = Callable[..., tuple[str, Study]]
@@ -72,6 +72,7 @@ def test_ctrl_c_reaches_a_study_whose_reader_died_first(write: Write) -> None:
     wait_for_checkpoints(process, study)
     process.stdout.close()
     process.send_signal(signal.SIGINT)
+    wait_for_end(process.pid)
     assert process.wait() == ExitCode.INTERRUPTED
     assert statuses(study) == [Status.CUT_OFF, Status.CUT_OFF, Status.MISSING]
     for run in study.runs[:2]:
@@ -112,6 +113,7 @@ def test_a_terminal_that_is_closed_stops_a_study_as_ctrl_c_does(write: Write) ->
         if select.select([terminal], [], [], 0.02)[0]:
             assert os.read(terminal, 4096)
     os.close(terminal)
+    wait_for_end(pid)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == ExitCode.INTERRUPTED
     assert statuses(study) == [Status.CUT_OFF, Status.CUT_OFF, Status.MISSING]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -250,8 +249,7 @@ def test_the_whole_command_is_stopped_in_both_parts_and_goes_on(tmp_path: Path) 
     def stopped(text: str) -> str:
         started = Started(*command, output=tmp_path / "printed")
         started.wait_until(lambda: text in started.text)
-        os.kill(started.process.pid, signal.SIGINT)
-        assert started.process.wait() == ExitCode.INTERRUPTED, started.text
+        assert started.stop(signal.SIGINT) == ExitCode.INTERRUPTED, started.text
         return started.text
 
     assert "grid: nothing is picked before all of its runs have ended\n" in stopped("started 1: ")

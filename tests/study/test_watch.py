@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -155,8 +154,7 @@ def test_json_has_all_that_is_known(study: Study, path: Path, capsys: pytest.Cap
 def test_ctrl_c_ends_it_as_it_should_end(path: Path, tmp_path: Path) -> None:
     command = Started("status", str(path), "--watch", output=tmp_path / "printed")
     command.wait_until(lambda: "time left" in command.text)
-    os.kill(command.process.pid, signal.SIGINT)
-    assert (command.process.wait(), command.text.count("\n")) == (ExitCode.FINISHED, 7)
+    assert (command.stop(signal.SIGINT), command.text.count("\n")) == (ExitCode.FINISHED, 7)
 
 
 def test_a_reader_that_goes_away_ends_it(study: Study, path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from batchnorm.config import RunConfig
 from batchnorm.store import RunDirectory, Status
+from batchnorm.store.run import stand
 from batchnorm.study.grid import StudyRun
 from batchnorm.study.worker import Ended, Message, Ready, Train, Worker, from_json, to_json, train_one
-from tests.study.commands import loaded
+from tests.study.commands import loaded, wait_for_end
 from tests.study.own_problem import PROBLEM, write_own_problem
 
 Configure = Callable[..., RunConfig]
@@ -56,6 +57,22 @@ def test_a_worker_answers_how_each_run_stands(configure: Configure, monkeypatch:
         Status.UNUSABLE,
         Status.RUNNING,
     ]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_given_just_before_its_worker_is_dismissed_stops(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in loaded().items():
+        monkeypatch.setenv(name, value)
+    config = configure(num_epochs=4000)
+    worker = Worker.start("cpu")
+    worker.give(StudyRun(0, "", config, threads_given=True))
+    worker.dismiss()
+    wait_for_end(worker.process.pid)
+    worker.wait()
+    status = stand(config.directory, config.fingerprint()).status
+    assert status in (Status.MISSING, Status.CUT_OFF)  # as far as it had come
 
 
 def test_a_worker_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
