@@ -128,9 +128,10 @@ def signals_stay_as_they_are() -> Iterator[None]:
     assert _signals() == before
 
 
-def _signals() -> tuple[dict[int, Any], set[signal.Signals]]:
+def _signals() -> tuple[dict[int, Any], set[int]]:
     """Return what this process does on each signal, and which it blocks."""
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}, signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    return handlers, set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
 @pytest.fixture(autouse=True)
