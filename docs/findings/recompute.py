@@ -275,8 +275,9 @@ def drawn_first_updates(runs: pd.DataFrame) -> Figure:
     lowest = POINTS * reached["value"][reached["value"] > STUCK].min()
     learned.set_ylim(np.floor(lowest), np.ceil(POINTS * reached["value"].max()))
     at_chance.set_ylim(0, 2 * POINTS * CHANCE)
-    for mask, update in updates.items():
-        learned.annotate(mask, (update, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+    for place, (mask, update) in enumerate(updates.sort_values().items()):
+        raised = 3 + 24 * (place % 2)  # neighbours stand close
+        learned.annotate(mask, (update, 1), (0, raised), xycoords=("data", "axes fraction"), textcoords="offset points",
                          fontsize=7, ha="center", va="bottom", rotation=90)  # fmt: skip
     at_chance.set_xscale("log")
     at_chance.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
