@@ -167,9 +167,9 @@ def _keep_at_work(work: _Work, lanes: Sequence[str | None], display: Display, st
             if stop and not dismissed:
                 dismissed = True
                 work.waiting.clear()
-                display.say("stopping: the runs write their checkpoints (once more: at once)")
                 for worker in workers.values():
                     worker.dismiss()
+                display.say("stopping: the runs write their checkpoints (once more: at once)")
             for key, _ in selector.select(_POLL_SECONDS):
                 lane = key.data
                 worker = workers[lane]

@@ -189,6 +189,7 @@ def _on_cores(cores: Collection[int]) -> Iterator[None]:
 
 def main(jobs_end: int, replies_end: int) -> ExitCode:
     """Be a worker: serve until the jobs end. What a run prints is kept for the parent, and lost where the disk is full."""
+    _take_sigterm()
     open_streams()
     outlast_output()
     for end in (jobs_end, replies_end):
@@ -214,6 +215,12 @@ def main(jobs_end: int, replies_end: int) -> ExitCode:
             torch.cuda.empty_cache()  # other workers may share the device; does nothing where none is in use
             print(to_json(ended), file=replies)
     return ExitCode.FINISHED
+
+
+def _take_sigterm() -> None:
+    """Let SIGTERM come through, by which we stop a run ourselves, though the study was started to ignore or to block it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def train_one(config: RunConfig) -> Ended:

@@ -82,7 +82,10 @@ def wait_for_end(pid: int) -> None:
     try:
         if not select.select([end], [], [], SECONDS_TO_STOP)[0]:
             ours = [child for child in _children(pid) if not gone(child)]
-            raise AssertionError("goes on though it was asked to stop\n" + "\n".join(map(_doing, [pid, *ours, *served()])))
+            doing = [_doing(each) for each in (pid, *ours, *served())]
+            for each in (pid, *ours):
+                os.kill(each, signal.SIGKILL)
+            raise AssertionError("goes on though it was asked to stop\n" + "\n".join(doing))
     finally:
         os.close(end)
 

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,28 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(write: Write, tmp
     assert statuses(study) == [Status.FINISHED] * 3
     for each in study.runs:
         assert_same_run(each.config.directory, trained_alone(each.config, tmp_path))
+
+
+@pytest.fixture(params=["ignored", "blocked"])
+def without_sigterm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let what is started take no SIGTERM, as after `trap '' TERM` in a script."""
+    before = signal.getsignal(signal.SIGTERM)
+    if request.param == "ignored":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    yield
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("without_sigterm")
+def test_ctrl_c_stops_workers_of_a_study_that_takes_no_sigterm(write: Write, tmp_path: Path) -> None:
+    path, study = write(LONG.replace("20", "4000") + "RANDOM_SEED: 1\n")
+    command = Started("run", path, output=tmp_path / "printed", MINE="1")  # so that its worker is a real one
+    command.wait_until(lambda: has_checkpoint(study, 0))
+    assert command.stop(signal.SIGINT) == ExitCode.INTERRUPTED, command.text
+    assert statuses(study) == [Status.CUT_OFF]
 
 
 def test_a_killed_worker_takes_no_other_run_with_it(write: Write, tmp_path: Path) -> None:
