@@ -214,7 +214,7 @@ def table_of_blocks() -> str:
 
 
 def fields() -> dict[str, str]:
-    """Return what stands in braces in the text: tables, and numbers of effects by their names."""
+    """Return what stands in braces in the text: counts, margins and tables."""
     runs = blocks()
     table = effects_of(runs)
     learning = effects_of(of_masks_that_learn(runs))
