@@ -47,6 +47,16 @@ def test_each_block_is_whole(recompute: ModuleType) -> None:
         assert sorted(zip(ended["mask"], ended["mode"], strict=True)) == variants, file.name
 
 
+def test_what_explains_stuck_runs_is_there_for_each_of_them(recompute: ModuleType) -> None:
+    runs = recompute.blocks()
+    stuck = recompute.stuck(runs).set_index(recompute.RUN).index
+    gradients_of_stuck, gradients_of_others = recompute.usual_gradients(runs)
+    assert len(gradients_of_stuck) == len(stuck) * len(recompute.SLOTS)
+    assert len(gradients_of_others) == (len(recompute.outcomes(runs)) - len(stuck)) * len(recompute.SLOTS)
+    shares_of_stuck, _ = recompute.off(runs)
+    assert sorted(shares_of_stuck.index) == sorted(stuck)
+
+
 def test_the_margin_is_the_one_that_was_fixed(recompute: ModuleType) -> None:
     """The study's file names it, from before the first block on."""
     header = (ROOT / "configs" / "studies" / "findings_fmnist_2c2d.yaml").read_text(encoding="utf-8")

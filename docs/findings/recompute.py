@@ -5,9 +5,14 @@
 It writes docs/findings.md, from the text in `text.md`, and the figures docs/images/findings_*.png. Each number of the text is a
 field in braces there, which `fields()` fills in. So no number in the text can differ from the data.
 
-- `seed_N.csv.gz`: a block, the 29 runs of a seed; `seed_N_spread.csv.gz`: the spread of their thresholds;
-  `seed_N_first.csv.gz`: the size of their first update.
-- `pilots.csv.gz`: the two pilot seeds.
+- `seed_N.csv.gz`: a block, the 29 runs of a seed, as `python -m batchnorm.analysis export output --seed N` writes it. Of the
+  same runs, with `--columns mask mode seed step slot QUANTITY`:
+  `seed_N_spread.csv.gz`, the spread of their thresholds: `--quantity threshold_spread --every 26`;
+  `seed_N_first.csv.gz`, the size of their first update: `--quantity relative_update --every 1000`;
+  `seed_N_gradients.csv.gz`, norms of their gradients: `--quantity gradient_norm --every 8`.
+- `seed_N_off.csv.gz`: what each activation stops after training, for the masks under which a run got stuck: `measure output
+  --seed N --mask 1,0,0 --what representations`, then `--quantity share_off --columns mask mode seed slot share_off`.
+- `pilots.csv.gz`: the two pilot seeds. `rates.csv.gz`: the runs at other learning rates.
 - `blocks.csv`: on which machine, with which versions and at which commit each of them ran.
 """
 
@@ -15,6 +20,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +42,8 @@ POINTS = 100
 CHANCE = 0.1
 STUCK = 1.1 * CHANCE
 """A run that ends with at most this accuracy has learned nothing, as `effects` says it too."""
+RUN = ["mask", "mode", "seed"]
+"""What tells the runs of the study apart."""
 MODES = ("fixed_bn", "fixed_gamma", "fixed_beta")
 LABEL = "points of test accuracy"
 MARKS = {
@@ -117,8 +125,9 @@ def confirmed(table: pd.DataFrame) -> pd.DataFrame:
 def mechanism(table: pd.DataFrame) -> pd.DataFrame:
     """Return, for each mask and mode, the mode's effect and how differently the slots' channels cut where all is trained.
 
-    Columns: `mask`, `mode`, `effect`, `spread`: the quartiles' distance of beta / abs(gamma) at the end of `trained_bn`, the
-    mean over the mask's slots and the seeds, in deviations of the pre-activation.
+    Columns: `mask`, `mode`, `effect` with the ends of its interval, `low` and `high`, and `spread`: the quartiles' distance of
+    beta / abs(gamma) at the end of `trained_bn`, the mean over the mask's slots and the seeds, in deviations of the
+    pre-activation.
     """
     spread = stored("seed_?_spread.csv.gz")
     trained = spread[spread["mode"] == "trained_bn"]
@@ -127,8 +136,42 @@ def mechanism(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for effect in table[table["family"] == "modes_per_mask"].to_dict("records"):
         difference, _, mask = effect["name"].partition(" at ")
-        rows.append((mask, difference.partition(" - ")[0], effect["estimate"], by_mask[mask]))
-    return pd.DataFrame(rows, columns=["mask", "mode", "effect", "spread"])
+        mode = difference.partition(" - ")[0]
+        rows.append((mask, mode, effect["estimate"], effect["low"], effect["high"], by_mask[mask]))
+    return pd.DataFrame(rows, columns=["mask", "mode", "effect", "low", "high", "spread"])
+
+
+def rank_correlations(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return Spearman's correlation, over the masks, of a mode's effect with how differently channels cut.
+
+    A row a mode, a column a seed: the effects are the seed's own, the spread is the mean over the seeds.
+    """
+    by_seed = {
+        seed: {
+            mode: of_mode["effect"].corr(of_mode["spread"], method="spearman")
+            for mode, of_mode in mechanism(effects_of(of_seed)).groupby("mode")
+        }
+        for seed, of_seed in runs.groupby("seed")
+    }
+    return pd.DataFrame(by_seed).loc[list(MODES)]
+
+
+def at_other_rates() -> pd.DataFrame:
+    """Return what differs at each learning rate, for the seeds that ran at all of them: one row for each rate and seed.
+
+    Columns: `lr`, `seed`, and shares of 1: `vanilla`'s accuracy, `trained_bn - vanilla` and `fixed_gamma - trained_bn`, both
+    with BatchNorm in all slots.
+    """
+    others = stored("rates.csv.gz")
+    tuned = blocks()
+    runs = outcomes(pd.concat([others, tuned[tuned["seed"].isin(others["seed"])]]))
+    wide = runs[runs["mask"].isin(["0,0,0", "1,1,1"])].pivot_table(index=["lr", "seed"], columns="mode", values="value")
+    differences = {
+        "vanilla": wide["vanilla"],
+        "trained_bn - vanilla": wide["trained_bn"] - wide["vanilla"],
+        "fixed_gamma - trained_bn": wide["fixed_gamma"] - wide["trained_bn"],
+    }
+    return pd.DataFrame(differences).reset_index()
 
 
 def first_updates() -> pd.DataFrame:
@@ -140,9 +183,37 @@ def first_updates() -> pd.DataFrame:
     return stored_first.pivot_table(index="mask", columns="slot", values="relative_update")
 
 
+def usual_gradients(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return the median norm of a slot's gradient in each run, the first step left out: of stuck runs, and of all others."""
+    recorded = stored("seed_?_gradients.csv.gz")
+    usual = recorded[recorded["step"] > 0].groupby([*RUN, "slot"])["gradient_norm"].median()
+    return split(usual, runs)
+
+
+def off(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the share of outputs that the activation after a slot stops: of stuck runs, of others under the same masks.
+
+    A row a run, a column a slot.
+    """
+    share = stored("seed_?_off.csv.gz").groupby([*RUN, "slot"])["share_off"].mean()
+    return split(share.unstack("slot"), runs)
+
+
+def split(found: pd.Series | pd.DataFrame, runs: pd.DataFrame) -> tuple[Any, Any]:
+    """Return what belongs to stuck runs, and what belongs to others."""
+    names = found.index.droplevel([name for name in found.index.names if name not in RUN])
+    is_stuck = names.isin(stuck(runs).set_index(RUN).index)
+    return found[is_stuck], found[~is_stuck]
+
+
 def signed(value: float) -> str:
     """Return a difference in points, with its sign."""
-    return f"{POINTS * value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return with_sign(POINTS * value)
+
+
+def with_sign(number: float) -> str:
+    """Return a number with its sign."""
+    return f"{number:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def with_interval(row: pd.Series) -> str:
@@ -183,6 +254,14 @@ def table_of_stuck(runs: pd.DataFrame) -> str:
     return marked_up(rows, "markdown").strip()
 
 
+def table_of_off(runs: pd.DataFrame) -> str:
+    """Return, for each stuck run, which share of a slot's outputs is off at its end, in per cent, as Markdown."""
+    shares, _ = off(runs)
+    rows = [["mask", "mode", "seed", *(f"off after {slot}, %" for slot in SLOTS)]]
+    rows += [[*map(str, run), *(f"{100 * share:.2f}" for share in of_run)] for run, of_run in shares[list(SLOTS)].iterrows()]
+    return marked_up(rows, "markdown").strip()
+
+
 def table_of_variants(runs: pd.DataFrame) -> str:
     """Return the mean test accuracy of each variant as Markdown: masks by modes, in per cent."""
     ended = outcomes(runs)
@@ -213,12 +292,34 @@ def table_of_blocks() -> str:
     return marked_up([list(ran.columns), *ran.to_numpy().tolist()], "markdown").strip()
 
 
+def table_of_rates() -> str:
+    """Return what differs at each learning rate as Markdown: a number for each seed."""
+    found = at_other_rates()
+    seeds = ", ".join(map(str, sorted(set(found["seed"]))))
+    differences = ["trained_bn - vanilla", "fixed_gamma - trained_bn"]
+    rows = [["rate", f"vanilla, %: seeds {seeds}", *(f"{name}, points: seeds {seeds}" for name in differences)]]
+    for rate, of_rate in found.sort_values(["lr", "seed"]).groupby("lr"):
+        vanilla = ", ".join(f"{POINTS * value:.2f}" for value in of_rate["vanilla"])
+        rows.append([f"{rate:.3f}", vanilla, *(", ".join(map(signed, of_rate[name])) for name in differences)])
+    return marked_up(rows, "markdown").strip()
+
+
+def table_of_rank_correlations(runs: pd.DataFrame) -> str:
+    """Return the correlations of modes' effects with how differently channels cut, as Markdown: mean and range over seeds."""
+    rows = [["effect", "rank correlation: mean over seeds", "smallest", "largest"]]
+    for mode, of_mode in rank_correlations(runs).iterrows():
+        rows.append([f"{mode} - trained_bn", *map(with_sign, (of_mode.mean(), of_mode.min(), of_mode.max()))])
+    return marked_up(rows, "markdown").strip()
+
+
 def fields() -> dict[str, str]:
     """Return what stands in braces in the text: counts, margins and tables."""
     runs = blocks()
     table = effects_of(runs)
     learning = effects_of(of_masks_that_learn(runs))
     ended = outcomes(runs)
+    stuck_gradients, other_gradients = usual_gradients(runs)
+    _, other_shares_off = off(runs)
     return {
         "blocks": str(ended["seed"].nunique()),
         "planned": str(SEEDS),
@@ -229,10 +330,15 @@ def fields() -> dict[str, str]:
         "table_of_blocks": table_of_blocks(),
         "table_of_verdicts": table_of_verdicts(table),
         "stuck": str(len(stuck(runs))),
-        "stuck masks": " and ".join(f"`{mask}`" for mask in sorted(set(stuck(runs)["mask"]))) or "none",
+        "stuck_masks": " and ".join(f"`{mask}`" for mask in sorted(set(stuck(runs)["mask"]))) or "none",
+        "stuck_gradient": f"{stuck_gradients.max():.3g}",
+        "other_gradient": f"{other_gradients.min():.2f}",
+        "other_share_off": f"{100 * other_shares_off.max(axis=None):.1f}",
+        "table_of_off": table_of_off(runs),
         "table_of_stuck": table_of_stuck(runs),
         "table_of_effects": table_of_effects(table, learning),
         "table_of_variants": table_of_variants(runs),
+        "table_of_rank_correlations": table_of_rank_correlations(of_masks_that_learn(runs)),
     }
 
 
@@ -260,16 +366,16 @@ def draw(images: Path) -> None:
 def drawn_first_updates(runs: pd.DataFrame) -> Figure:
     """Return what each run reaches against how far the first update under its mask moves conv1.
 
-    The axis of accuracy is broken between the runs that learn and those that got stuck.
+    Modes stand side by side. The axis of accuracy is broken between the runs that learn and those that got stuck.
     """
     reached = outcomes(runs)
     updates = first_updates()["conv1"]
     figure = Figure(figsize=(6.75, 3.2), layout="constrained")
     learned, at_chance = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     for axes in (learned, at_chance):
-        for mode, (marker, colour) in MARKS.items():
+        for place, (mode, (marker, colour)) in enumerate(MARKS.items()):
             of_mode = reached[reached["mode"] == mode]
-            at = of_mode["mask"].map(updates)
+            at = of_mode["mask"].map(updates) * (1 if mode == "vanilla" else 1.02 ** (place - 2.5))
             axes.plot(at, POINTS * of_mode["value"], linestyle="", marker=marker, markersize=5, color=colour, label=mode)
         axes.tick_params(labelsize=7)
     lowest = POINTS * reached["value"][reached["value"] > STUCK].min()
@@ -279,6 +385,9 @@ def drawn_first_updates(runs: pd.DataFrame) -> Figure:
         raised = 3 + 24 * (place % 2)  # neighbours stand close
         learned.annotate(mask, (update, 1), (0, raised), xycoords=("data", "axes fraction"), textcoords="offset points",
                          fontsize=7, ha="center", va="bottom", rotation=90)  # fmt: skip
+    for mask, at_its_end in stuck(runs).groupby("mask"):
+        at_chance.annotate(f"{len(at_its_end)} runs", (updates[mask], POINTS * CHANCE), (-14, 0), textcoords="offset points",
+                           fontsize=7, ha="right", va="center")  # fmt: skip
     at_chance.set_xscale("log")
     at_chance.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
     at_chance.minorticks_off()
@@ -297,7 +406,8 @@ def drawn_mechanism(table: pd.DataFrame) -> Figure:
         axes.axhline(0, color="black", linewidth=0.6)
         of_mode = related[related["mode"] == mode].sort_values("mask")
         for (_, row), (marker, colour) in zip(of_mode.iterrows(), MASK_MARKS, strict=False):
-            effect = POINTS * row["effect"]
+            effect, low, high = POINTS * row[["effect", "low", "high"]]
+            axes.plot([row["spread"]] * 2, [low, high], color=colour, linewidth=1)
             axes.plot(row["spread"], effect, linestyle="", marker=marker, markersize=5, color=colour, label=row["mask"])
         axes.set_title(f"{mode} - trained_bn", fontsize=8)
         axes.tick_params(labelsize=7)
