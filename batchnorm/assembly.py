@@ -26,7 +26,7 @@ from batchnorm.feeds import Feed, find_feeds, positions, slot_modules
 from batchnorm.machine import choose_memory_format, keep_freed_memory, prepare_torch
 from batchnorm.modes import OWN, groups_of, norm_kind, trained_weights
 from batchnorm.norms import OF_BATCH, freeze_statistics_
-from batchnorm.optim import AffineRule, build_optimizer, build_schedule
+from batchnorm.optim import AffineRule, build_optimizer, build_schedule, rate_of_update
 from batchnorm.probing import Probe
 from batchnorm.problems import Problem, find_problem
 from batchnorm.problems.fitting import check_fit, check_slots, make_network
@@ -97,9 +97,26 @@ class Training:
         served = self.batches.training(epoch, skip=self.step - (epoch - 1) * self.length.steps_per_epoch) if left else iter(())
         return (batch for _, batch in zip(range(left), served, strict=False))
 
-    def probe(self, *, lr: float | None = None) -> Probe:
-        """Return what measurements at this moment may look at; `lr` stands in for the rate of the next update."""
-        return Probe(self.net, self.slots, self.batches, lr=self.lr if lr is None else lr)
+    def probe(self, *, step: int | None = None, lr: float | None = None) -> Probe:
+        """Return what measurements at this moment may look at.
+
+        Args:
+            step: how many updates the network has had; by default those of this training.
+            lr: the learning rate of the next update; by default this training's. After the last update that one's rate
+                stands instead: schedules end at 0, where no step along the gradient can be taken.
+        """
+        updates = self.step if step is None else step
+        rate = self.lr if lr is None else lr
+        if updates == self.length.steps:
+            config = self.config
+            rate = rate_of_update(
+                updates - 1,
+                config.lr_schedule,
+                lr=config.lr,
+                epochs=config.num_epochs,
+                steps_per_epoch=self.batches.steps_per_epoch,
+            )
+        return Probe(self.net, self.slots, self.batches, lr=rate)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides how the training goes on; random numbers are functions of seed, stream and step."""

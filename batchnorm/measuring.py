@@ -46,7 +46,7 @@ def measure(run: Run, measurements: Sequence[str], epochs: Iterable[int] | None 
             weights = torch.load(kept[epoch], map_location=training.device, weights_only=True)
             training.net.load_state_dict(weights)
             training.begin_epoch(epoch)
-            probe = training.probe(lr=rates[epoch])
+            probe = training.probe(step=steps[epoch], lr=rates[epoch])
             found = {"epoch": np.array([epoch]), "step": np.array([steps[epoch]]), **probe_values(quantities, probe)}
             for key, values in found.items():
                 rows.setdefault(key, []).append(values)

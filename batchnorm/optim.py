@@ -273,3 +273,17 @@ def build_schedule(
     if len(phases) == 1:
         return phases[0][1]
     return lr_scheduler.SequentialLR(optimizer, [phase for _, phase in phases], [start for start, _ in phases[1:]])
+
+
+def rate_of_update(update: int, schedule: Mapping[str, Any] | None, *, lr: float, epochs: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of one update of a run, counted from 0."""
+    if schedule is None:
+        return lr
+    import torch
+
+    optimizer = torch.optim.SGD([torch.zeros(0)], lr=lr)
+    stepped = build_schedule(optimizer, schedule, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    for _ in range(update):
+        optimizer.step()
+        stepped.step()
+    return float(optimizer.param_groups[0]["lr"])

@@ -91,7 +91,7 @@ class Probe:
         net: the network.
         slots: what stands in its slots.
         batches: the run's images.
-        lr: the learning rate of the next update.
+        lr: the learning rate of the next update; after the last one, of that.
     """
 
     def __init__(self, net: nn.Module, slots: Sequence[Slot], batches: Batches, *, lr: float) -> None:

@@ -105,10 +105,10 @@ class Recorder:
             index, rows = self._snapshots.take()
             self._write_snapshots(index, rows)
 
-    def probe(self, epoch: int, step: int, probe: Probe) -> None:
-        """Measure the network beside the evaluation."""
+    def probe(self, epoch: int, step: int, probe: Callable[[], Probe]) -> None:
+        """Measure the network beside the evaluation, if there is anything to measure."""
         if self._probes:
-            self._writer.append("probes", {"epoch": [epoch], "step": [step]} | _probe(self._probes, probe))
+            self._writer.append("probes", {"epoch": [epoch], "step": [step]} | _probe(self._probes, probe()))
 
     def epoch(self, epoch: int, step: int, lr: float, metrics: Mapping[str, float], *, evaluated: bool = True) -> None:
         """Record an epoch's metrics and times, and what stands at its end; the metrics are NaN where it was not evaluated.

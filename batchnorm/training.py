@@ -98,7 +98,7 @@ def run_epoch(training: Training, epoch: int, recorder: Recorder, keeper: Keeper
         for split in SPLITS:
             metrics[f"{split}_loss"], metrics[f"{split}_acc"] = evaluate(training, split, epoch, keeper.stop_if_asked)
     if training.is_due(epoch, every=training.config.measure_every):
-        recorder.probe(epoch, training.step, training.probe())
+        recorder.probe(epoch, training.step, training.probe)
     ended = time.perf_counter()
     log_epoch(training, epoch, metrics, seconds=ended - started)
     metrics |= {"train_seconds": trained - started, "eval_seconds": ended - trained}

@@ -79,7 +79,7 @@ def record(training: Training, path: Path, quantities: tuple[Quantity, ...], ste
     for (images, labels), _ in zip(training.training_batches(1), range(steps), strict=False):
         step(training, images, labels, recorder)
     recorder.training_ended(training.step, training.lr)
-    recorder.probe(1, training.step, training.probe())
+    recorder.probe(1, training.step, training.probe)
     metrics = dict.fromkeys((*METRICS, "train_seconds", "eval_seconds"), 0.5)
     recorder.epoch(1, training.step, training.lr, metrics)
     recorder.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from batchnorm.analysis.effects.inference import Estimates, holm
+from batchnorm.analysis.effects.inference import Estimates, holm, paired_differences
 
 ALPHA = 0.05
 """The level of the tests."""
@@ -22,7 +22,8 @@ def beside_best(values: Sequence[Mapping[int, float]], *, lowest: bool) -> list[
     """Say how each row of a family stands beside the one with the best mean.
 
     A paired t test over the seeds that a row has in common with the best (n - 1 degrees of freedom), two-sided, at the level
-    `ALPHA` after Holm's correction over the rows that can be tested. Rows of two or more common seeds can.
+    `ALPHA` after Holm's correction over the rows that can be tested: those of two or more common seeds, whose differences are
+    not all the same number (other than 0).
 
     Args:
         values: of each row, by seed; what is not finite counts as absent.
@@ -63,8 +64,11 @@ def beside_reference(differences: Sequence[Sequence[float]]) -> tuple[list[float
 
 
 def _p(row: Mapping[int, float], best: Mapping[int, float]) -> float:
-    """Return the p-value of the paired t test over common seeds; NaN where these are fewer than two."""
-    seeds = sorted(row.keys() & best.keys())
-    if len(seeds) < 2:
+    """Return the p-value of the paired t test over common seeds; NaN where it has nothing to say.
+
+    That is with fewer than two seeds, or where all differences are the same number other than 0.
+    """
+    differences = paired_differences(row, best)
+    if len(differences) < 2 or (np.ptp(differences) == 0 and differences[0] != 0):
         return np.nan
-    return float(Estimates.over_seeds(np.array([row[seed] - best[seed] for seed in seeds])).p())
+    return float(Estimates.over_seeds(differences).p())

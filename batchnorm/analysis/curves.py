@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from batchnorm.analysis.decimate import Floats, line_rows
 from batchnorm.analysis.looks import DPI
 from batchnorm.analysis.runs import Group, shared_steps
 from batchnorm.modes import Dashes
-from batchnorm.quantities import METRICS, QUANTITIES
+from batchnorm.quantities import METRICS
 from batchnorm.store import Run, Status
 
 _FAINT = 0.3
@@ -75,7 +75,7 @@ def trajectory(run: Run, quantity: str, slot: str | None) -> tuple[NDArray[np.in
     Raises:
         RunError: the run, or the slot, has no such quantity.
     """
-    steps = run.index(QUANTITIES[quantity].axis)["step"]
+    steps = run.index(quantity)["step"]
     values = run.read(quantity, slot)
     length = min(len(steps), len(values))
     return steps[:length], values[:length]
@@ -113,18 +113,24 @@ def pooled_channels(group: Group, quantity: str, slot: str) -> tuple[NDArray[np.
 
 def _percentiles_and_mean(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Return 10 % quantile, mean and 90 % quantile of each row's finite values; NaN where there are none."""
+    low, high = quantiles(values, (0.1, 0.9))
+    finite = np.isfinite(values)
+    counts = finite.sum(axis=1)
+    sums = np.sum(values, axis=1, dtype=np.float64, where=finite)
+    return low, np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0), high
+
+
+def quantiles(values: Floats, shares: Iterable[float]) -> list[Floats]:
+    """Return quantiles of each row's finite values, an array a share; NaN where there are none."""
     ordered = np.sort(np.where(np.isfinite(values), values, np.float32(np.nan)), axis=1)
-    counts = np.isfinite(ordered).sum(axis=1)
-    rows, last = np.arange(len(ordered)), np.maximum(counts - 1, 0)
-    quantiles = []
-    for share in (0.1, 0.9):
+    rows, last = np.arange(len(ordered)), np.maximum(np.isfinite(ordered).sum(axis=1) - 1, 0)
+    found = []
+    for share in shares:
         place = share * last
         below = np.floor(place).astype(np.intp)
         above = np.minimum(below + 1, last)
-        quantiles.append(ordered[rows, below] + (place - below) * (ordered[rows, above] - ordered[rows, below]))
-    sums = np.nansum(ordered, axis=1, dtype=np.float64)
-    mean = np.divide(sums, counts, out=np.full(len(ordered), np.nan), where=counts > 0)
-    return quantiles[0], mean, quantiles[1]
+        found.append(ordered[rows, below] + (place - below) * (ordered[rows, above] - ordered[rows, below]))
+    return found
 
 
 def smoothing_window(curves: Sequence[Curve]) -> int:

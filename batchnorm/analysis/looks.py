@@ -6,6 +6,7 @@ import inspect
 import io
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ _ROOM = 0.93  # of the width is filled with text: its own width changes a little
 SPLITS = {"train": "Train", "valid": "Validation", "test": "Test"}
 _ROWS = 2
 """Of a title and of a legend, for which the heights of figures have room."""
+_LONGEST_NAME = 200
+"""Bytes of a file's name without its ending; file systems allow 255 with it."""
 _log = logging.getLogger(__name__)
 _Size = Literal["axes.titlesize", "legend.fontsize", "xtick.labelsize"]
 _MOST_TICKS = 5
@@ -301,7 +304,9 @@ def file_name(function: str, runs: Sequence[Run], *more: str) -> str:
         f"bs{_joined((str(config.batch_size) for config in configs), 'sizes')}",
         f"seed{seeds[0]}" if len(seeds) == 1 else f"{len(seeds)}seeds{seeds[0]}to{seeds[-1]}",
     ]
-    return "__".join(part for part in parts if part)
+    name = "__".join(part for part in parts if part)
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return name if name == short else f"{short}_{zlib.crc32(name.encode()):08x}"
 
 
 def _joined(values: Iterable[str], plural: str) -> str:
@@ -344,9 +349,9 @@ def lines_of(
 
 def _broken(figure: Figure, text: str, size: _Size, room: float) -> list[str]:
     """Break a text where it does not go into a line: behind a comma, a space or the like, or else anywhere."""
-    if _fits(figure, text, size, room):
-        return [text]
     signs = re.findall(r"\$[^$]*\$|.", text)  # a formula stays whole
+    if len(signs) <= 1 or _fits(figure, text, size, room):
+        return [text]
     fitting = next(n for n in range(len(signs) - 1, 0, -1) if n == 1 or _fits(figure, "".join(signs[:n]), size, room))
     good = (n for kind in (",;", " _-/.:") for n in range(fitting, fitting // 2, -1) if signs[n - 1] in kind)
     end = next(good, fitting)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batchnorm.analysis import streams
 from batchnorm.analysis.columns import aligned, fitted
-from batchnorm.analysis.runs import LEFT_OUT, read_each
+from batchnorm.analysis.runs import LEFT_OUT, folders_of_study, read_each
 from batchnorm.analysis.shell import Answer, Command
 from batchnorm.analysis.usage import Room, found_or_chosen, in_bytes, table
 from batchnorm.errors import ExitCode, RunError, UserError, nearest_first, reason_of
@@ -29,7 +29,9 @@ def _run(given: argparse.Namespace) -> Answer:
 
     rooms: dict[tuple[str, ...], Room] = {}
     deleted, failed = 0, 0
-    for run, files in read_each(found_or_chosen(given), lambda run: _to_delete(run, parts, given.paths)):
+    found = found_or_chosen(given)
+    arguments = [part for argument in given.paths for part in folders_of_study(argument) or [argument]]
+    for run, files in read_each(found, lambda run: _to_delete(run, parts, arguments)):
         if files and given.yes:
             files, failures = _delete(run, parts)
             failed += failures

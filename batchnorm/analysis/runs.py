@@ -151,6 +151,20 @@ def _of_study(path: Path, notes: dict[str, None]) -> list[Path]:
     return begun
 
 
+def folders_of_study(argument: RunPath) -> list[Path]:
+    """Return where the runs of a study's file lie: its OUTPUT_DIR, or several; none for other arguments.
+
+    Raises:
+        ConfigError: the study file is wrong.
+    """
+    path = Path(argument)
+    if path.suffix not in _STUDY or not path.is_file():
+        return []
+    from batchnorm.study.grid import read_study
+
+    return list(dict.fromkeys(Path(run.config.output_dir) for run in read_study(path, {}).runs))
+
+
 def _folders(root: Path, notes: dict[str, None]) -> Iterator[Path]:
     """Find a folder and all below: through links too, each real folder once.
 

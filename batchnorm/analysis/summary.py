@@ -12,6 +12,7 @@ import scipy  # its parts are imported where they are used: stats takes half a s
 from numpy.typing import NDArray
 
 from batchnorm.analysis.best import VS_BEST, VS_REFERENCE, beside_best, beside_reference
+from batchnorm.analysis.effects.inference import paired_differences
 from batchnorm.analysis.outcome import CHOICES, Outcome
 from batchnorm.analysis.pairing import COLUMNS, pairings
 from batchnorm.analysis.runs import Group, RunPaths, distinct, find_runs, group_seeds, paths_of, problem_of, read_each
@@ -139,7 +140,7 @@ def paired_difference(
         compared: dict[str, Any] = {"reference": pairing.mode, "reference_mask": pairing.mask}
         told = {key: plain_setting(other.settings.get(key)) if other else None for key in differing}
         compared |= {f"reference_{COLUMNS.get(key, key.lower())}": value for key, value in told.items()}
-        differences.append([here[seed] - there[seed] for seed in sorted(here.keys() & there.keys())])
+        differences.append(paired_differences(here, there).tolist())
         interval = _interval(differences[-1])
         note = {"note": pairing.note} if pairing.note else {}
         rows.append({**_facts(pairing.group, dict.fromkeys(more)), **compared, "measure": measure, **interval, **note})

@@ -82,7 +82,7 @@ def landscape(net: nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: 
         images: a batch.
         labels: its labels.
         loss: see `probing.Loss`.
-        lr: the learning rate of the next update.
+        lr: the learning rate of the next update, or after the last one of that.
     """
     with probing(net):
         here = trained_parameters(net)

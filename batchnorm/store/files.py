@@ -77,7 +77,7 @@ def _part(directory: RunDirectory, path: Path) -> str:
         directory.log: LOG,
     }
     begun = path.suffix == ".new"
-    whole = path.with_suffix("") if begun else path
+    whole = path.with_name(re.sub(r"(\.[0-9a-f]{12})?\.new$", "", path.name))
     kept = whole.parent == directory.weights(0).parent and re.fullmatch(r"epoch_\d+\.pth", whole.name)
     part = KEPT if kept else known.get(whole, OTHER)
     return LEFT_OVER if begun and part != OTHER else part

@@ -33,6 +33,7 @@ from batchnorm.store.hdf5 import (
     read_rows,
 )
 from batchnorm.store.layout import FORMAT_VERSION, MARKS, STATUS, SlotParts, index_datasets
+from batchnorm.store.measured import open_measured
 from batchnorm.store.notebook import facts_table
 from batchnorm.store.status import Status
 
@@ -316,7 +317,7 @@ class Run:
         with self._open() as file:
             if quantity.axis in file and any(quantity.dataset_of(slot) in file for slot in self.layers):
                 return None
-        with open_for_reading(measured) as file:
+        with open_measured(measured) as file:
             found = f"{quantity.measurement}/{dataset}"
             return np.asarray(file[found][()]) if found in file else None
 

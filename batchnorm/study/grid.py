@@ -21,7 +21,7 @@ import yaml
 from batchnorm import shipped
 from batchnorm.config import RunConfig, available_cores, differing_keys, optimizer_tells_all, override_name, resolve
 from batchnorm.errors import ConfigError, one_line
-from batchnorm.modes import MASK_SETS, format_mask, variant_of
+from batchnorm.modes import MASK_SETS, all_masks, format_mask, variant_of
 from batchnorm.problems import find_problem
 from batchnorm.store import stand
 from batchnorm.store.notebook import rows_table
@@ -115,7 +115,7 @@ def read_study(path: Path, overrides: Mapping[str, str], *, defaults: Mapping[st
     threads_given: set[Path] = set()
     replacing = {name: spelled_out(name, text, shown=name.upper()) for name, text in overrides.items()}
     grids = [_replaced(block, replacing) for block in blocks]
-    size = sum(math.prod(len(_values(value)) for value in grid.values()) for grid in grids)
+    size = sum(map(_size, grids))
     if size > MAX_RUNS:
         raise ConfigError(f"{where}: {size} runs; a study has at most {MAX_RUNS}")
     for point in itertools.chain.from_iterable(_points(grid) for grid in grids):
@@ -219,6 +219,19 @@ def _replaced(block: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     """Lay overrides over a block; `lr_schedule=null` replaces all of its settings too."""
     kept = {name: value for name, value in block.items() if name.partition(".")[0] not in overrides}
     return {**kept, **overrides}
+
+
+def _size(grid: Mapping[str, Any]) -> int:
+    """Return how many runs a grid spells out to, without making them: a network of 40 slots has 2^40 masks."""
+    masks = 0
+    for problem, position in itertools.product(*(_values(grid.get(name)) for name in ("problem", "position"))):
+        named = MASK_SETS.get(str(position).strip().lower())
+        if named is None or problem is None:
+            masks += 1
+        else:
+            slots = len(find_problem(problem).slots)
+            masks += 2**slots if named is all_masks else len(named(slots))
+    return masks * math.prod(len(_values(value)) for name, value in grid.items() if name not in ("problem", "position"))
 
 
 def _points(grid: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -69,8 +69,10 @@ def confirm(table: pd.DataFrame, hypotheses: Sequence[Hypothesis], *, alpha: flo
         `note`.
 
     Raises:
-        UserError: an effect is not in the table, or two hypotheses have one name.
+        UserError: an effect is not in the table, two hypotheses have one name, or there is none.
     """
+    if not hypotheses:
+        raise UserError("hypotheses: none given")
     names = [hypothesis.name for hypothesis in hypotheses]
     if len(set(names)) < len(names):
         raise UserError(f"hypotheses: two have the same name; names: {', '.join(names)}")

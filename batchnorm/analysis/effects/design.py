@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from batchnorm.analysis.effects.contrasts import REFERENCE, Cell, Contrast, cell, contrasts, weight_matrix
+from batchnorm.analysis.effects.inference import without_rounding
 from batchnorm.errors import UserError
 from batchnorm.modes import Mask
 
 COLUMNS = ("seed", "mask", "mode", "value")
-_RESOLUTION = 1e-12
-"""Of a contrast, relative to the values that it sums up: what is below is rounding."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class Design:
         """
         found = np.swapaxes(values @ self.weights.T, -1, -2)
         size = np.max(np.abs(values) @ np.abs(self.weights.T), axis=-2)[..., np.newaxis]
-        grid = np.exp2(np.ceil(np.log2(np.where(size > 0, size, 1.0) * _RESOLUTION)))
-        return np.where(self.estimable[:, np.newaxis], np.round(found / grid) * grid, np.nan)
+        return np.where(self.estimable[:, np.newaxis], without_rounding(found, size), np.nan)
 
 
 def read(table: pd.DataFrame, *, slots: Sequence[str] | None = None, reference: str = REFERENCE) -> tuple[Design, pd.DataFrame]:

@@ -5,6 +5,7 @@ A standard error of 0 (all seeds give the same number) makes t infinite, and p 0
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,28 @@ import scipy  # its parts are imported where they are used: stats takes half a s
 Side = Literal["two-sided", "greater", "less"]
 MOST_SEEDS_FLIPPED = 20
 """With more seeds an exact sign-flip test has too many sign patterns: over half a million for each effect."""
+
+_RESOLUTION = 1e-12
+"""Of a difference, relative to the values that it is made of: what is below is rounding."""
+
+
+def without_rounding(differences: np.ndarray, size: np.ndarray | float) -> np.ndarray:
+    """Round differences to a grid, so that those of equal values are equal: rounding errors give them no spread.
+
+    Args:
+        differences: of values.
+        size: of these values; the grid is 1e-12 of it, the next power of 2.
+    """
+    grid = np.exp2(np.ceil(np.log2(np.where(np.asarray(size) > 0, size, 1.0) * _RESOLUTION)))
+    return np.asarray(np.round(differences / grid) * grid)
+
+
+def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> np.ndarray:
+    """Return values minus those of a reference, both by seed: of the seeds in common, in their order."""
+    seeds = sorted(values.keys() & reference.keys())
+    here, there = (np.array([each[seed] for seed in seeds], dtype=np.float64) for each in (values, reference))
+    sizes = np.abs([here, there])
+    return without_rounding(here - there, float(np.max(sizes, initial=0.0, where=np.isfinite(sizes))))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,10 +91,15 @@ def compare(paths: RunPaths, outcome: Outcome) -> Compared:
             result = outcome.of_chance(run)
         if result is None:
             LEFT_OUT.warning("%s: %s", run.directory, progress_mark(run))
+        elif not math.isfinite(result.value):
+            LEFT_OUT.warning("%s: its %s is not a finite number", run.directory, outcome.words)
         else:
             results[run] = result
     if not results:
-        raise RunError("no runs given: none of them has finished" if found else "no runs given: the list of paths is empty")
+        if not found:
+            raise RunError("no runs given: the list of paths is empty")
+        ended = any(result for _, result in found.values())
+        raise RunError(f"no runs given: {f'none has a finite {outcome.words}' if ended else 'none of them has finished'}")
     _require_one_setting(list(results))
     return compared(results)
 

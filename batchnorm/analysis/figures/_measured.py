@@ -26,7 +26,7 @@ _MOST_MARKED = 25
 
 def has(run: Run, quantity: str) -> bool:
     """Say whether a run has a quantity, in one slot at least where it has slots."""
-    return bool(run.slots_with(quantity))
+    return run.has(quantity) if QUANTITIES[quantity].per == "run" else bool(run.slots_with(quantity))
 
 
 def runs_with(runs: Sequence[Run], quantities: Iterable[str]) -> list[Run]:

@@ -16,7 +16,7 @@ from batchnorm.analysis.shell import Command, chosen_paths, look_of
 from batchnorm.config import SLOT_KEYS
 from batchnorm.errors import RunError, nearest_first, wrong_argument
 from batchnorm.modes import Dashes
-from batchnorm.store import Run
+from batchnorm.store import Run, Status
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -209,10 +209,13 @@ def _axis_name(key: str) -> str:
 
 
 def _final(group: Group, metric: str) -> tuple[float, float, float]:
-    """Return mean, lowest and highest of the last recorded values; NaN where none is finite."""
-    values = np.array([column[-1] for run in group.runs if len(column := run.evaluations[metric])])
+    """Return mean, lowest and highest of what the finished runs reached; NaN where there is none."""
+    values = np.array([run.evaluations[metric][-1] for run in group.runs if run.status == Status.FINISHED])
     values = values[np.isfinite(values)]
-    return (float(values.mean()), float(values.min()), float(values.max())) if len(values) else (np.nan,) * 3
+    if not len(values):
+        return (np.nan,) * 3
+    low, high = float(values.min()), float(values.max())
+    return min(max(float(values.mean()), low), high), low, high  # a rounded mean of equal values may lie beside them
 
 
 def _run(given: Namespace) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from batchnorm.analysis.figures._measured import draw_measured, epoch_axis, has, runs_with, value_axis
 from batchnorm.analysis.figures._panels import line_label
 from batchnorm.analysis.runs import Group, RunPaths, open_runs, require_one_mask, sort_ablations
@@ -66,7 +68,8 @@ def _draw_limits(axes: Axes, groups: Sequence[Group]) -> dict[str, Artist]:
         epochs = group.runs[0].epochs
         if group.config.optimizer == "SGD" and (course := (epochs["step"].tobytes(), epochs["lr"].tobytes())) not in drawn:
             drawn.add(course)
-            (line,) = axes.plot(epochs["step"], 2 / epochs["lr"], color="#808080", linewidth=0.8, linestyle=":", label="_limit")
+            rates = np.where(epochs["lr"] > 0, epochs["lr"], np.nan)  # schedules end at 0
+            (line,) = axes.plot(epochs["step"], 2 / rates, color="#808080", linewidth=0.8, linestyle=":", label="_limit")
             entries["2 / learning rate"] = line
     return entries
 

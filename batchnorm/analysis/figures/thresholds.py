@@ -86,7 +86,7 @@ def _draw_fan(axes: Axes, group: Group, slot: str, row: Mode) -> dict[str, Artis
 
     steps, values = curves.pooled_channels(group, "threshold", slot)
     near = np.clip(values, -2 * _FURTHEST, 2 * _FURTHEST)  # they may be infinite
-    far_low, low, median, high, far_high = np.quantile(near, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
+    far_low, low, median, high, far_high = curves.quantiles(near, (0.05, 0.25, 0.5, 0.75, 0.95))
     entries: dict[str, Artist] = {}
     for name, below, above in (("middle 90 % of channels", far_low, far_high), ("middle 50 %", low, high)):
         line = curves.draw_curve(

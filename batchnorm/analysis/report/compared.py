@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 
 from batchnorm.analysis.effects import effects
 from batchnorm.analysis.effects.design import read
-from batchnorm.analysis.effects.inference import Estimates, holm
+from batchnorm.analysis.effects.inference import Estimates, holm, paired_differences
 from batchnorm.analysis.effects.of_records import Compared, compared
 from batchnorm.analysis.effects.table import titles
 from batchnorm.analysis.outcome import Outcome, Result
@@ -52,7 +53,8 @@ def _add_effects(made: Comparisons, problem: str, groups: Sequence[Group], found
     by_setting = of_one_setting(groups)
     alone = 0
     for members in by_setting:
-        results = {run: result for group in members for run in group.runs if (result := found.reached[run].result)}
+        ended = {run: found.reached[run].result for group in members for run in group.runs}
+        results = {run: result for run, result in ended.items() if result and math.isfinite(result.value)}
         heading = _heading(problem, max((group.settings for group in members), key=len), groups)
         if len({what_is_trained(run) for run in results}) < 2:
             alone += 1
@@ -175,12 +177,12 @@ def _pair(heading: str, pairing: Pairing, other: Group, found: Sorted, outcome: 
         "note": pairing.note,
     }
     here, there = (_by_seed(group, found) for group in (pairing.group, other))
-    differences = [outcome.scale * (here[seed] - there[seed]) for seed in sorted(here.keys() & there.keys())]
+    differences = outcome.scale * paired_differences(here, there)
     if pairing.note:
         return row
-    if not differences:
+    if not len(differences):
         return row | {"note": "no seed in common"}
-    estimate = Estimates.over_seeds(np.array(differences))
+    estimate = Estimates.over_seeds(differences)
     low, high = estimate.interval(_ALPHA)
     notes = {1: "one seed: no interval"}
     equal = "all seeds give the same number: the t test says nothing" if estimate.std == 0 else ""
