@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -11,7 +13,8 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import RunError
 from batchnorm.measuring import measure
 from batchnorm.quantities import QUANTITIES
-from batchnorm.store import Run
+from batchnorm.store import Run, RunDirectory
+from batchnorm.store.files import files_of
 from batchnorm.training import train
 
 Configure = Callable[..., RunConfig]
@@ -70,3 +73,43 @@ def test_what_cannot_be_measured_is_one_line(
     run.config = elsewhere
     with pytest.raises(RunError, match="was trained on other images"):
         measure(run, ["landscape"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_after_the_last_update_a_step_is_as_long_as_that_one(configure: Configure) -> None:
+    """A schedule that ends at 0 leaves no step to look along."""
+    config = configure(position="011", measure="landscape", lr_schedule={"name": "trapezoidal", "cooldown_epochs": 1.0})
+    train(config)
+    run = Run(config.directory)
+    assert run.epochs["lr"][-1] == 0
+    names = ("loss_variation", "gradient_predictiveness", "effective_smoothness")
+    during = [run.read(name) for name in names]
+    assert all(np.isfinite(values).all() and (values > 0).all() for values in during)
+    measure(run, ["landscape"])
+    with h5py.File(RunDirectory(run.directory).measured) as file:
+        afterwards = [file[f"landscape/probes/{name}"][-1] for name in names]
+    assert afterwards == [values[-1] for values in during]
+
+
+def test_what_cannot_be_written_leaves_nothing(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(position="011", measure="none", max_steps=3)
+    train(config)
+    run = Run(config.directory)
+    measure(run, ["landscape"])
+    before = sorted(run.directory.iterdir())
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("batchnorm.store.measured.sync", full)
+    with pytest.raises(RunError, match="measured.h5: cannot be written: No space left on device"):
+        measure(run, ["landscape"])
+    assert sorted(run.directory.iterdir()) == before
+    monkeypatch.undo()
+    directory = RunDirectory(run.directory)
+    directory.measured.write_bytes(b"no HDF5")
+    with pytest.raises(RunError, match="measured.h5: is damaged; delete it, and measure again"):
+        measure(run, ["landscape"])
+    left_over = directory.measured.with_name("measured.h5.0123456789ab.new")
+    left_over.touch()
+    assert [file.part for file in files_of(directory) if file.path == left_over] == ["left over"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from batchnorm.optim import OPTIMIZERS, USUAL, AffineRule, build_optimizer, build_schedule
+from batchnorm.optim import OPTIMIZERS, USUAL, AffineRule, build_optimizer, build_schedule, rate_of_update
 
 ADAM = {"beta1": 0.8, "beta2": 0.9, "eps": 1e-6}
 HYPERPARAMETERS: Mapping[str, Mapping[str, float]] = {
@@ -172,6 +172,8 @@ SHAPES: list[tuple[dict[str, Any] | None, Callable[[int], float]]] = [
 def test_schedules_against_their_formulas(schedule: dict[str, Any] | None, shape: Callable[[int], float]) -> None:
     for step, rate in enumerate(rates(schedule)):
         assert rate == pytest.approx(0.5 * shape(step), rel=1e-6, abs=1e-9), step
+        if step % 23 == 0:
+            assert rate_of_update(step, schedule, lr=0.5, epochs=10, steps_per_epoch=7) == rate
 
 
 @pytest.mark.parametrize(("warmup", "cooldown"), [(0.01, 3.0), (2, 3), (3, 7), (9.9, 0.1)])

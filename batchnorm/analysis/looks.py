@@ -350,7 +350,7 @@ def lines_of(
 def _broken(figure: Figure, text: str, size: _Size, room: float) -> list[str]:
     """Break a text where it does not go into a line: behind a comma, a space or the like, or else anywhere."""
     signs = re.findall(r"\$[^$]*\$|.", text)  # a formula stays whole
-    if len(signs) <= 1 or _fits(figure, text, size, room):
+    if _fits(figure, text, size, room) or len(signs) <= 1:
         return [text]
     fitting = next(n for n in range(len(signs) - 1, 0, -1) if n == 1 or _fits(figure, "".join(signs[:n]), size, room))
     good = (n for kind in (",;", " _-/.:") for n in range(fitting, fitting // 2, -1) if signs[n - 1] in kind)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from batchnorm.analysis.best import beside_best
+from batchnorm.analysis.best import beside_best, beside_reference
+from batchnorm.analysis.effects.inference import paired_differences
 
 
 def by_seed(*values: float) -> dict[int, float]:
@@ -41,3 +42,19 @@ def test_only_common_seeds_are_compared() -> None:
 
 def test_equal_rows_are_not_different() -> None:
     assert beside_best([by_seed(0.9, 0.8), by_seed(0.9, 0.8)], lowest=False) == ["best", "not different"]
+
+
+def test_rounding_is_no_difference() -> None:
+    """Both differ by 45 images of 10,000; as floating-point numbers the differences are not the same."""
+    row, reference = by_seed(0.9086, 0.9098), by_seed(0.9041, 0.9053)
+    assert len({row[seed] - reference[seed] for seed in row}) == 2
+    differences = paired_differences(row, reference)
+    assert len(set(differences)) == 1
+    np.testing.assert_allclose(differences, 0.0045, rtol=1e-9)
+    assert beside_reference([differences.tolist()])[1] == ["not tested"]
+    assert beside_best([row, reference], lowest=False) == ["best", "not tested"]
+
+
+def test_what_is_absent_or_not_finite_stays_so() -> None:
+    assert paired_differences({1: 0.5}, {2: 0.5}).shape == (0,)
+    np.testing.assert_array_equal(paired_differences({1: 0.5, 2: np.nan}, {1: 0.25, 2: 0.5}), [0.25, np.nan])

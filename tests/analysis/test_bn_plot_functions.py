@@ -185,6 +185,17 @@ class TestRates:
         ]
         np.testing.assert_allclose(drawn["test"].get_ydata(), expected)
 
+    def test_equal_seeds_have_no_spread_and_only_finished_runs_count(self, tmp_path: Path) -> None:
+        """Three times 0.1 has a mean above 0.1."""
+        paths = [record(tmp_path, random_seed=seed) for seed in (1, 2, 3)]
+        for path in paths:
+            with h5py.File(path / "run.h5", "r+") as file:
+                file["epochs/test_acc"][-1] = 0.1
+        started = record(tmp_path, random_seed=4, recorded_epochs=1, status=Status.CUT_OFF)
+        final = compare_multiple_lr([*paths, started], save=False).axes[-1]
+        drawn = {str(container.get_label()): container[0] for container in final.containers}
+        assert list(drawn["test"].get_ydata()) == [0.1]
+
     def test_optimizers_side_by_side_with_what_else_differs(self, tmp_path: Path) -> None:
         lr = {"SGD": 0.1, "Adam": 0.001}
         paths = [record(tmp_path, optimizer=name, lr=rate, random_seed=seed) for name, rate in lr.items() for seed in (1, 2)]

@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from batchnorm.analysis.__main__ import main
 from batchnorm.analysis.bn_plot_functions import loss_landscape, norms_per_slot, sharpness, statistics_gap, thresholds_per_slot
+from batchnorm.analysis.curves import trajectory
 from batchnorm.analysis.figures._measured import epoch_axis, value_axis
 from batchnorm.errors import RunError
 from batchnorm.store import Run, Status
@@ -298,3 +299,51 @@ def test_five_slots_and_a_diverged_run(tmp_path: Path) -> None:
     assert len(norms_per_slot(paths, save=False).axes) == 20
     assert len(thresholds_per_slot(paths[1:2], save=False).axes) == 6
     assert r"BN $\beta$ (diverged, epoch 4 of 4)" in legend(sharpness(paths, save=False))
+
+
+def test_what_was_measured_afterwards_is_drawn_at_its_steps(tmp_path: Path) -> None:
+    one = record(tmp_path, position="1,1,1")
+    last = int(Run(one).evaluations["step"][-1])
+    with h5py.File(one / "measured.h5", "w") as file:
+        file["representations/probes/epoch"], file["representations/probes/step"] = [4], [last]
+        for slot in SLOTS:
+            width = len(Run(one).gamma(slot)[-1])
+            file[f"representations/probes/share_off/{slot}"] = np.full((1, width), 0.25)
+        file["landscape/probes/epoch"], file["landscape/probes/step"] = [4], [last]
+        for name in ("loss_variation", "gradient_predictiveness", "effective_smoothness"):
+            file[f"landscape/probes/{name}"] = [2.0]
+    steps, values = trajectory(Run(one), "share_off", "conv2")
+    assert (steps.tolist(), values.shape, values[0, 0]) == ([last], (1, 64), 0.25)
+    _, measured_line = lines(thresholds_per_slot([one], save=False).axes[1]).values()
+    assert (measured_line.get_xdata(), y(measured_line)) == ([last], [0.25])
+    landscape = loss_landscape([one], save=False)
+    (line,) = lines(landscape.axes[0]).values()
+    assert (line.get_xdata(), y(line)) == ([last], [2.0])
+
+
+def test_a_record_with_probes_of_its_own_does_not_move_what_was_measured_afterwards(tmp_path: Path) -> None:
+    path = measured(tmp_path, position="1,1,1", measure="batch_sharpness")
+    steps = Run(path).index("probes")["step"]
+    with h5py.File(path / "measured.h5", "w") as file:
+        file["landscape/probes/epoch"], file["landscape/probes/step"] = [4], steps[-1:]
+        file["landscape/probes/loss_variation"] = [2.0]
+    assert [part.tolist() for part in trajectory(Run(path), "loss_variation", None)] == [steps[-1:].tolist(), [2.0]]
+    assert len(trajectory(Run(path), "batch_sharpness", None)[0]) == len(steps) > 1
+
+
+def test_the_fan_goes_on_after_the_shortest_seed(tmp_path: Path) -> None:
+    whole, short = (record(tmp_path, position="1,1,1", random_seed=1), cut_off(tmp_path, position="1,1,1", random_seed=2))
+    assert len(Run(short).snapshot_steps) < len(Run(whole).snapshot_steps)
+    drawn = y(lines(thresholds_per_slot([whole, short], save=False).axes[0])["median of t"])
+    alone = Run(whole).read("threshold", "conv1")
+    assert len(drawn) == len(alone) and np.isfinite(drawn).all()
+    assert drawn[-1] == pytest.approx(np.median(alone[-1]), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_rate_that_ends_at_0_has_no_limit_there(tmp_path: Path) -> None:
+    path = measured(tmp_path, position="1,1,1", optimizer="SGD")
+    with h5py.File(path / "run.h5", "r+") as file:
+        file["epochs/lr"][-1] = 0.0
+    drawn = [line for line in sharpness([path], save=False).axes[0].get_lines() if line.get_label() == "_limit"]
+    assert np.isnan(y(drawn[0])[-1]) and np.isfinite(y(drawn[0])[:-1]).all()

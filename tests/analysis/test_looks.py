@@ -190,3 +190,17 @@ def test_a_part_that_is_longer_than_a_line_is_broken() -> None:
         assert "".join(looks.lines_of(figure, ["x" * 200], between=", ")) == "x" * 200
         formula = "$" + r"\gamma" * 9 + "$"
         assert looks.lines_of(figure, [f"{formula} {formula}"], between="", room=0.2) == [formula, formula]
+
+
+def test_a_long_list_of_modes_goes_into_a_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 slots, a mode each."""
+    runs = [Run(record(tmp_path, random_seed=seed)) for seed in (1, 2)]
+    monkeypatch.setattr(Run, "mode", ",".join(["trained_bn", "fixed_gamma"] * 10))
+    names = [looks.file_name("figure", [run]) for run in runs]
+    assert all(len(f"{name}.png") < 255 for name in names) and len(set(names)) == 2
+
+
+def test_one_formula_wider_than_the_page_stays_whole() -> None:
+    title = "$" + "+".join([r"\gamma_{i}"] * 60) + "$"
+    with looks.page("icml", None, False) as page:
+        assert looks.lines_of(page.figure(height=2), [title], between=", ", size="axes.titlesize") == [title]

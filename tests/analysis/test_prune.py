@@ -8,6 +8,7 @@ import pytest
 
 from batchnorm import training
 from batchnorm.analysis.__main__ import main
+from batchnorm.analysis.runs import find_runs
 from batchnorm.config import RunConfig
 from batchnorm.errors import RunError
 from batchnorm.store import Run, RunDirectory, Status
@@ -175,3 +176,27 @@ def test_measuring_goes_on_without_a_run_that_lacks_its_weights(
     out, err = capsys.readouterr()
     assert out == f"{whole.directory / 'measured.h5'}\n"
     assert err.splitlines()[0].startswith(f"{pruned.directory}: final_model.pth is not there")
+
+
+def test_a_studys_runs_go_like_those_of_its_folder(prune: Prune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = record(Path("output"))
+    fill(run, ALL)
+    study = tmp_path / "studies" / "one.yaml"
+    study.parent.mkdir()
+    study.write_text("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nNUM_EPOCHS: 4\n")
+    assert find_runs(study) == [run]
+    assert prune(study, "--what", "final", "--yes")[0] == 0
+    assert "final_model.pth" not in left(run)
+
+
+def test_a_study_does_not_name_what_a_link_leads_to(prune: Prune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = record(Path("archive"))
+    fill(run, ALL)
+    Path("output").mkdir()
+    (Path("output") / run.parts[1]).symlink_to(tmp_path / run.parts[0] / run.parts[1])
+    study = tmp_path / "one.yaml"
+    study.write_text("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: 1\nNUM_EPOCHS: 4\n")
+    _, _, err = prune(study, "--yes")
+    assert "is reached by a link only" in err and left(run) >= {"final_model.pth"}

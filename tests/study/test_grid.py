@@ -238,6 +238,22 @@ def test_a_grid_that_nobody_meant_is_refused_at_once(write: Write) -> None:
         read(write(f"PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [{seeds}]\nMAX_STEPS: [{seeds}]\n"))
 
 
+def test_masks_are_counted_before_they_are_made(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of 37 slots has 2^37 masks."""
+    with pytest.raises(ConfigError, match=f"{2**37 + 2 * 2**3 + 1 + 2} runs; a study has at most"):
+        read(
+            write(
+                "PROBLEM: [cifar100_wrn404_bn, digits_2c2d_bn, digits_2c2d_bn]\nPOSITION: [all_masks, none]\nRANDOM_SEED: 1\n"
+            )
+        )
+    monkeypatch.setattr("batchnorm.study.grid.MAX_RUNS", 2 * (8 + 3 + 1))
+    grid = "PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\nPOSITION: [all_masks, prefixes, '111']\n"
+    assert len(read(write(grid)).runs) == 2 * 8  # some masks stand in two sets
+    monkeypatch.setattr("batchnorm.study.grid.MAX_RUNS", 2 * (8 + 3 + 1) - 1)
+    with pytest.raises(ConfigError, match="24 runs; a study has at most 23"):
+        read(write(grid))
+
+
 def test_an_index_that_is_not_there(write: Write) -> None:
     study = read(write("PROBLEM: digits_2c2d_bn\nRANDOM_SEED: [1, 2]\n"))
     assert study.run_at(1).config.random_seed == 2

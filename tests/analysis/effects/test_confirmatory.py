@@ -79,3 +79,5 @@ def test_messages() -> None:
         confirm(table, [Hypothesis("a", "conv9", "different")])
     with pytest.raises(UserError, match="two have the same name"):
         confirm(table, [FAMILY[0], FAMILY[0]])
+    with pytest.raises(UserError, match="hypotheses: none given"):
+        confirm(table, [])

@@ -225,3 +225,17 @@ def test_figures_of_runs(shell: Shell, study: Path, tmp_path: Path) -> None:
     )
     title = slot_interactions(study, save=False).findobj(Text)
     assert any("21 runs" in text.get_text() for text in title if isinstance(text, Text))
+
+
+def test_a_run_without_a_finite_number_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for seed, value in ((1, np.nan), (2, 2.0)):
+        path = record(tmp_path, random_seed=seed)
+        with h5py.File(path / "run.h5", "r+") as file:
+            file["probes/epoch"], file["probes/step"], file["probes/sharpness"] = [0, 4], [0, 80], [9.0, value]
+    with caplog.at_level(logging.WARNING):
+        assert list(table_of(tmp_path, metric="sharpness")["value"]) == [2.0]
+    (left_out,) = [record.message for record in caplog.records]
+    assert left_out.endswith("its final sharpness is not a finite number")
+    (only,) = tmp_path.glob("1__*/*/*/*")
+    with pytest.raises(RunError, match="none has a finite final sharpness"):
+        table_of(only, metric="sharpness")
