@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.data.facts import Augmentation
-from batchnorm.errors import DataError, cannot_be_read, is_out_of_memory, one_line
+from batchnorm.data.facts import Augmentation, is_whole, plain_numbers
+from batchnorm.errors import ConfigError, DataError, cannot_be_read, is_out_of_memory, one_line
 
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
@@ -36,10 +36,13 @@ class OwnImages:
         size: (height, width) to which a folder's images are brought: cut to that shape in the middle, then scaled. None:
             they have one size as they are.
         channels: 3 for colour, 1 for grey; a folder's images are converted.
-        mean, std: per channel, of images scaled to [0, 1]; None leaves them there.
+        mean, std: per channel, of images scaled to [0, 1]; without both they stay there.
         augmentation: what happens to training images, if anything.
         evaluation_images: how many validation images are split off the training images, and how many train-eval draws; a
             tenth of them, where that would be more than half.
+
+    Raises:
+        ConfigError: a value cannot be, or does not go with another.
     """
 
     path: str
@@ -49,6 +52,26 @@ class OwnImages:
     std: tuple[float, ...] | None = None
     augmentation: Augmentation | None = None
     evaluation_images: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep sizes and numbers per channel as plain tuples."""
+        if not is_whole(self.channels, least=1) or self.channels not in (1, 3):
+            raise ConfigError(f"OwnImages: channels={self.channels}: must be 1 for grey or 3 for colour")
+        if self.size is not None:
+            object.__setattr__(self, "size", _checked_size(self.size))
+        if (self.mean is None) != (self.std is None):
+            given, other = ("mean", "std") if self.std is None else ("std", "mean")
+            raise ConfigError(f"OwnImages: {given}={getattr(self, given)}: give {other} too, or neither")
+        for name in ("mean", "std") if self.mean is not None else ():
+            given = getattr(self, name)
+            numbers = plain_numbers(given)
+            above = ", above 0" if name == "std" else ""
+            if numbers is None or len(numbers) != self.channels or (above and min(numbers) <= 0):
+                wanted = f"a finite number for each channel{above}; channels={self.channels}"
+                raise ConfigError(f"OwnImages: {name}={given}: must be {wanted}")
+            object.__setattr__(self, name, numbers)
+        if not is_whole(self.evaluation_images, least=1):
+            raise ConfigError(f"OwnImages: evaluation_images={self.evaluation_images}: must be an integer >= 1")
 
     @property
     def is_file(self) -> bool:
@@ -142,6 +165,18 @@ class OwnImages:
             images[number] = pixels
         assert images is not None  # ImageFolder refuses a class without images
         return images, np.array(folder.targets, np.int64)
+
+
+def _checked_size(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return height and width as a plain tuple.
+
+    Raises:
+        ConfigError: they are no size.
+    """
+    sides = plain_numbers(size)
+    if sides is None or len(sides) != 2 or not all(side >= 1 and side.is_integer() for side in sides):
+        raise ConfigError(f"OwnImages: size={size}: must be two integers >= 1, (height, width)")
+    return tuple(map(int, sides))
 
 
 def _image_folder(place: Path) -> ImageFolder:
