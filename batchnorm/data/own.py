@@ -14,6 +14,7 @@ from batchnorm.data.facts import Augmentation, is_whole, plain_numbers
 from batchnorm.errors import ConfigError, DataError, cannot_be_read, is_out_of_memory, one_line
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torchvision.datasets import ImageFolder
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]
@@ -35,7 +36,7 @@ class OwnImages:
             test images of its own, each sixth image is one.
         size: (height, width) to which a folder's images are brought: cut to that shape in the middle, then scaled. None:
             they have one size as they are.
-        channels: 3 for colour, 1 for grey; a folder's images are converted.
+        channels: 3 for colour, 1 for grey; a folder's images are converted, and scaled to 8 bits where they have 16.
         mean, std: per channel, of images scaled to [0, 1]; without both they stay there.
         augmentation: what happens to training images, if anything.
         evaluation_images: how many validation images are split off the training images, and how many train-eval draws; a
@@ -149,7 +150,9 @@ class OwnImages:
         for number, (file, _) in enumerate(folder.samples):
             try:
                 with Image.open(file) as opened:
-                    image = opened.convert("RGB" if self.channels == 3 else "L")
+                    image = _with_8_bits(opened).convert("RGB" if self.channels == 3 else "L")
+            except DataError as error:
+                raise DataError(f"{Path(file).relative_to(folder.root)} {error}") from None
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise DataError(f"{Path(file).relative_to(folder.root)} cannot be read ({one_line(error)})") from None
             if self.size is not None:
@@ -186,6 +189,21 @@ def _image_folder(place: Path) -> ImageFolder:
         return ImageFolder(place)
     except FileNotFoundError as error:  # no class, or one without images
         raise DataError(f"is no folder of classes ({one_line(error)})") from None
+
+
+def _with_8_bits(image: Image) -> Image:
+    """Scale a grey image of 16 bits to 8: PIL's own conversion cuts off what is above 255. Others are returned as they are.
+
+    Raises:
+        DataError: nothing says what its white is.
+    """
+    from PIL.Image import fromarray
+
+    if image.mode in ("I", "F"):
+        raise DataError(f"holds numbers of no known range (PIL's mode {image.mode}); save it as PNG with 8 or 16 bits")
+    if not image.mode.startswith("I;16"):
+        return image
+    return fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _checked(

@@ -98,6 +98,31 @@ def test_images_are_brought_to_one_size_and_colour(tmp_path: Path) -> None:
     assert load_image_set(OwnImages("own", size=(4, 5), channels=1), tmp_path).test_images.shape[1:] == (1, 4, 5)
 
 
+@pytest.mark.parametrize("stored", ["<u2", ">u2"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_are_scaled_to_8(tmp_path: Path, stored: str, channels: int) -> None:
+    wide = np.random.default_rng(1).integers(0, 2**16, (8, 6)).astype(stored)
+    wide[0, :4] = [0, 128, 129, 2**16 - 1]
+    for name in ("ant", "bee"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(3):
+            image = Image.frombytes("I;16" if stored == "<u2" else "I;16B", (6, 8), wide.tobytes())
+            image.save(tmp_path / "own" / name / f"{number}.tif")
+    narrow = np.round(wide / 257)
+    assert narrow.max() == 255
+    for image in load_image_set(OwnImages("own", channels=channels), tmp_path).train_images:
+        assert np.array_equal(image, np.stack([narrow] * channels))
+
+
+@pytest.mark.parametrize(("stored", "mode"), [("f4", "F"), ("i4", "I")])
+def test_files_of_no_known_range_are_refused(tmp_path: Path, stored: str, mode: str) -> None:
+    write_folder(tmp_path / "own", IMAGES[:6], LABELS[:6])
+    Image.fromarray(np.ones((8, 6), stored)).save(tmp_path / "own/ant/zz.tif")
+    told = rf"own: ant.zz\.tif holds numbers of no known range \(PIL's mode {mode}\); save it as PNG with 8 or 16 bits$"
+    with pytest.raises(DataError, match=told):
+        load_image_set(OwnImages("own"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
