@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]
 """Training images, uint8, shape (N, channels, height, width), their labels, int64, shape (N,), and the same for testing."""
+_DAMAGED = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What is raised of a bad `.npz` file: RuntimeError, where a header asks for a password, or for what zipfile does not have."""
 _TEST_FOLDERS = ("test", "val", "valid")
 _HELD_OUT = 6
 """Each sixth image is a test image where no others are given, as with the digits."""
@@ -116,7 +119,7 @@ class OwnImages:
                 held = {name: stored[name] for name in getattr(stored, "files", ())}  # a plain array has none
         except FileNotFoundError:
             raise DataError("no such file") from None
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise DataError(f"is damaged, or no .npz file ({one_line(error)})") from None
         names = ("images", "labels", "test_images", "test_labels") if "test_images" in held else ("images", "labels")
         missing = [name for name in names if name not in held]

@@ -175,6 +175,21 @@ def test_what_is_wrong_with_files_is_one_line(tmp_path: Path) -> None:
     assert message("own").startswith("bee/000.png cannot be read (")
 
 
+def test_each_flipped_byte_of_an_npz_file_is_one_line_at_most(tmp_path: Path) -> None:
+    """Within what is compressed zlib tells it, within the headers zipfile: a method or a version that it does not know."""
+    np.savez_compressed(tmp_path / "own.npz", images=(IMAGES[:6, 0] > 128).astype(np.uint8), labels=LABELS[:6])
+    whole = (tmp_path / "own.npz").read_bytes()
+    refused = 0
+    for place in range(len(whole)):
+        (tmp_path / "own.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            OwnImages("own.npz", channels=1).read(tmp_path)
+        except DataError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > len(whole) / 2
+
+
 def jitter(**more: Any) -> Augmentation:
     return Augmentation(
         **{"padding": 1, "flip": True, **dict.fromkeys(("brightness", "contrast", "saturation"), (1, 1)), **more}
