@@ -748,8 +748,10 @@ def _completed(given: Mapping[str, Any], tuned: Tuned, overrides: Mapping[str, A
         values[name] = _typed(name, value, shown=f"{tuned.where}.{name}={value}")
     hyperparameters, schedule = {**tuned.opt_hpars, "lr": tuned.lr}, tuned.lr_schedule
     for key, value in sorted(overrides.items(), key=lambda item: "." in item[0]):  # a schedule's name before its settings
-        group, _, name = key.partition(".")
-        shown = f"{group.upper()}{'.' + name if name else ''}={value}"
+        group, dot, name = key.partition(".")
+        shown = f"{group.upper()}{dot}{name}={value}"
+        if dot and not name:
+            raise ConfigError(f"{shown}: has no name after the dot")
         if group == "opt_hpars":
             given = value if not name and isinstance(value, Mapping) else {name: value}
             for hyperparameter, number in given.items():
@@ -779,7 +781,7 @@ def _override_schedule(schedule: dict[str, Any] | None, setting: str, value: Any
         return {**(schedule or {}), "name": str(value)}
     if isinstance(value, str):
         items = [read_number(item, shown=shown) for item in value.strip("[]").split(",")]
-        value = items if setting == "milestones" else items[0]
+        value = items if setting == "milestones" or len(items) > 1 else items[0]  # several are refused where one is asked for
     return {**(schedule or {}), setting: value}
 
 
