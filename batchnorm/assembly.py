@@ -232,11 +232,20 @@ def load_network(config: RunConfig, weights: Path) -> nn.Module:
         RunError: they cannot be read, or are not of this network.
     """
     net = build_network(config)
+    load_weights_(net, weights)
+    return net.eval()
+
+
+def load_weights_(net: nn.Module, weights: Path) -> None:
+    """Give a network weights that a run has kept, wherever the network is.
+
+    Raises:
+        RunError: they cannot be read, or are not of this network.
+    """
     try:
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise RunError(f"{weights}: cannot be read ({one_line(error)[:120]})") from None
-    return net.eval()
 
 
 def check_labels(problem: Problem, arrays: ImageArrays, config: RunConfig) -> None:

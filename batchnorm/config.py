@@ -521,7 +521,7 @@ def resolve(overrides: Mapping[str, Any], *, read_tuning: Callable[[Path], dict[
     tuned = tuned_values(read_tuning(path), path=path, problem=problem_name(problem), optimizer=optimizer)
     config = _checked(RunConfig(**_completed(given, tuned, overrides)))
     named = str(overrides.get("named_keys", "auto"))
-    return replace(config, named_keys=",".join(_unusual(config, tuned) if named == "auto" else _deciding_names(named)))
+    return replace(config, named_keys=",".join(_unusual(config, tuned) if named == "auto" else _deciding_names(named, config)))
 
 
 def unheard(config: RunConfig) -> list[str]:
@@ -748,8 +748,10 @@ def _completed(given: Mapping[str, Any], tuned: Tuned, overrides: Mapping[str, A
         values[name] = _typed(name, value, shown=f"{tuned.where}.{name}={value}")
     hyperparameters, schedule = {**tuned.opt_hpars, "lr": tuned.lr}, tuned.lr_schedule
     for key, value in sorted(overrides.items(), key=lambda item: "." in item[0]):  # a schedule's name before its settings
-        group, _, name = key.partition(".")
-        shown = f"{group.upper()}{'.' + name if name else ''}={value}"
+        group, dot, name = key.partition(".")
+        shown = f"{group.upper()}{dot}{name}={value}"
+        if dot and not name:
+            raise ConfigError(f"{shown}: has no name after the dot")
         if group == "opt_hpars":
             given = value if not name and isinstance(value, Mapping) else {name: value}
             for hyperparameter, number in given.items():
@@ -779,7 +781,7 @@ def _override_schedule(schedule: dict[str, Any] | None, setting: str, value: Any
         return {**(schedule or {}), "name": str(value)}
     if isinstance(value, str):
         items = [read_number(item, shown=shown) for item in value.strip("[]").split(",")]
-        value = items if setting == "milestones" else items[0]
+        value = items if setting == "milestones" or len(items) > 1 else items[0]  # several are refused where one is asked for
     return {**(schedule or {}), setting: value}
 
 
@@ -891,14 +893,19 @@ def _unusual(config: RunConfig, tuned: Tuned) -> list[str]:
     return names
 
 
-def _deciding_names(text: str) -> list[str]:
-    """Read a list of deciding keys, and put it into the one order in which they stand in a directory's name."""
+def _deciding_names(text: str, config: RunConfig) -> list[str]:
+    """Read a list of a run's deciding keys, and put it into the one order in which they stand in a directory's name."""
     known = [entry.name for entry in _deciding_fields() if entry.name not in _IN_PATH]
     names = set()
     for given in (part.strip() for part in text.split(",") if part.strip()):
         group, dot, setting = override_name(given).partition(".")
         if group not in known:
             raise ConfigError(f"NAMED_KEYS={text}: {given} is not one of {', '.join(name.upper() for name in known)}")
+        value = getattr(config, group)
+        settings = list(value) if isinstance(value, dict) else []
+        if dot and setting not in settings:
+            valid = nearest_first(given, [group.upper(), *(f"{group.upper()}.{each}" for each in settings)])
+            raise ConfigError(f"NAMED_KEYS={text}: this run has no {given}; {valid}")
         names.add(group.upper() + dot + setting)
     return sorted(names, key=lambda name: (known.index(name.partition(".")[0].lower()), name))
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from batchnorm.assembly import assemble
+from batchnorm.assembly import assemble, load_weights_
 from batchnorm.errors import RunError, one_line
 from batchnorm.quantities import chosen
 from batchnorm.recording import probe_values
@@ -26,7 +25,8 @@ def measure(run: Run, measurements: Sequence[str], epochs: Iterable[int] | None 
         epochs: at which ends; by default all whose weights were kept.
 
     Raises:
-        UserError: an epoch's weights were not kept, the images are absent or others, or the file cannot be written.
+        UserError: an epoch's weights were not kept or cannot be read, the images are absent or others, or the file cannot be
+            written.
     """
     kept = run.kept_epochs()
     wanted = sorted(kept if epochs is None else set(epochs))
@@ -43,8 +43,7 @@ def measure(run: Run, measurements: Sequence[str], epochs: Iterable[int] | None 
         quantities = [quantity for quantity in chosen([measurement]) if quantity.measurement == measurement]
         rows: dict[str, list[np.ndarray]] = {}
         for epoch in wanted:
-            weights = torch.load(kept[epoch], map_location=training.device, weights_only=True)
-            training.net.load_state_dict(weights)
+            load_weights_(training.net, kept[epoch])
             training.begin_epoch(epoch)
             probe = training.probe(step=steps[epoch], lr=rates[epoch])
             found = {"epoch": np.array([epoch]), "step": np.array([steps[epoch]]), **probe_values(quantities, probe)}

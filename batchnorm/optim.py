@@ -31,7 +31,7 @@ POSITIVE = Range(f"a finite number > 0 {_HELD_BY_FLOAT32}", lambda value: 0 < va
 NOT_NEGATIVE = Range(f"a finite number >= 0 {_HELD_BY_FLOAT32}", lambda value: 0 <= value <= LARGEST_FLOAT32)
 FRACTION = Range("a number in [0, 1)", lambda value: 0 <= value < 1)
 OPEN_FRACTION = Range("a number in (0, 1)", lambda value: 0 < value < 1)
-WHOLE = Range("a whole number >= 1", lambda value: value >= 1 and value == int(value))
+WHOLE = Range(f"a whole number >= 1 {_HELD_BY_FLOAT32}", lambda value: 1 <= value <= LARGEST_FLOAT32 and value == int(value))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def check_schedule(schedule: Mapping[str, Any] | None, *, lr: float, epochs: int
 def _allowed(valid: Range | str, value: object) -> bool:
     if isinstance(valid, Range):
         return isinstance(value, (int, float)) and not isinstance(value, bool) and valid.allows(value)
-    if not isinstance(value, list) or not all(isinstance(epoch, (int, float)) and 0 < epoch < math.inf for epoch in value):
+    if not isinstance(value, list) or not all(_allowed(POSITIVE, epoch) for epoch in value):
         return False
     return bool(value) and value == sorted(set(value))
 

@@ -27,6 +27,8 @@ SEED_COMMAND = [
     "TUNING_CONF=configs/basic_config.yaml", "PROBLEM=cifar100_allcnnc_bn", "OPTIMIZER=SGD", "RANDOM_SEED=4842821",
 ]  # fmt: skip
 DIGITS = ["PROBLEM=digits_2c2d_bn", "RANDOM_SEED=1"]
+STEPS = ["LR_SCHEDULE=step", "LR_SCHEDULE.step_size=2", "LR_SCHEDULE.gamma=0.1"]
+RESTARTS = ["LR_SCHEDULE=cosine_warm_restarts", "LR_SCHEDULE.T_0=1"]
 DIGITS_KEYS = {"problem": "digits_2c2d_bn", "random_seed": 1}
 SLOT_KEYS = [
     "NORM=layer", "GAMMA_INIT=0.1", "GAMMA_INIT=uniform", "BETA_INIT=-1", "BN_MOMENTUM=0.5", "BN_EPS=1e-3", "GHOST=16",
@@ -290,6 +292,21 @@ def test_differing_keys_are_named_with_both_values() -> None:
         ([*DIGITS, "LR_SCHEDULE=cosine", "LR_SCHEDULE.gamma=1"], "the schedule cosine has no such setting"),
         ([*DIGITS, "LR_SCHEDULE=constant", "LR_SCHEDULE.warmup_epochs=11"], "take 11.0 epochs, but NUM_EPOCHS=10"),
         ([*DIGITS, "LR_SCHEDULE=multistep", "LR_SCHEDULE.milestones=4,2", "LR_SCHEDULE.gamma=1"], "a list of rising epochs"),
+        ([*DIGITS, *RESTARTS, "LR_SCHEDULE.T_mult=inf"], "LR_SCHEDULE.T_mult=inf: must be a whole number >= 1 that float32"),
+        ([*DIGITS, *RESTARTS, "LR_SCHEDULE.T_mult=1e300"], "LR_SCHEDULE.T_mult=1e+300: must be a whole number >= 1"),
+        ([*DIGITS, *RESTARTS, "LR_SCHEDULE.T_mult=1.5"], "LR_SCHEDULE.T_mult=1.5: must be a whole number >= 1"),
+        ([*DIGITS, "LR_SCHEDULE=multistep", "LR_SCHEDULE.gamma=1", "LR_SCHEDULE.milestones=1,1e308"], "list of rising epochs"),
+        ([*DIGITS, "LR_SCHEDULE.warmup_epochs=1,5"], "LR_SCHEDULE.warmup_epochs=[1.0, 5.0]: must be a finite number >= 0"),
+        ([*DIGITS, *STEPS, "LR_SCHEDULE.gamma=[0.1,0.2]"], "LR_SCHEDULE.gamma=[0.1, 0.2]: must be a finite number > 0"),
+        ([*DIGITS, *STEPS, "LR_SCHEDULE.steps=1,2"], "LR_SCHEDULE.steps: the schedule step has no such setting"),
+        ([*DIGITS, "BATCH_SIZE.=7"], "BATCH_SIZE.=7: has no name after the dot"),
+        ([*DIGITS, "OPT_HPARS.=7"], "OPT_HPARS.=7: has no name after the dot"),
+        ([*DIGITS, "NAMED_KEYS=OPT_HPARS.momentum"], "NAMED_KEYS=OPT_HPARS.momentum: this run has no OPT_HPARS.momentum;"),
+        ([*DIGITS, "NAMED_KEYS=LR_SCHEDULE.step_size"], "this run has no LR_SCHEDULE.step_size; did you mean LR_SCHEDULE?"),
+        ([*DIGITS, "NAMED_KEYS=BATCH_SIZE.x"], "this run has no BATCH_SIZE.x; did you mean BATCH_SIZE? Valid: BATCH_SIZE"),
+        ([*DIGITS, "NAMED_KEYS=BATCH_SIZE."], "this run has no BATCH_SIZE.; did you mean BATCH_SIZE?"),
+        ([*DIGITS, "OPTIMIZER=Adam", "NAMED_KEYS=OPT_HPARS.beta"], "no OPT_HPARS.beta; did you mean OPT_HPARS.beta2?"),
+        ([*DIGITS, *STEPS, "NAMED_KEYS=LR_SCHEDULE.T_0"], "Valid: LR_SCHEDULE, LR_SCHEDULE.name, LR_SCHEDULE.step_size"),
         ([*DIGITS, "TUNING_CONF=nowhere.yaml"], "TUNING_CONF=nowhere.yaml: no such file"),
         ([*DIGITS, "TUNING_CONF=configs"], "TUNING_CONF=configs: cannot be read"),
         (["PROBLEM=cifar10_3c3d_bn", "RANDOM_SEED=1", "OPTIMIZER=Adam"], "has no entry for it; it has SGD"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def test_what_cannot_be_measured_is_one_line(
     assert "--what landscpe: no such measurement; did you mean landscape?" in capsys.readouterr().err
     assert main([*arguments, "landscape", "--epoch", "5"]) == 2
     assert "kept no weights of epoch 5; kept: 1 (SAVE_EPOCHS)" in capsys.readouterr().err
+    weights = RunDirectory(config.directory).final_model
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main([*arguments, "landscape"]) == 2
+    assert re.fullmatch(rf".*{weights}: cannot be read \(.*\)\n", capsys.readouterr().err)
+    assert not RunDirectory(config.directory).measured.exists()
     elsewhere = RunConfig.from_dict({**config.to_dict(), "OBS_DATASETS": str(fashion_mnist)})
     run = Run(config.directory)
     run.config = elsewhere

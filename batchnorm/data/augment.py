@@ -57,7 +57,7 @@ def augment(images: torch.Tensor, draws: Draws, *, padding: int) -> torch.Tensor
     """Crop and flip images, and change their colours.
 
     Args:
-        images: uint8, shape (B, 3, height, width).
+        images: uint8, shape (B, 3, height, width), or of one channel: grey.
         draws: B random choices.
         padding: zeros around an image, out of which its crop is taken.
 
@@ -81,10 +81,10 @@ def jitter_(pixels: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Change brightness, contrast and saturation in each image's own order, as PIL's ImageEnhance does.
 
     Each of the three blends the image with a degenerate one: black, the mean grey, each pixel's grey. After each, PIL
-    holds whole numbers.
+    holds whole numbers. A grey image is its own grey, so that saturation leaves it as it is.
 
     Args:
-        pixels: float32, shape (B, 3, height, width), whole numbers in [0, 255]; changed in place.
+        pixels: float32, shape (B, 3, height, width) or (B, 1, height, width), whole numbers in [0, 255]; changed in place.
         draws: B random choices.
 
     Returns:
@@ -105,7 +105,9 @@ def jitter_(pixels: torch.Tensor, draws: Draws) -> torch.Tensor:
 
 
 def _grey(pixels: torch.Tensor) -> torch.Tensor:
-    """Return PIL's luma, shape (B, 1, height, width), whole numbers."""
+    """Return PIL's luma as a new tensor, shape (B, 1, height, width), whole numbers; of a grey image its own values."""
+    if pixels.shape[1] == 1:
+        return pixels.clone()
     red, green, blue = (pixels[:, channel : channel + 1] for channel in range(3))
     # 0.299 R + 0.587 G + 0.114 B in 16-bit fixed point. The sums stay under 2**24, so that float32 holds them exactly.
     sums = torch.mul(red, 19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(32768)

@@ -12,7 +12,7 @@ from batchnorm.data import augment
 from batchnorm.data.facts import ImageSet
 from batchnorm.data.own import OwnImages
 from batchnorm.data.sources import ImageArrays
-from batchnorm.errors import ConfigError
+from batchnorm.errors import ConfigError, DataError
 from batchnorm.seeding import generator
 
 EVALUATION_BATCH_SIZE, EVALUATION_BATCH_SIZE_ON_CPU = 1000, 128
@@ -42,6 +42,7 @@ class Batches:
 
     Raises:
         ConfigError: the training set has no whole batch.
+        DataError: there are too few images for a validation set.
     """
 
     def __init__(
@@ -60,6 +61,11 @@ class Batches:
         self.memory_format = memory_format
         self.digest = arrays.digest
         self._training_rows, self._validation_rows = split_rows(len(arrays.train_labels), facts.evaluation_images, random_seed)
+        if not len(self._validation_rows):
+            raise DataError(
+                f"{facts.title} holds {len(self._training_rows)} training images; a tenth of them would be validation images, "
+                "so there must be 10 at least"
+            )
         if batch_size > len(self._training_rows):
             raise ConfigError(
                 f"BATCH_SIZE={batch_size}: is larger than {facts.title}'s training set of {len(self._training_rows)} images; "

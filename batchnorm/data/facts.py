@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchnorm.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How DeepOBS changes training images: a random crop from the zero-padded image, a flip, jittered colours."""
+    """How DeepOBS changes training images: a random crop from the zero-padded image, a flip, jittered colours.
+
+    Saturation leaves grey images as they are.
+
+    Attributes:
+        padding: zeros around an image, out of which its crop is taken.
+        flip: whether each second image, at random, is mirrored.
+        brightness, contrast, saturation: the least and the largest factor; 1 changes nothing.
+
+    Raises:
+        ConfigError: a value cannot be.
+    """
 
     padding: int
     flip: bool
     brightness: tuple[float, float]
     contrast: tuple[float, float]
     saturation: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep ranges as plain numbers."""
+        if not is_whole(self.padding, least=0):
+            raise ConfigError(f"Augmentation: padding={self.padding}: must be an integer >= 0")
+        for name in ("brightness", "contrast", "saturation"):
+            given = getattr(self, name)
+            factors = plain_numbers(given)
+            if factors is None or len(factors) != 2 or not 0 <= factors[0] <= factors[1]:
+                raise ConfigError(f"Augmentation: {name}={given}: must be two rising numbers >= 0, as (0.8, 1.2)")
+            object.__setattr__(self, name, factors)
+
+
+def is_whole(value: object, *, least: int) -> bool:
+    """Say whether a value is an integer that is not below the least one."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def plain_numbers(values: Any) -> tuple[float, ...] | None:
+    """Return a sequence of finite numbers, numpy's too, as Python's; None where it is none."""
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 _JITTER: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from batchnorm.data.facts import Augmentation
-from batchnorm.errors import DataError, cannot_be_read, is_out_of_memory, one_line
+from batchnorm.data.facts import Augmentation, is_whole, plain_numbers
+from batchnorm.errors import ConfigError, DataError, cannot_be_read, is_out_of_memory, one_line
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torchvision.datasets import ImageFolder
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]
 """Training images, uint8, shape (N, channels, height, width), their labels, int64, shape (N,), and the same for testing."""
+_DAMAGED = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What is raised of a bad `.npz` file: RuntimeError, where a header asks for a password, or for what zipfile does not have."""
 _TEST_FOLDERS = ("test", "val", "valid")
 _HELD_OUT = 6
 """Each sixth image is a test image where no others are given, as with the digits."""
@@ -35,11 +39,14 @@ class OwnImages:
             test images of its own, each sixth image is one.
         size: (height, width) to which a folder's images are brought: cut to that shape in the middle, then scaled. None:
             they have one size as they are.
-        channels: 3 for colour, 1 for grey; a folder's images are converted.
-        mean, std: per channel, of images scaled to [0, 1]; None leaves them there.
+        channels: 3 for colour, 1 for grey; a folder's images are converted, and scaled to 8 bits where they have 16.
+        mean, std: per channel, of images scaled to [0, 1]; without both they stay there.
         augmentation: what happens to training images, if anything.
         evaluation_images: how many validation images are split off the training images, and how many train-eval draws; a
             tenth of them, where that would be more than half.
+
+    Raises:
+        ConfigError: a value cannot be, or does not go with another.
     """
 
     path: str
@@ -49,6 +56,26 @@ class OwnImages:
     std: tuple[float, ...] | None = None
     augmentation: Augmentation | None = None
     evaluation_images: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep sizes and numbers per channel as plain tuples."""
+        if not is_whole(self.channels, least=1) or self.channels not in (1, 3):
+            raise ConfigError(f"OwnImages: channels={self.channels}: must be 1 for grey or 3 for colour")
+        if self.size is not None:
+            object.__setattr__(self, "size", _checked_size(self.size))
+        if (self.mean is None) != (self.std is None):
+            given, other = ("mean", "std") if self.std is None else ("std", "mean")
+            raise ConfigError(f"OwnImages: {given}={getattr(self, given)}: give {other} too, or neither")
+        for name in ("mean", "std") if self.mean is not None else ():
+            given = getattr(self, name)
+            numbers = plain_numbers(given)
+            above = ", above 0" if name == "std" else ""
+            if numbers is None or len(numbers) != self.channels or (above and min(numbers) <= 0):
+                wanted = f"a finite number for each channel{above}; channels={self.channels}"
+                raise ConfigError(f"OwnImages: {name}={given}: must be {wanted}")
+            object.__setattr__(self, name, numbers)
+        if not is_whole(self.evaluation_images, least=1):
+            raise ConfigError(f"OwnImages: evaluation_images={self.evaluation_images}: must be an integer >= 1")
 
     @property
     def is_file(self) -> bool:
@@ -92,7 +119,7 @@ class OwnImages:
                 held = {name: stored[name] for name in getattr(stored, "files", ())}  # a plain array has none
         except FileNotFoundError:
             raise DataError("no such file") from None
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise DataError(f"is damaged, or no .npz file ({one_line(error)})") from None
         names = ("images", "labels", "test_images", "test_labels") if "test_images" in held else ("images", "labels")
         missing = [name for name in names if name not in held]
@@ -126,7 +153,9 @@ class OwnImages:
         for number, (file, _) in enumerate(folder.samples):
             try:
                 with Image.open(file) as opened:
-                    image = opened.convert("RGB" if self.channels == 3 else "L")
+                    image = _with_8_bits(opened).convert("RGB" if self.channels == 3 else "L")
+            except DataError as error:
+                raise DataError(f"{Path(file).relative_to(folder.root)} {error}") from None
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise DataError(f"{Path(file).relative_to(folder.root)} cannot be read ({one_line(error)})") from None
             if self.size is not None:
@@ -144,6 +173,18 @@ class OwnImages:
         return images, np.array(folder.targets, np.int64)
 
 
+def _checked_size(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return height and width as a plain tuple.
+
+    Raises:
+        ConfigError: they are no size.
+    """
+    sides = plain_numbers(size)
+    if sides is None or len(sides) != 2 or not all(side >= 1 and side.is_integer() for side in sides):
+        raise ConfigError(f"OwnImages: size={size}: must be two integers >= 1, (height, width)")
+    return tuple(map(int, sides))
+
+
 def _image_folder(place: Path) -> ImageFolder:
     from torchvision.datasets import ImageFolder
 
@@ -151,6 +192,21 @@ def _image_folder(place: Path) -> ImageFolder:
         return ImageFolder(place)
     except FileNotFoundError as error:  # no class, or one without images
         raise DataError(f"is no folder of classes ({one_line(error)})") from None
+
+
+def _with_8_bits(image: Image) -> Image:
+    """Scale a grey image of 16 bits to 8: PIL's own conversion cuts off what is above 255. Others are returned as they are.
+
+    Raises:
+        DataError: nothing says what its white is.
+    """
+    from PIL.Image import fromarray
+
+    if image.mode in ("I", "F"):
+        raise DataError(f"holds numbers of no known range (PIL's mode {image.mode}); save it as PNG with 8 or 16 bits")
+    if not image.mode.startswith("I;16"):
+        return image
+    return fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _checked(

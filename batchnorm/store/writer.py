@@ -16,7 +16,7 @@ from batchnorm.errors import RunError
 from batchnorm.quantities import Quantity, chosen
 from batchnorm.store.compressed import compress
 from batchnorm.store.hdf5 import bad_or_unreadable, damaged, new_file, open_for_reading, sync, writing
-from batchnorm.store.layout import MARKS, STATUS, Column, SlotParts, attributes, chunk_rows, columns
+from batchnorm.store.layout import MARKS, STATUS, Column, SlotParts, attributes, chunk_rows, columns, index_datasets
 from batchnorm.store.status import Status
 
 Mark = dict[str, list[int]]
@@ -188,9 +188,14 @@ def _datasets(axes: Mapping[str, Mapping[str, Column]]) -> list[str]:
 
 
 def _is_marked(quantity: Quantity, slots: Sequence[SlotParts], mark: Mark) -> bool:
-    """Say whether a record that is resumed holds a quantity: it keeps what it began with."""
-    datasets = {quantity.dataset_of(slot.name) for slot in slots} if quantity.per != "run" else {quantity.dataset}
-    return bool(datasets & mark.keys())
+    """Say whether a record that is resumed holds a quantity: it keeps what it began with.
+
+    A quantity that no slot has leaves its axis behind, whose steps are recorded all the same.
+    """
+    if quantity.per == "run":
+        return quantity.dataset in mark
+    datasets = {quantity.dataset_of(slot.name) for slot in slots if quantity.is_in(slot.parts)}
+    return not (datasets or {*index_datasets(quantity.axis)}).isdisjoint(mark)
 
 
 def _make_datasets(

@@ -23,7 +23,7 @@ def images_of_many_kinds(count: int) -> torch.Tensor:
 
 def with_pil(image: torch.Tensor, draws: augment.Draws, place: int, augmentation: Augmentation) -> np.ndarray:
     """Do what DeepOBS's transforms do to one image, with the factors drawn."""
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
     picture = pil_ops.pad(picture, augmentation.padding)
     picture = pil_ops.crop(picture, int(draws.top[place]), int(draws.left[place]), 32, 32)
     if draws.flip[place]:
@@ -31,16 +31,16 @@ def with_pil(image: torch.Tensor, draws: augment.Draws, place: int, augmentation
     operations = (pil_ops.adjust_brightness, pil_ops.adjust_contrast, pil_ops.adjust_saturation)
     for operation in draws.order[place].tolist():
         picture = operations[operation](picture, float(draws.factors[place, operation]))
-    return np.asarray(picture).transpose(2, 0, 1)
+    return np.asarray(picture).reshape(32, 32, len(image)).transpose(2, 0, 1)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "svhn"])
-def test_a_batch_has_the_bits_of_torchvisions_pil_ops(name: str) -> None:
+@pytest.mark.parametrize(("name", "channels"), [("cifar10", 3), ("svhn", 3), ("cifar10", 1)])
+def test_a_batch_has_the_bits_of_torchvisions_pil_ops(name: str, channels: int) -> None:
     augmentation = IMAGE_SETS[name].augmentation
     assert augmentation is not None
-    count = 1200
+    count = 1200 if channels == 3 else 200
     generator = torch.Generator().manual_seed(1)
-    images = images_of_many_kinds(count)
+    images = images_of_many_kinds(count)[:, :channels]
     draws = augment.draw(augmentation, count, generator)
     rows = torch.randperm(count, generator=generator)
     batch = augment.augment(images[rows], draws, padding=augmentation.padding)

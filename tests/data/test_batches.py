@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from batchnorm.data.batches import Batches, split_rows
 from batchnorm.data.facts import IMAGE_SETS
 from batchnorm.data.sources import ImageArrays, load_image_set
-from batchnorm.errors import ConfigError
+from batchnorm.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
 
@@ -132,3 +132,10 @@ def test_a_batch_larger_than_the_training_set_is_refused() -> None:
     with pytest.raises(ConfigError, match="BATCH_SIZE=901: is larger than Fashion-MNIST's training set of 900 images"):
         serve(numbered(1000, 9), batch_size=901)
     assert serve(numbered(1000, 9), batch_size=900).steps_per_epoch == 1
+
+
+def test_images_too_few_for_a_validation_set_are_refused() -> None:
+    told = "^Fashion-MNIST holds 9 training images; a tenth of them would be validation images, so there must be 10 at least$"
+    with pytest.raises(DataError, match=told):
+        serve(numbered(9, 9), batch_size=1)
+    assert len(labels(serve(numbered(10, 9), batch_size=1), "valid")) == 1

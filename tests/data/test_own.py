@@ -15,7 +15,7 @@ from batchnorm.config import RunConfig
 from batchnorm.data.facts import Augmentation
 from batchnorm.data.own import OwnImages
 from batchnorm.data.sources import load_image_set
-from batchnorm.errors import DataError, UserError
+from batchnorm.errors import ConfigError, DataError, UserError
 from batchnorm.problems.check import check
 from batchnorm.study.images import Images
 from batchnorm.training import train
@@ -98,6 +98,31 @@ def test_images_are_brought_to_one_size_and_colour(tmp_path: Path) -> None:
     assert load_image_set(OwnImages("own", size=(4, 5), channels=1), tmp_path).test_images.shape[1:] == (1, 4, 5)
 
 
+@pytest.mark.parametrize("stored", ["<u2", ">u2"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_are_scaled_to_8(tmp_path: Path, stored: str, channels: int) -> None:
+    wide = np.random.default_rng(1).integers(0, 2**16, (8, 6)).astype(stored)
+    wide[0, :4] = [0, 128, 129, 2**16 - 1]
+    for name in ("ant", "bee"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(3):
+            image = Image.frombytes("I;16" if stored == "<u2" else "I;16B", (6, 8), wide.tobytes())
+            image.save(tmp_path / "own" / name / f"{number}.tif")
+    narrow = np.round(wide / 257)
+    assert narrow.max() == 255
+    for image in load_image_set(OwnImages("own", channels=channels), tmp_path).train_images:
+        assert np.array_equal(image, np.stack([narrow] * channels))
+
+
+@pytest.mark.parametrize(("stored", "mode"), [("f4", "F"), ("i4", "I")])
+def test_files_of_no_known_range_are_refused(tmp_path: Path, stored: str, mode: str) -> None:
+    write_folder(tmp_path / "own", IMAGES[:6], LABELS[:6])
+    Image.fromarray(np.ones((8, 6), stored)).save(tmp_path / "own/ant/zz.tif")
+    told = rf"own: ant.zz\.tif holds numbers of no known range \(PIL's mode {mode}\); save it as PNG with 8 or 16 bits$"
+    with pytest.raises(DataError, match=told):
+        load_image_set(OwnImages("own"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -148,6 +173,79 @@ def test_what_is_wrong_with_files_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "own/test/dog").rename(tmp_path / "own/test/cat")
     (tmp_path / "own/train/bee/000.png").write_bytes(b"no image")
     assert message("own").startswith("bee/000.png cannot be read (")
+
+
+def test_each_flipped_byte_of_an_npz_file_is_one_line_at_most(tmp_path: Path) -> None:
+    """Within what is compressed zlib tells it, within the headers zipfile: a method or a version that it does not know."""
+    np.savez_compressed(tmp_path / "own.npz", images=(IMAGES[:6, 0] > 128).astype(np.uint8), labels=LABELS[:6])
+    whole = (tmp_path / "own.npz").read_bytes()
+    refused = 0
+    for place in range(len(whole)):
+        (tmp_path / "own.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            OwnImages("own.npz", channels=1).read(tmp_path)
+        except DataError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > len(whole) / 2
+
+
+def jitter(**more: Any) -> Augmentation:
+    return Augmentation(
+        **{"padding": 1, "flip": True, **dict.fromkeys(("brightness", "contrast", "saturation"), (1, 1)), **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"channels": 4}, "channels=4: must be 1 for grey or 3 for colour"),
+        ({"channels": 3.0}, "channels=3.0: must be 1"),
+        ({"size": (32,)}, r"size=(32,): must be two integers >= 1, (height, width)"),
+        ({"size": (0, 3)}, "size=(0, 3): must be"),
+        ({"size": (3, 2.5)}, "size=(3, 2.5): must be"),
+        ({"size": 32}, "size=32: must be"),
+        ({"mean": (0.5, 0.5, 0.5)}, "mean=(0.5, 0.5, 0.5): give std too, or neither"),
+        ({"std": (0.5,), "channels": 1}, "std=(0.5,): give mean too, or neither"),
+        (
+            {"mean": (0.5, 0.5, 0.5), "std": (1, 1, 1), "channels": 1},
+            "mean=(0.5, 0.5, 0.5): must be a finite number for each channel; channels=1",
+        ),
+        ({"mean": (0, 0, 0), "std": (1, 1)}, "std=(1, 1): must be a finite number for each channel, above 0; channels=3"),
+        ({"mean": (0, 0, 0), "std": (1, 1, 0)}, "std=(1, 1, 0): must be"),
+        ({"mean": (0, 0, float("nan")), "std": (1, 1, 1)}, "mean=(0, 0, nan): must be"),
+        ({"mean": 0.5, "std": 0.2}, "mean=0.5: must be"),
+        ({"evaluation_images": 0}, "evaluation_images=0: must be an integer >= 1"),
+        ({"evaluation_images": 0.1}, "evaluation_images=0.1: must be"),
+    ],
+)
+def test_what_cannot_be_said_of_images_is_one_line(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        OwnImages("own", **keys)
+    assert str(raised.value).startswith(f"OwnImages: {message}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"padding": -1}, "padding=-1: must be an integer >= 0"),
+        ({"brightness": 0.8}, "brightness=0.8: must be two rising numbers >= 0, as (0.8, 1.2)"),
+        ({"contrast": (1.2, 0.8)}, "contrast=(1.2, 0.8): must be"),
+        ({"saturation": (-0.1, 1)}, "saturation=(-0.1, 1): must be"),
+    ],
+)
+def test_what_cannot_be_an_augmentation_is_one_line(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        jitter(**keys)
+    assert str(raised.value).startswith(f"Augmentation: {message}")
+
+
+def test_lists_and_numpys_numbers_are_kept_plain() -> None:
+    """A study puts images into a set, and hands them to a process of its own as text."""
+    lists = {"size": [8, 6], "mean": np.full(3, 0.5), "std": [1, 1, 1], "augmentation": jitter(contrast=[1, 2])}
+    own = OwnImages("own", **lists)  # type: ignore[arg-type]
+    assert {own} == {OwnImages("own", (8, 6), 3, (0.5,) * 3, (1.0,) * 3, jitter(contrast=(1.0, 2.0)))}
+    assert repr(own.mean) == "(0.5, 0.5, 0.5)"
 
 
 OWN_PROBLEM = """
@@ -204,6 +302,39 @@ def test_the_documented_problem_trains(configure: Callable[..., RunConfig], tmp_
     images, labels = next(training.training_batches(1))
     assert images.shape == (32, 3, 32, 32)
     assert training.loss(images, labels).isfinite()
+
+
+GREY = """
+from torch import nn
+from batchnorm.problems import Augmentation, OwnImages, register_problem
+
+@register_problem(
+    image_set=OwnImages(
+        "own.npz", channels=1,
+        augmentation=Augmentation(1, flip=True, brightness=(0.8, 1.2), contrast=(0.5, 1.5), saturation=(0.5, 1.5)),
+    ),
+    classes=3, slots=("1",), dense=("1",),
+)
+def mnist_mlp_bn():
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 3))
+"""
+
+
+def test_grey_images_are_augmented(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
+    write_arrays(tmp_path, images=IMAGES[:, 0], labels=LABELS)
+    (tmp_path / "own.py").write_text(GREY)
+    config = configure(problem=f"{tmp_path}/own.py:mnist_mlp_bn", obs_datasets=str(tmp_path), batch_size=16)
+    images, _ = next(assemble(config).training_batches(1))
+    assert images.shape == (16, 1, 8, 6)
+
+
+def test_images_too_few_for_a_validation_set_leave_nothing_behind(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
+    write_arrays(tmp_path, images=IMAGES[:9, 0], labels=LABELS[:9], test_images=IMAGES[:3, 0], test_labels=LABELS[:3])
+    (tmp_path / "own.py").write_text(GREY)
+    config = configure(problem=f"{tmp_path}/own.py:mnist_mlp_bn", obs_datasets=str(tmp_path), batch_size=2)
+    with pytest.raises(DataError, match=r"^own\.npz holds 9 training images; a tenth of them would be validation images"):
+        train(config)
+    assert not Path(config.output_dir).exists()
 
 
 def test_labels_and_images_decide_the_run(own_config: Callable[..., RunConfig]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from batchnorm.errors import RunError
-from batchnorm.store import Run, RunWriter, Status
+from batchnorm.quantities import chosen
+from batchnorm.store import Run, RunWriter, SlotParts, Status
 from tests.store.records import append_steps, facts_of, new_writer
 
 
@@ -79,6 +80,30 @@ def test_resuming_goes_on_from_the_mark_and_drops_what_came_later(tmp_path: Path
         assert np.array_equal(resumed.gamma(slot), unbroken.gamma(slot))
     assert np.array_equal(resumed.batches["loss"], unbroken.batches["loss"])
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_record_goes_on_whose_slots_have_nothing_to_show(tmp_path: Path) -> None:
+    """Convs without a bias and without a norm: what is recorded of snapshots is their steps."""
+    facts = {**facts_of(), "slots": [SlotParts("conv1", 32, frozenset({"layer"}))]}
+    writer = RunWriter.create(tmp_path / "run.h5", **facts, versions={})
+    writer.append("snapshots", {"step": [0, 5]})
+    mark = writer.flush()
+    writer.close()
+    writer = RunWriter.resume(tmp_path / "run.h5", mark=mark, **facts, versions={})
+    assert writer.rows("snapshots") == 2
+    assert writer.flush() == mark
+    writer.close()
+
+
+def test_a_record_goes_on_without_a_quantity_that_it_did_not_begin_with(tmp_path: Path) -> None:
+    writer = new_writer(tmp_path / "run.h5")
+    mark = writer.flush()
+    writer.close()
+    more = chosen(["weights", "statistics_gap"])
+    writer = RunWriter.resume(tmp_path / "run.h5", mark=mark, **facts_of(), versions={}, quantities=more)
+    assert writer.flush() == mark
+    assert not {quantity.axis for quantity in writer.quantities} & {"updates", "probes"}
+    writer.close()
 
 
 def test_rows_that_changed_since_the_mark_are_noticed(tmp_path: Path) -> None:
