@@ -24,13 +24,13 @@ def small_bn():
 """
 
 
-def own_problem(configure: Callable[..., RunConfig], folder: Path, **facts: object) -> RunConfig:
+def own_problem(configure: Callable[..., RunConfig], folder: Path, *, position: str = "all", **facts: object) -> RunConfig:
     """Return a run of a problem in a file of the user's own."""
     file = folder / "mine.py"
     file.write_text(OWN.format(**{"image_set": "mnist", "slots": ("1",), **facts}))
     tuning = folder / "tuning.yaml"
     tuning.write_text("small_bn: {batch_size: 32, num_epochs: 1, SGD: {opt_hpars: {lr: 0.1}}}")
-    return configure(problem=f"{file}:small_bn", tuning_conf=str(tuning), max_steps=2)
+    return configure(problem=f"{file}:small_bn", tuning_conf=str(tuning), max_steps=2, position=position)
 
 
 def test_a_training_stands_before_its_first_step(configure: Callable[..., RunConfig]) -> None:
@@ -51,6 +51,20 @@ def test_slots_that_the_network_has_not_are_one_line(configure: Callable[..., Ru
     wrong, right = "is registered with slots=('stem', '3')", "its network has ('1',); register it with those, in this order"
     assert str(error.value) == f"PROBLEM=small_bn: {wrong}, {right}"
     assert not config.directory.exists()
+
+
+@pytest.mark.parametrize("position", ["all", "none", "01"])
+def test_a_problem_without_slots_is_told_them(configure: Callable[..., RunConfig], tmp_path: Path, position: str) -> None:
+    """As docs/extending.md says to write first; it was a ValueError of the mask."""
+    config = own_problem(configure, tmp_path, slots=(), position=position)
+    with pytest.raises(ConfigError, match=r"is registered with slots=\(\), its network has \('1',\); register it with those"):
+        assemble(config)
+    assert not config.directory.exists()
+
+
+def test_a_network_without_a_slot_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^PROBLEM=mine: its network has no slot: no conv or linear layer whose output"):
+        check_slots(replace(find_problem("digits_2c2d_bn"), name="mine", slots=()), nn.Sequential(nn.Linear(4, 2)))
 
 
 def test_an_unknown_image_set_is_one_line(configure: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from batchnorm.problems.registry import Problem, what_failed
 from batchnorm.seeding import seed_default_generators
 from batchnorm.slots import find_slots
 
+NO_SLOT = "its network has no slot: no conv or linear layer whose output goes into an activation, and no norm"
+
 
 def make_network(problem: Problem, seed: int) -> nn.Module:
     """Build a problem's own network, on the CPU.
@@ -38,12 +40,14 @@ def check_slots(problem: Problem, net: nn.Module) -> None:
     """Hold the slots that a problem is registered with against those of its network.
 
     Raises:
-        ConfigError: they differ, or the network cannot be traced.
+        ConfigError: they differ, it has none, or it cannot be traced.
     """
     try:
         found = find_slots(net)
     except ValueError as error:
         raise ConfigError(f"PROBLEM={problem.name}: {error}") from None
+    if not found:
+        raise ConfigError(f"PROBLEM={problem.name}: {NO_SLOT}")
     if found != problem.slots:
         raise ConfigError(
             f"PROBLEM={problem.name}: is registered with slots={problem.slots}, its network has {found}; "
