@@ -216,9 +216,9 @@ def build_network(config: RunConfig) -> nn.Module:
     check_slots(problem, net)
     if isinstance(problem.image_set, str):
         check_fit(problem, net, IMAGE_SETS[problem.image_set].shape)
+    treat_(net, config.treatments, random_seed=config.random_seed)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
-    treat_(net, config.treatments, random_seed=config.random_seed)
     if config.freeze_stats_after and not any(isinstance(module, OF_BATCH) for module in net.modules()):
         raise ConfigError(f"FREEZE_STATS_AFTER={config.freeze_stats_after}: the network's own norms keep no running statistics")
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))

@@ -13,6 +13,7 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError
 from batchnorm.problems import find_problem
 from batchnorm.problems.fitting import check_slots
+from batchnorm.slots import ChannelBias, read_slots
 
 OWN = """
 from torch import nn
@@ -85,6 +86,17 @@ def test_a_network_that_cannot_be_traced_is_one_line() -> None:
     problem = replace(find_problem("digits_2c2d_bn"), name="mine")
     with pytest.raises(ConfigError, match="PROBLEM=mine: the network's slots cannot be found"):
         check_slots(problem, net)
+
+
+def test_biases_in_place_of_a_networks_own_norms_start_where_they_are_asked_to(configure: Callable[..., RunConfig]) -> None:
+    keys = {"problem": "fmnist_resnet8_narrow_bn", "position": "0" + "1" * 6}
+    plain, filled = (build_network(configure(**keys, bias_init=start)) for start in ("deepobs", 0.5))
+    taken_out, *norms = read_slots(filled, find_problem("fmnist_resnet8_narrow_bn").slots)
+    assert taken_out.bias is not None and (taken_out.bias == 0.5).all()
+    assert all((slot.beta == 0).all() for slot in norms if slot.beta is not None)
+    left = {name for name, value in filled.named_parameters() if not value.equal(plain.get_parameter(name))}
+    biases = {f"{name}.bias" for name, module in filled.named_modules() if isinstance(module, (nn.Linear, ChannelBias))}
+    assert left == biases
 
 
 def test_weights_are_a_function_of_the_seed_alone(configure: Callable[..., RunConfig]) -> None:
