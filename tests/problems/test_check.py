@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from batchnorm.config import resolve
 from batchnorm.data.facts import IMAGE_SETS
 from batchnorm.problems.__main__ import main
 from batchnorm.problems.check import check
+from batchnorm.store import Run, Status
+from batchnorm.training import train
 
 FILE = """\
 import random
@@ -84,6 +87,18 @@ def linear():
 @register_problem(image_set="digits", classes=10, slots=("2",))
 def layer_norm():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 10))
+
+
+class Branch(Residual):
+    def forward(self, images):
+        h = relu(self.stem(images.flatten(1)))
+        relu(self.branch(h))
+        return self.head(h)
+
+
+@register_problem(image_set="digits", classes=10, slots=("stem", "branch"))
+def idle_branch():
+    return Branch()
 """
 
 
@@ -114,6 +129,29 @@ def test_it_tells_that_a_networks_own_norms_are_not_the_default(file: Path) -> N
     told, wrong = check(f"{file}:layer_norm")
     assert told.splitlines()[2] == "own norms: LayerNorm; kept with NORM=own, by default BatchNorm stands in their place"
     assert not wrong
+
+
+def trained(file: Path, function: str, **keys: object) -> Run:
+    """Train a problem of the file for three steps with all measurements."""
+    tuning = file.with_name("tuning.yaml")
+    tuning.write_text(f"{function}: {{batch_size: 64, num_epochs: 1, SGD: {{opt_hpars: {{lr: 0.1}}}}}}")
+    given = {"problem": f"{file}:{function}", "tuning_conf": str(tuning), "output_dir": f"{file.parent}/output", "threads": 1}
+    given |= {"random_seed": 1, "max_steps": 3, "measure": "full", "measure_steps": 1}
+    config = resolve({**given, **keys})
+    assert train(config) is Status.FINISHED
+    return Run(config.directory)
+
+
+@pytest.mark.parametrize("position", ["none", "all"])
+def test_a_slot_that_no_gradient_reaches_trains_as_it_passes(file: Path, position: str) -> None:
+    """Its gradient is 0, and it stays where it is."""
+    told, wrong = check(f"{file}:idle_branch")
+    assert "no gradient reaches branch.weight, branch.bias" in told and not wrong
+    run = trained(file, "idle_branch", position=position, l2_reg=0.1)
+    assert run.read("gradient_norm", "branch").tolist() == run.read("relative_update", "branch").tolist() == [0.0] * 3
+    assert (run.read("gradient_norm", "stem") > 0).all()
+    if position == "all":
+        assert (run.read("channel_eps", "branch") == 0).all()
 
 
 @pytest.mark.parametrize(
