@@ -196,7 +196,7 @@ def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device
 def _slots_with_neighbours(net: nn.Module, names: Sequence[str], batches: Batches) -> tuple[Slot, ...]:
     """Read a network's slots, and find the layers that alone feed them and alone take what they give."""
     around = slot_modules(net, names)
-    sizes = positions(net, batches.first_test_images(1)[0], around)
+    sizes = positions(net, batches.first_test_images(2)[0], around)  # of one, a norm without running statistics has no variance
     return tuple(
         replace(slot, layer=around[slot.name].layer, consumer=around[slot.name].consumer, positions=sizes[slot.name])
         for slot in read_slots(net, names)

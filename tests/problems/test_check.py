@@ -99,6 +99,12 @@ class Branch(Residual):
 @register_problem(image_set="digits", classes=10, slots=("stem", "branch"))
 def idle_branch():
     return Branch()
+
+
+@register_problem(image_set="digits", classes=10, slots=("2",))
+def untracked():
+    norm = nn.BatchNorm1d(8, track_running_stats=False)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), norm, nn.ReLU(), nn.Linear(8, 10))
 """
 
 
@@ -152,6 +158,13 @@ def test_a_slot_that_no_gradient_reaches_trains_as_it_passes(file: Path, positio
     assert (run.read("gradient_norm", "stem") > 0).all()
     if position == "all":
         assert (run.read("channel_eps", "branch") == 0).all()
+
+
+def test_a_norm_without_running_statistics_trains_as_it_passes(file: Path) -> None:
+    """It takes the variance of the images in evaluation too, so of no single one."""
+    assert not check(f"{file}:untracked")[1]
+    run = trained(file, "untracked", position="all")
+    assert run.slots_with("gamma") == ("2",) and not run.slots_with("running_var")
 
 
 @pytest.mark.parametrize(
