@@ -159,7 +159,7 @@ def assemble(config: RunConfig, *, facts: ImageSet | OwnImages | None = None) ->
     )
     net = build_network(config)
     if not isinstance(problem.image_set, str):
-        check_fit(problem, net, arrays.train_images.shape[1:])
+        check_fit(problem, net, problem.slots, arrays.train_images.shape[1:])
     check_batch(config, net, arrays)
     keep_freed_memory()  # from here on: what images and initial weights took while they were made has gone back
     return assemble_with(config, net, batches, device=device)
@@ -215,7 +215,7 @@ def build_network(config: RunConfig) -> nn.Module:
     net = make_network(problem, config.random_seed)
     check_slots(problem, net)
     if isinstance(problem.image_set, str):
-        check_fit(problem, net, IMAGE_SETS[problem.image_set].shape)
+        check_fit(problem, net, problem.slots, IMAGE_SETS[problem.image_set].shape)
     treat_(net, config.treatments, random_seed=config.random_seed)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))

@@ -45,12 +45,12 @@ def check(text: str, obs_datasets: str = "data") -> tuple[str, str]:
     problem = find_problem(text)
     shape = shape_of(problem.image_set, Path(obs_datasets))
     net = make_network(problem, _SEED)
-    check_fit(problem, net, shape)
     try:
         slots = find_slots(net)
         without = layers_without_slot(net)
     except ValueError as error:
         raise ConfigError(f"PROBLEM={text}: {one_line(error)}") from None
+    check_fit(problem, net, slots, shape)
     values = list(net.parameters())
     lines = [
         f"{problem.name}: {name_of(problem.image_set)} ({size_in_words(shape)}), {problem.classes} classes",

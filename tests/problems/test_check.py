@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
 from batchnorm.config import resolve
 from batchnorm.data.facts import IMAGE_SETS
+from batchnorm.errors import ConfigError
+from batchnorm.modes import treatments
+from batchnorm.problems import find_problem
 from batchnorm.problems.__main__ import main
 from batchnorm.problems.check import check
+from batchnorm.problems.fitting import check_fit
+from batchnorm.slots import treat_
 from batchnorm.store import Run, Status
 from batchnorm.training import train
 
@@ -105,6 +111,11 @@ def idle_branch():
 def untracked():
     norm = nn.BatchNorm1d(8, track_running_stats=False)
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), norm, nn.ReLU(), nn.Linear(8, 10))
+
+
+@register_problem(image_set="digits", classes=10, slots=("1",))
+def rows():
+    return nn.Sequential(nn.Flatten(1, 2), nn.Linear(28, 28), nn.ReLU(), nn.Flatten(), nn.Linear(784, 10))
 """
 
 
@@ -180,6 +191,7 @@ def test_a_norm_without_running_statistics_trains_as_it_passes(file: Path) -> No
         ("nothing", "its function must return a torch.nn.Module, not NoneType"),
         ("own_generator", "its initial weights differ when it is built again with the same seed"),
         ("linear", "its network has no slot: "),
+        ("rows", "of 2 images, the linear layer in its slot 1 gives (2, 28, 28), and must give (2, channels); flatten"),
         ("goood", "registers no such problem; did you mean good?"),
     ],
 )
@@ -188,6 +200,23 @@ def test_what_is_wrong_is_one_line(file: Path, function: str, wrong: str, capsys
     told = capsys.readouterr().err
     assert wrong in told
     assert told.startswith("error: PROBLEM=") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", [28, 16])
+def test_a_linear_slot_whose_channels_are_last_is_refused_before_a_run(file: Path, width: int) -> None:
+    """BatchNorm there took the rows of an image for its channels, where there are as many, and failed where there are not."""
+    features = "nn.Linear(28, 28), nn.ReLU(), nn.Flatten(), nn.Linear(784, 10)"
+    assert features in FILE
+    file.write_text(FILE.replace(features, features.replace("28)", f"{width})").replace("784", str(28 * width))))
+    with pytest.raises(
+        ConfigError, match=rf"^PROBLEM=rows: of 2 images, the linear layer in its slot 1 gives \(2, 28, {width}\)"
+    ):
+        trained(file, "rows")
+    assert not (file.parent / "output").exists()
+    net = nn.Sequential(nn.Flatten(1, 2), nn.Linear(28, width), nn.ReLU(), nn.Flatten(), nn.Linear(28 * width, 10))
+    treat_(net, treatments((1,), "trained_bn"))
+    with pytest.raises(ConfigError, match="the linear layer in its slot 1 gives"):
+        check_fit(find_problem(f"{file}:rows"), net, ("1",), (1, 28, 28))
 
 
 def test_help_lists_the_image_sets(capsys: pytest.CaptureFixture[str]) -> None:
