@@ -159,7 +159,7 @@ def assemble(config: RunConfig, *, facts: ImageSet | OwnImages | None = None) ->
     )
     net = build_network(config)
     if not isinstance(problem.image_set, str):
-        check_fit(problem, net, arrays.train_images.shape[1:])
+        check_fit(problem, net, problem.slots, arrays.train_images.shape[1:])
     check_batch(config, net, arrays)
     keep_freed_memory()  # from here on: what images and initial weights took while they were made has gone back
     return assemble_with(config, net, batches, device=device)
@@ -196,7 +196,7 @@ def assemble_with(config: RunConfig, net: nn.Module, batches: Batches, *, device
 def _slots_with_neighbours(net: nn.Module, names: Sequence[str], batches: Batches) -> tuple[Slot, ...]:
     """Read a network's slots, and find the layers that alone feed them and alone take what they give."""
     around = slot_modules(net, names)
-    sizes = positions(net, batches.first_test_images(1)[0], around)
+    sizes = positions(net, batches.first_test_images(2)[0], around)  # of one, a norm without running statistics has no variance
     return tuple(
         replace(slot, layer=around[slot.name].layer, consumer=around[slot.name].consumer, positions=sizes[slot.name])
         for slot in read_slots(net, names)
@@ -215,10 +215,10 @@ def build_network(config: RunConfig) -> nn.Module:
     net = make_network(problem, config.random_seed)
     check_slots(problem, net)
     if isinstance(problem.image_set, str):
-        check_fit(problem, net, IMAGE_SETS[problem.image_set].shape)
+        check_fit(problem, net, problem.slots, IMAGE_SETS[problem.image_set].shape)
+    treat_(net, config.treatments, random_seed=config.random_seed)
     if config.bias_init != "deepobs":
         fill_biases_(net, float(config.bias_init))
-    treat_(net, config.treatments, random_seed=config.random_seed)
     if config.freeze_stats_after and not any(isinstance(module, OF_BATCH) for module in net.modules()):
         raise ConfigError(f"FREEZE_STATS_AFTER={config.freeze_stats_after}: the network's own norms keep no running statistics")
     freeze_weights_(net, problem.slots, trained_weights(config.ablation))

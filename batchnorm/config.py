@@ -322,7 +322,7 @@ class RunConfig:
     @property
     def mask(self) -> Mask:
         """One 0 or 1 per slot; `position` holds it in comma form."""
-        return tuple(int(digit) for digit in self.position.split(","))
+        return tuple(int(digit) for digit in self.position.split(",") if digit)
 
     @property
     def images_of_statistics(self) -> int:
@@ -788,7 +788,7 @@ def _override_schedule(schedule: dict[str, Any] | None, setting: str, value: Any
 def _checked(config: RunConfig) -> RunConfig:
     """Check each key and what keys ask of each other, and put values into their one canonical form."""
     problem = find_problem(config.problem)
-    mask = parse_mask(config.position, problem.slots)
+    mask = parse_mask(config.position, problem.slots) if problem.slots else ()  # `check_slots` says which there are
     mode = canonical_mode(mask, config.ablation)
     for entry in fields(config):
         value, valid = getattr(config, entry.name), _valid(entry)

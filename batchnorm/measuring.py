@@ -20,18 +20,19 @@ def measure(run: Run, measurements: Sequence[str], epochs: Iterable[int] | None 
     """Make measurements at the ends of a run's epochs, write them beside its record, and return the file.
 
     Args:
-        run: the run; its images must be where they were, and be the same.
+        run: the run; its images and its problem's file must be where they were, and be the same.
         measurements: names of probes.
         epochs: at which ends; by default all whose weights were kept.
 
     Raises:
-        UserError: an epoch's weights were not kept or cannot be read, the images are absent or others, or the file cannot be
-            written.
+        UserError: an epoch's weights were not kept or cannot be read, the problem's file or the images are absent or others,
+            or the file cannot be written.
     """
     kept = run.kept_epochs()
     wanted = sorted(kept if epochs is None else set(epochs))
     if missing := [epoch for epoch in wanted if epoch not in kept] or ([] if wanted else [run.length.epochs]):
         raise run.lacks_weights(missing[0])
+    run.check_problem_file()
     training = assemble(replace(run.config, compile=False))
     if training.batches.digest != run.fingerprint.get("images", training.batches.digest):
         raise RunError(f"{run.directory}: was trained on other images than those in OBS_DATASETS={run.config.obs_datasets}")

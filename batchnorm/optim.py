@@ -204,8 +204,9 @@ def build_optimizer(
     decay = options.pop("weight_decay", l2_reg)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     apart = set() if rule == AffineRule() else {id(parameter) for parameter in affine}
-    weights = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim <= 1 and id(parameter) not in apart]
+    decayed = _weights_of_layers(net)
+    weights = [parameter for parameter in trained if id(parameter) in decayed]
+    others = [parameter for parameter in trained if id(parameter) not in decayed | apart]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if apart:
@@ -218,6 +219,17 @@ def build_optimizer(
         # A schedule moves each group's rate by itself, some towards a rate that is not scaled.
         optimizer.register_step_pre_hook(lambda given, *_: _scale_last_rate(given, rule.lr_scale))
     return optimizer
+
+
+def _weights_of_layers(net: nn.Module) -> set[int]:
+    """Return the weights of conv and linear layers, by identity; gamma and beta may have as many dimensions."""
+    from torch import nn
+
+    from batchnorm.slots import WEIGHT_LAYERS
+
+    with_weights = (*WEIGHT_LAYERS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.MultiheadAttention)
+    layers = [module for module in net.modules() if isinstance(module, with_weights)]
+    return {id(value) for layer in layers for value in layer.parameters() if value.ndim > 1}
 
 
 def _scale_last_rate(optimizer: Optimizer, scale: float) -> None:

@@ -24,7 +24,7 @@ class SlotUpdate:
         lr: the learning rate of the update.
         values: how many values a channel had in the step's batch.
         weight_before: the weights before the update.
-        gradient: what the optimizer was given.
+        gradient: what the optimizer was given; 0 where none reaches the weights.
         gamma_before: gamma before the update, if the slot has one.
         gamma_gradient: what the optimizer was given for gamma, if it is trained.
         running_var_before: the running variance before the step's forward pass, if the slot has one.
@@ -67,19 +67,23 @@ def begin_update(slot: Slot, lr: float, *, images: int, running_var: torch.Tenso
     Gradients among it: torch's NAG adds to them in place, where it updates all parameters at once, as on a GPU.
     """
     weight = weight_of(slot)
-    assert weight.grad is not None
     gamma = None if slot.gamma is None else slot.gamma.detach().clone()
-    gamma_gradient = None if slot.gamma is None or slot.gamma.grad is None else slot.gamma.grad.clone()
+    gamma_gradient = None if slot.gamma is None or not slot.gamma.requires_grad else _gradient_of(slot.gamma)
     return SlotUpdate(
         slot,
         lr,
         values=images * (slot.positions or 1),
         weight_before=weight.detach().clone(),
-        gradient=weight.grad.clone(),
+        gradient=_gradient_of(weight),
         gamma_before=gamma,
         gamma_gradient=gamma_gradient,
         running_var_before=running_var,
     )
+
+
+def _gradient_of(parameter: torch.Tensor) -> torch.Tensor:
+    """Return a copy of a gradient; 0 where the loss does not depend on the parameter, as in a branch that nothing uses."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
 
 
 class Probe:

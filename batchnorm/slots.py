@@ -6,8 +6,9 @@ Plain functions on any `nn.Module`; masks, modes and treatments as values are in
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
 
     A slot is a weight layer (conv or linear) whose output goes into an activation; a layer that stands in a `Sequential`
     with nothing but padding is named as that `Sequential` is. A network that brings norms of its own (BatchNorm, GroupNorm,
-    LayerNorm, InstanceNorm) has these layers as its slots.
+    LayerNorm, InstanceNorm) has these layers as its slots. A layer that is called several times is one slot.
 
     Raises:
         ValueError: the network cannot be traced by `torch.fx`.
@@ -119,7 +120,8 @@ def find_slots(net: nn.Module) -> tuple[str, ...]:
     if own:
         return tuple(dict.fromkeys(own))
     weight_layers = [node for node in called if isinstance(modules[node.target], WEIGHT_LAYERS)]
-    return tuple(_slot_name(net, str(node.target)) for node in weight_layers if _feeds_activation(node, modules))
+    names = [_slot_name(net, str(node.target)) for node in weight_layers if _feeds_activation(node, modules)]
+    return tuple(dict.fromkeys(names))
 
 
 def layers_without_slot(net: nn.Module) -> dict[str, str]:
@@ -177,24 +179,36 @@ def treat_(
     activations = _take_activations_(net, after) if after else {}
     for slot, treatment in zip(slots, treatments, strict=True):
         place = net.get_submodule(slot)
+        put_ = partial(_put_, net, beside=set(slots) - {slot})
         brought = is_own_norm(place)
         if treatment.norm == OWN and (isinstance(place, BATCHNORM) or not brought):
             treatment = replace(treatment, norm=DEFAULT_NORM)
         if brought:
             if treatment == UNTREATED:
-                net.set_submodule(slot, ChannelBias(channels_of(place), axis=axis_of(place), **_like(place)))
+                put_(place, ChannelBias(channels_of(place), axis=axis_of(place), **_like(place)))
             elif _stays(place, treatment):
                 _adjust_(place, slot, treatment)
             else:
-                net.set_submodule(slot, _in_place_of(place, slot, treatment))
+                put_(place, _in_place_of(place, slot, treatment))
         elif treatment != UNTREATED:
             layer = _weight_layer(place)
             layer.register_parameter("bias", None)
-            net.set_submodule(slot, _chained(place, layer, slot, treatment, activations.get(slot)))
+            put_(place, _chained(place, layer, slot, treatment, activations.get(slot)))
         if (affine := _affine(net.get_submodule(slot))) is not None:
             for name, part, stream in (("weight", treatment.gamma, "gamma"), ("bias", treatment.beta, "beta")):
                 draws = generator(random_seed, f"initial {stream} of {slot}")
                 _start_(affine, name, part, keep=brought, draws=draws)
+
+
+def _put_(net: nn.Module, place: nn.Module, other: nn.Module, *, beside: Collection[str] = ()) -> None:
+    """Put another module in a module's place, under each of its names but some: a network may call it by any of them."""
+    for path in _paths(net, place):
+        if path not in beside:
+            net.set_submodule(path, other)
+
+
+def _paths(net: nn.Module, wanted: nn.Module) -> list[str]:
+    return [path for path, module in net.named_modules(remove_duplicate=False) if module is wanted]
 
 
 def freeze_weights_(net: nn.Module, slots: Sequence[str], trains: Trains) -> None:
@@ -348,10 +362,13 @@ def _feeds_activation(node: torch.fx.Node, modules: Mapping[str, nn.Module]) -> 
 
 
 def _slot_name(net: nn.Module, path: str) -> str:
-    """Climb from a layer to the outermost Sequential that holds nothing beside it but padding."""
+    """Climb from a layer to the outermost Sequential that holds all its names, and nothing beside it but padding."""
+    names = _paths(net, net.get_submodule(path))
     parent, _, _ = path.rpartition(".")
     while parent:
         around = net.get_submodule(parent)
+        if not all(any(name.startswith(f"{each}.") for each in _paths(net, around)) for name in names):
+            break
         leaves = [module for module in around.modules() if not any(True for _ in module.children())]
         if not isinstance(around, nn.Sequential) or sum(not isinstance(leaf, PADDINGS) for leaf in leaves) != 1:
             break
@@ -442,6 +459,8 @@ def _take_activations_(net: nn.Module, slots: Sequence[str]) -> dict[str, nn.Mod
             raise norms_stay("the network")
         layer = _weight_layer(modules[slot])
         node = next(node for node in nodes if node.op == "call_module" and modules[str(node.target)] is layer)
+        if called.count(str(node.target)) > 1:
+            raise ConfigError(f"PLACEMENT=after: {slot} is called several times, by one activation each; must be before")
         between: list[nn.Module] = []
         module: nn.Module | None = None
         while len(node.users) == 1:
@@ -456,7 +475,7 @@ def _take_activations_(net: nn.Module, slots: Sequence[str]) -> dict[str, nn.Mod
                 f"PLACEMENT=after: {slot} needs an activation right behind it that is a module (nn.ReLU(), ...), used once"
             )
         found[slot] = module
-        net.set_submodule(str(node.target), nn.Identity())
+        _put_(net, module, nn.Identity())
     return found
 
 

@@ -13,6 +13,7 @@ from batchnorm.config import RunConfig
 from batchnorm.errors import ConfigError
 from batchnorm.problems import find_problem
 from batchnorm.problems.fitting import check_slots
+from batchnorm.slots import ChannelBias, read_slots
 
 OWN = """
 from torch import nn
@@ -24,13 +25,13 @@ def small_bn():
 """
 
 
-def own_problem(configure: Callable[..., RunConfig], folder: Path, **facts: object) -> RunConfig:
+def own_problem(configure: Callable[..., RunConfig], folder: Path, *, position: str = "all", **facts: object) -> RunConfig:
     """Return a run of a problem in a file of the user's own."""
     file = folder / "mine.py"
     file.write_text(OWN.format(**{"image_set": "mnist", "slots": ("1",), **facts}))
     tuning = folder / "tuning.yaml"
     tuning.write_text("small_bn: {batch_size: 32, num_epochs: 1, SGD: {opt_hpars: {lr: 0.1}}}")
-    return configure(problem=f"{file}:small_bn", tuning_conf=str(tuning), max_steps=2)
+    return configure(problem=f"{file}:small_bn", tuning_conf=str(tuning), max_steps=2, position=position)
 
 
 def test_a_training_stands_before_its_first_step(configure: Callable[..., RunConfig]) -> None:
@@ -53,6 +54,20 @@ def test_slots_that_the_network_has_not_are_one_line(configure: Callable[..., Ru
     assert not config.directory.exists()
 
 
+@pytest.mark.parametrize("position", ["all", "none", "01"])
+def test_a_problem_without_slots_is_told_them(configure: Callable[..., RunConfig], tmp_path: Path, position: str) -> None:
+    """As docs/extending.md says to write first; it was a ValueError of the mask."""
+    config = own_problem(configure, tmp_path, slots=(), position=position)
+    with pytest.raises(ConfigError, match=r"is registered with slots=\(\), its network has \('1',\); register it with those"):
+        assemble(config)
+    assert not config.directory.exists()
+
+
+def test_a_network_without_a_slot_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^PROBLEM=mine: its network has no slot: no conv or linear layer whose output"):
+        check_slots(replace(find_problem("digits_2c2d_bn"), name="mine", slots=()), nn.Sequential(nn.Linear(4, 2)))
+
+
 def test_an_unknown_image_set_is_one_line(configure: Callable[..., RunConfig], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"image_set=mnits: no such image set; did you mean mnist\? Valid: mnist, fmnist"):
         assemble(own_problem(configure, tmp_path, image_set="mnits"))
@@ -71,6 +86,17 @@ def test_a_network_that_cannot_be_traced_is_one_line() -> None:
     problem = replace(find_problem("digits_2c2d_bn"), name="mine")
     with pytest.raises(ConfigError, match="PROBLEM=mine: the network's slots cannot be found"):
         check_slots(problem, net)
+
+
+def test_biases_in_place_of_a_networks_own_norms_start_where_they_are_asked_to(configure: Callable[..., RunConfig]) -> None:
+    keys = {"problem": "fmnist_resnet8_narrow_bn", "position": "0" + "1" * 6}
+    plain, filled = (build_network(configure(**keys, bias_init=start)) for start in ("deepobs", 0.5))
+    taken_out, *norms = read_slots(filled, find_problem("fmnist_resnet8_narrow_bn").slots)
+    assert taken_out.bias is not None and (taken_out.bias == 0.5).all()
+    assert all((slot.beta == 0).all() for slot in norms if slot.beta is not None)
+    left = {name for name, value in filled.named_parameters() if not value.equal(plain.get_parameter(name))}
+    biases = {f"{name}.bias" for name, module in filled.named_modules() if isinstance(module, (nn.Linear, ChannelBias))}
+    assert left == biases
 
 
 def test_weights_are_a_function_of_the_seed_alone(configure: Callable[..., RunConfig]) -> None:

@@ -62,6 +62,18 @@ def test_weight_decay_acts_on_weights_only(name: str) -> None:
     assert decays == {2: 0.1 if name == "AdamW" else 0.5, 1: 0.0}
 
 
+def test_weight_decay_acts_on_no_gamma_or_beta_of_several_dimensions() -> None:
+    """As a LayerNorm over channels and positions has them, and neither on what stands alone."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm((4, 6, 6)), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    net.register_parameter("token", nn.Parameter(torch.zeros(1, 1, 4)))
+    net.append(nn.MultiheadAttention(4, 2))
+    optimizer = build_optimizer(net, "SGD", lr=0.1, hyperparameters={}, l2_reg=0.5)
+    decays = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    decayed = {name for name, value in net.named_parameters() if decays[id(value)] == 0.5}
+    assert decayed == {"0.weight", "4.weight", "5.in_proj_weight", "5.out_proj.weight"}
+    assert len(decays) == len(list(net.parameters()))
+
+
 def test_what_needs_no_gradient_is_not_handed_over() -> None:
     net = network()
     frozen = net[1].weight

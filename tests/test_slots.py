@@ -68,6 +68,62 @@ def test_slots_of_torchvisions_vgg_are_its_weight_layers() -> None:
     assert len(find_slots(net)) == 10
 
 
+class Twice(nn.Module):
+    """Calls a layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.hidden, self.head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        for layer in (self.stem, self.hidden, self.hidden):
+            features = layer(features).relu()
+        return self.head(features)  # type: ignore[no-any-return]
+
+
+class OtherName(Twice):
+    """Calls its layers by other names than their first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([self.stem, self.hidden])
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            features = layer(features).relu()
+        return self.head(features)  # type: ignore[no-any-return]
+
+
+def test_a_layer_that_is_called_twice_is_one_slot_with_one_norm() -> None:
+    torch.manual_seed(1)
+    net, features = Twice(), torch.randn(8, 3)
+    assert find_slots(net) == ("stem", "hidden")
+    hidden = functional.relu(net.stem(features))
+    for _ in range(2):
+        hidden = functional.relu(functional.batch_norm(hidden @ net.hidden.weight.T, None, None, training=True))
+    expected = net.head(hidden)
+    treat_(net, treatments((0, 1), "trained_bn"))
+    assert torch.allclose(net(features), expected, atol=1e-6)
+    assert [name for name, each in net.named_modules() if isinstance(each, nn.BatchNorm1d)] == ["hidden.batchnorm"]
+    assert find_feeds(net, ("stem", "hidden"))["hidden"] == Feed(None, "head", True)
+    with pytest.raises(ConfigError, match="^PLACEMENT=after: hidden is called several times"):
+        treat_(Twice(), (Treatment(), AFTER))
+
+
+def test_a_norm_stands_under_each_name_of_a_layer() -> None:
+    """It stood under the first alone, where nothing called it, and the layer had lost its bias."""
+    net, plain = OtherName(), OtherName()
+    plain.load_state_dict(net.state_dict())
+    treat_(net, treatments((0, 1), "trained_bn"))
+    features = torch.randn(8, 3)
+    hidden = functional.relu(plain.stem(features)) @ plain.hidden.weight.T
+    expected = plain.head(functional.batch_norm(hidden, None, None, training=True).relu())
+    assert torch.allclose(net(features), expected, atol=1e-6)
+    shared = nn.Linear(4, 4)
+    blocks = nn.Sequential(nn.Sequential(nn.Identity(), shared), nn.ReLU(), shared, nn.ReLU())
+    assert find_slots(blocks) == ("0.1",)
+
+
 def test_a_network_that_cannot_be_traced_is_refused() -> None:
     class Branching(nn.Module):
         def __init__(self) -> None:

@@ -14,7 +14,7 @@ from batchnorm.data.sources import name_of, shape_of
 from batchnorm.errors import ConfigError, one_line, what_is_short
 from batchnorm.modes import DEFAULT_MODE, treatments
 from batchnorm.norms import BATCHNORM, is_own_norm
-from batchnorm.problems.fitting import check_fit, make_network
+from batchnorm.problems.fitting import NO_SLOT, check_fit, make_network
 from batchnorm.problems.registry import Problem, find_problem
 from batchnorm.slots import find_slots, layers_without_slot, treat_
 
@@ -45,12 +45,12 @@ def check(text: str, obs_datasets: str = "data") -> tuple[str, str]:
     problem = find_problem(text)
     shape = shape_of(problem.image_set, Path(obs_datasets))
     net = make_network(problem, _SEED)
-    check_fit(problem, net, shape)
     try:
         slots = find_slots(net)
         without = layers_without_slot(net)
     except ValueError as error:
         raise ConfigError(f"PROBLEM={text}: {one_line(error)}") from None
+    check_fit(problem, net, slots, shape)
     values = list(net.parameters())
     lines = [
         f"{problem.name}: {name_of(problem.image_set)} ({size_in_words(shape)}), {problem.classes} classes",
@@ -79,7 +79,7 @@ def _wrong(problem: Problem, net: nn.Module, slots: tuple[str, ...]) -> str:
     if not all(one.equal(other) for one, other in zip(net.parameters(), again.parameters(), strict=True)):
         return "its initial weights differ when it is built again with the same seed; draw them from torch's default generator"
     if not slots:
-        return "its network has no slot: no conv or linear layer whose output goes into an activation, and no norm"
+        return NO_SLOT
     if slots != problem.slots:
         return f"it is registered with slots={_as_python(problem.slots)}; register it with slots={_as_python(slots)}"
     return ""

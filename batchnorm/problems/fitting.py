@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from batchnorm.errors import ConfigError, what_is_short
 from batchnorm.problems.registry import Problem, what_failed
 from batchnorm.seeding import seed_default_generators
 from batchnorm.slots import find_slots
+
+NO_SLOT = "its network has no slot: no conv or linear layer whose output goes into an activation, and no norm"
 
 
 def make_network(problem: Problem, seed: int) -> nn.Module:
@@ -38,12 +41,14 @@ def check_slots(problem: Problem, net: nn.Module) -> None:
     """Hold the slots that a problem is registered with against those of its network.
 
     Raises:
-        ConfigError: they differ, or the network cannot be traced.
+        ConfigError: they differ, it has none, or it cannot be traced.
     """
     try:
         found = find_slots(net)
     except ValueError as error:
         raise ConfigError(f"PROBLEM={problem.name}: {error}") from None
+    if not found:
+        raise ConfigError(f"PROBLEM={problem.name}: {NO_SLOT}")
     if found != problem.slots:
         raise ConfigError(
             f"PROBLEM={problem.name}: is registered with slots={problem.slots}, its network has {found}; "
@@ -51,16 +56,26 @@ def check_slots(problem: Problem, net: nn.Module) -> None:
         )
 
 
-def check_fit(problem: Problem, net: nn.Module, shape: Sequence[int]) -> None:
+def check_fit(problem: Problem, net: nn.Module, slots: Sequence[str], shape: Sequence[int]) -> None:
     """See that a network takes images of a size (channels, height, width), and gives one number for each class.
+
+    In its slots, linear layers must give features of shape (B, C): a norm behind them takes dimension 1 for the channels.
 
     Raises:
         ConfigError: it does not.
     """
+    hooks = [
+        module.register_forward_hook(partial(_check_features, problem, slot))
+        for slot in slots
+        for module in net.get_submodule(slot).modules()
+        if isinstance(module, nn.Linear)
+    ]
     net.eval()
     try:
         with torch.no_grad():
             outputs = net(torch.zeros(2, *shape))
+    except ConfigError:
+        raise
     except Exception as error:
         if what_is_short(error) is not None:
             raise
@@ -70,10 +85,19 @@ def check_fit(problem: Problem, net: nn.Module, shape: Sequence[int]) -> None:
         raise ConfigError(f"PROBLEM={problem.name}: {wrong}; image sets, channels x height x width: {sizes}") from None
     finally:
         net.train()
+        for hook in hooks:
+            hook.remove()
     given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     if given != (2, problem.classes):
         wanted = f"of {problem.classes} classes it must give {(2, problem.classes)}"
         raise ConfigError(f"PROBLEM={problem.name}: of 2 images its network gives {given}; {wanted}")
+
+
+def _check_features(problem: Problem, slot: str, _: nn.Module, __: object, features: torch.Tensor) -> None:
+    if features.ndim != 2:
+        gives = f"of 2 images, the linear layer in its slot {slot} gives {tuple(features.shape)}, and must give (2, channels)"
+        instead = "flatten before it, or put nn.Conv1d(..., 1) with channels first, or norms of the network's own, in its place"
+        raise ConfigError(f"PROBLEM={problem.name}: {gives}; {instead}")
 
 
 def _what_failed(problem: Problem, error: Exception) -> str:

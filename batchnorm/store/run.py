@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from batchnorm.config import RunConfig, RunLength, canonical_fingerprint, differing_keys
 from batchnorm.errors import ConfigError, RunError, cannot_be_read, nearest_first, one_line
 from batchnorm.modes import Mask, parse_mask, variant_name, variant_of
+from batchnorm.problems import find_problem
 from batchnorm.quantities import AXES, QUANTITIES, Quantity, of_axis
 from batchnorm.store.directory import RunDirectory
 from batchnorm.store.hdf5 import (
@@ -381,7 +382,7 @@ class Run:
         """Return the run's network as it was at an epoch's end, the last one by default: on the CPU, in evaluation mode.
 
         Raises:
-            UserError: no weights were kept there, or the network cannot be built.
+            UserError: no weights were kept there, the problem's file was edited, or the network cannot be built.
         """
         from batchnorm.assembly import load_network
 
@@ -390,7 +391,20 @@ class Run:
         chosen = last if epoch is None else epoch
         if chosen not in kept:
             raise self.lacks_weights(chosen)
+        self.check_problem_file()
         return load_network(self.config, kept[chosen])
+
+    def check_problem_file(self) -> None:
+        """See that the problem's file is the one that the run was trained with: its weights say nothing of another network.
+
+        Raises:
+            RunError: it is another.
+            ConfigError: it cannot be loaded.
+        """
+        there, here = self.fingerprint.get("PROBLEM_FILE", ""), find_problem(self.config.problem).source_digest
+        if differing := differing_keys({"PROBLEM_FILE": there}, {"PROBLEM_FILE": here}):
+            why = f"the file of PROBLEM={self.config.problem} has changed since the run was trained: {differing[0]}"
+            raise RunError(f"{self.directory}: {why}; its weights need the file as it was")
 
     def lacks_weights(self, epoch: int) -> RunError:
         """Say that no weights of an epoch are there, and which are."""

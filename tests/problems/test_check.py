@@ -4,10 +4,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
+from batchnorm.config import resolve
 from batchnorm.data.facts import IMAGE_SETS
+from batchnorm.errors import ConfigError
+from batchnorm.modes import treatments
+from batchnorm.problems import find_problem
 from batchnorm.problems.__main__ import main
 from batchnorm.problems.check import check
+from batchnorm.problems.fitting import check_fit
+from batchnorm.slots import treat_
+from batchnorm.store import Run, Status
+from batchnorm.training import train
 
 FILE = """\
 import random
@@ -84,6 +93,29 @@ def linear():
 @register_problem(image_set="digits", classes=10, slots=("2",))
 def layer_norm():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 10))
+
+
+class Branch(Residual):
+    def forward(self, images):
+        h = relu(self.stem(images.flatten(1)))
+        relu(self.branch(h))
+        return self.head(h)
+
+
+@register_problem(image_set="digits", classes=10, slots=("stem", "branch"))
+def idle_branch():
+    return Branch()
+
+
+@register_problem(image_set="digits", classes=10, slots=("2",))
+def untracked():
+    norm = nn.BatchNorm1d(8, track_running_stats=False)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), norm, nn.ReLU(), nn.Linear(8, 10))
+
+
+@register_problem(image_set="digits", classes=10, slots=("1",))
+def rows():
+    return nn.Sequential(nn.Flatten(1, 2), nn.Linear(28, 28), nn.ReLU(), nn.Flatten(), nn.Linear(784, 10))
 """
 
 
@@ -116,6 +148,36 @@ def test_it_tells_that_a_networks_own_norms_are_not_the_default(file: Path) -> N
     assert not wrong
 
 
+def trained(file: Path, function: str, **keys: object) -> Run:
+    """Train a problem of the file for three steps with all measurements."""
+    tuning = file.with_name("tuning.yaml")
+    tuning.write_text(f"{function}: {{batch_size: 64, num_epochs: 1, SGD: {{opt_hpars: {{lr: 0.1}}}}}}")
+    given = {"problem": f"{file}:{function}", "tuning_conf": str(tuning), "output_dir": f"{file.parent}/output", "threads": 1}
+    given |= {"random_seed": 1, "max_steps": 3, "measure": "full", "measure_steps": 1}
+    config = resolve({**given, **keys})
+    assert train(config) is Status.FINISHED
+    return Run(config.directory)
+
+
+@pytest.mark.parametrize("position", ["none", "all"])
+def test_a_slot_that_no_gradient_reaches_trains_as_it_passes(file: Path, position: str) -> None:
+    """Its gradient is 0, and it stays where it is."""
+    told, wrong = check(f"{file}:idle_branch")
+    assert "no gradient reaches branch.weight, branch.bias" in told and not wrong
+    run = trained(file, "idle_branch", position=position, l2_reg=0.1)
+    assert run.read("gradient_norm", "branch").tolist() == run.read("relative_update", "branch").tolist() == [0.0] * 3
+    assert (run.read("gradient_norm", "stem") > 0).all()
+    if position == "all":
+        assert (run.read("channel_eps", "branch") == 0).all()
+
+
+def test_a_norm_without_running_statistics_trains_as_it_passes(file: Path) -> None:
+    """It takes the variance of the images in evaluation too, so of no single one."""
+    assert not check(f"{file}:untracked")[1]
+    run = trained(file, "untracked", position="all")
+    assert run.slots_with("gamma") == ("2",) and not run.slots_with("running_var")
+
+
 @pytest.mark.parametrize(
     ("function", "wrong"),
     [
@@ -129,6 +191,7 @@ def test_it_tells_that_a_networks_own_norms_are_not_the_default(file: Path) -> N
         ("nothing", "its function must return a torch.nn.Module, not NoneType"),
         ("own_generator", "its initial weights differ when it is built again with the same seed"),
         ("linear", "its network has no slot: "),
+        ("rows", "of 2 images, the linear layer in its slot 1 gives (2, 28, 28), and must give (2, channels); flatten"),
         ("goood", "registers no such problem; did you mean good?"),
     ],
 )
@@ -137,6 +200,23 @@ def test_what_is_wrong_is_one_line(file: Path, function: str, wrong: str, capsys
     told = capsys.readouterr().err
     assert wrong in told
     assert told.startswith("error: PROBLEM=") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", [28, 16])
+def test_a_linear_slot_whose_channels_are_last_is_refused_before_a_run(file: Path, width: int) -> None:
+    """BatchNorm there took the rows of an image for its channels, where there are as many, and failed where there are not."""
+    features = "nn.Linear(28, 28), nn.ReLU(), nn.Flatten(), nn.Linear(784, 10)"
+    assert features in FILE
+    file.write_text(FILE.replace(features, features.replace("28)", f"{width})").replace("784", str(28 * width))))
+    with pytest.raises(
+        ConfigError, match=rf"^PROBLEM=rows: of 2 images, the linear layer in its slot 1 gives \(2, 28, {width}\)"
+    ):
+        trained(file, "rows")
+    assert not (file.parent / "output").exists()
+    net = nn.Sequential(nn.Flatten(1, 2), nn.Linear(28, width), nn.ReLU(), nn.Flatten(), nn.Linear(28 * width, 10))
+    treat_(net, treatments((1,), "trained_bn"))
+    with pytest.raises(ConfigError, match="the linear layer in its slot 1 gives"):
+        check_fit(find_problem(f"{file}:rows"), net, ("1",), (1, 28, 28))
 
 
 def test_help_lists_the_image_sets(capsys: pytest.CaptureFixture[str]) -> None:

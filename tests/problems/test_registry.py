@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from batchnorm import command
+from batchnorm.analysis.__main__ import main as analysis
 from batchnorm.config import read_command_line, resolve
-from batchnorm.errors import ConfigError
+from batchnorm.errors import ConfigError, RunError
 from batchnorm.problems import find_problem, problem_name, problems
 from batchnorm.store import Run
 from batchnorm.training import train
@@ -60,6 +61,29 @@ def test_a_changed_file_is_another_run(own: list[str], tmp_path: Path, capsys: p
     (tmp_path / "mine.py").write_text(FILE.replace("8", "16"))
     assert command.main(own) == 2
     assert "holds another run: PROBLEM_FILE (" in capsys.readouterr().err
+
+
+def test_weights_are_not_put_into_the_network_of_a_changed_file(
+    own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ReLU that became a Tanh takes the same weights, and gives other numbers."""
+    config = read_command_line([*own, "MEASURE=none"])
+    train(config)
+    run = Run(config.directory)
+    run.network()
+    (tmp_path / "mine.py").write_text(FILE.replace("ReLU", "Tanh"))
+    told = f"{config.directory}: the file of PROBLEM={config.problem} has changed since the run was trained: PROBLEM_FILE ("
+    with pytest.raises(RunError) as error:
+        run.network()
+    assert str(error.value).startswith(told)
+    before = sorted(config.directory.rglob("*"))
+    capsys.readouterr()
+    assert analysis(["measure", str(config.directory), "--what", "landscape"]) == 2
+    shown = capsys.readouterr().err
+    assert told in shown and shown.count("\n") == 1
+    assert sorted(config.directory.rglob("*")) == before
+    (tmp_path / "mine.py").write_text(FILE)
+    assert analysis(["measure", str(config.directory), "--what", "landscape"]) == 0
 
 
 def test_a_run_is_read_where_its_file_is_gone(own: list[str], tmp_path: Path) -> None:
