@@ -30,7 +30,7 @@ def _run(given: argparse.Namespace) -> Answer:
     rooms: dict[tuple[str, ...], Room] = {}
     deleted, failed = 0, 0
     found = found_or_chosen(given)
-    arguments = [part for argument in given.paths for part in folders_of_study(argument) or [argument]]
+    arguments = [str(part) for argument in given.paths for part in folders_of_study(argument) or [argument]]
     for run, files in read_each(found, lambda run: _to_delete(run, parts, arguments)):
         if files and given.yes:
             files, failures = _delete(run, parts)
