@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
+from functools import partial
 
+import torch
 from torch import nn
 
 from batchnorm.errors import ConfigError, nearest_first
@@ -24,7 +27,8 @@ def masked(
 ) -> nn.Module:
     """Return a copy of a network with a norm where the mask puts it; the given one stays as it is.
 
-    The weights are the given network's. What the mode freezes requires no gradient: hand an optimizer the others.
+    The weights are the given network's. Where the mask has a 1, a linear layer must give features of shape (B, C), and says
+    so when it is called. What the mode freezes requires no gradient: hand an optimizer the others.
 
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -56,8 +60,18 @@ def masked(
             raise ConfigError(f"slots={name}: holds no conv or linear layer, and is no norm of the network's own")
     digits = parse_mask(mask if isinstance(mask, str) else ",".join(map(str, mask)), names)
     treat_(found, treatments(digits, mode, canonical_norm(norm)), slots=names, random_seed=random_seed)
+    for name in itertools.compress(names, digits):
+        for module in found.get_submodule(name).modules():
+            if isinstance(module, nn.Linear):  # nobody knows yet what it will be given
+                module.register_forward_hook(partial(_check_channels, name))
     freeze_weights_(found, names, trained_weights(mode))
     return found
+
+
+def _check_channels(slot: str, _: nn.Module, __: object, features: torch.Tensor) -> None:
+    if features.ndim > 2:
+        gives = f"{slot}: its linear layer gives features of shape {tuple(features.shape)}"
+        raise ConfigError(f"{gives}, and must give (images, channels) where a norm stands behind it")
 
 
 def _found(net: nn.Module) -> tuple[str, ...]:

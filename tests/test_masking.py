@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -123,6 +124,17 @@ def test_what_a_networks_own_norm_has_not_is_refused() -> None:
     assert isinstance(net.get_submodule("5.norm"), Ghost)
     whole = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 3, 3]), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU())
     assert find_slots(whole) == ("3",)  # gamma and beta of the LayerNorm are not by channel: it is no slot, and stays
+
+
+@pytest.mark.parametrize("mode", ["trained_bn", "affine_only"])
+def test_a_linear_layer_whose_channels_are_last_is_told_when_it_is_called(mode: str) -> None:
+    """Where there are as many tokens as channels, the norm took one for the other."""
+    net, images = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(6, 4, 4)
+    treated = copy.deepcopy(masked(net, "1", mode))
+    with pytest.raises(ConfigError, match=r"^0: its linear layer gives features of shape \(6, 4, 4\), and must give"):
+        treated(images)
+    assert treated(images[:, 0]).shape == (6, 2)
+    assert torch.equal(masked(net, "0", mode)(images), net(images))
 
 
 def test_a_network_that_cannot_be_traced_takes_slots_by_name() -> None:
