@@ -49,12 +49,12 @@ def test_each_block_is_whole(recompute: ModuleType) -> None:
 
 def test_what_explains_stuck_runs_is_there_for_each_of_them(recompute: ModuleType) -> None:
     runs = recompute.blocks()
-    stuck = recompute.stuck(runs).set_index(recompute.RUN).index
+    stuck = set(recompute.stuck(runs)[recompute.RUN].itertuples(index=False, name=None))
     gradients_of_stuck, gradients_of_others = recompute.usual_gradients(runs)
     assert len(gradients_of_stuck) == len(stuck) * len(recompute.SLOTS)
     assert len(gradients_of_others) == (len(recompute.outcomes(runs)) - len(stuck)) * len(recompute.SLOTS)
     shares_of_stuck, _ = recompute.off(runs)
-    assert sorted(shares_of_stuck.index) == sorted(stuck)
+    assert set(shares_of_stuck[recompute.RUN].itertuples(index=False, name=None)) == stuck
 
 
 def test_the_margin_is_the_one_that_was_fixed(recompute: ModuleType) -> None:

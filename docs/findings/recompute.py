@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -183,26 +182,27 @@ def first_updates() -> pd.DataFrame:
     return stored_first.pivot_table(index="mask", columns="slot", values="relative_update")
 
 
-def usual_gradients(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Return the median norm of a slot's gradient in each run, the first step left out: of stuck runs, and of all others."""
+def usual_gradients(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the median norm of a slot's gradient in each run, the first step left out: of stuck runs, and of all others.
+
+    A row a run and slot: what tells the run apart, `slot`, `gradient_norm`.
+    """
     recorded = stored("seed_?_gradients.csv.gz")
-    usual = recorded[recorded["step"] > 0].groupby([*RUN, "slot"])["gradient_norm"].median()
-    return split(usual, runs)
+    return split(recorded[recorded["step"] > 0].groupby([*RUN, "slot"])["gradient_norm"].median().reset_index(), runs)
 
 
 def off(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the share of outputs that the activation after a slot stops: of stuck runs, of others under the same masks.
 
-    A row a run, a column a slot.
+    A row a run: what tells it apart, and a column a slot.
     """
-    share = stored("seed_?_off.csv.gz").groupby([*RUN, "slot"])["share_off"].mean()
-    return split(share.unstack("slot"), runs)
+    share = stored("seed_?_off.csv.gz").pivot_table(index=RUN, columns="slot", values="share_off")
+    return split(share.reset_index(), runs)
 
 
-def split(found: pd.Series | pd.DataFrame, runs: pd.DataFrame) -> tuple[Any, Any]:
-    """Return what belongs to stuck runs, and what belongs to others."""
-    names = found.index.droplevel([name for name in found.index.names if name not in RUN])
-    is_stuck = names.isin(stuck(runs).set_index(RUN).index)
+def split(found: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of stuck runs, and those of others."""
+    is_stuck = pd.MultiIndex.from_frame(found[RUN]).isin(pd.MultiIndex.from_frame(stuck(runs)[RUN]))
     return found[is_stuck], found[~is_stuck]
 
 
@@ -258,7 +258,8 @@ def table_of_off(runs: pd.DataFrame) -> str:
     """Return, for each stuck run, which share of a slot's outputs is off at its end, in per cent, as Markdown."""
     shares, _ = off(runs)
     rows = [["mask", "mode", "seed", *(f"off after {slot}, %" for slot in SLOTS)]]
-    rows += [[*map(str, run), *(f"{100 * share:.2f}" for share in of_run)] for run, of_run in shares[list(SLOTS)].iterrows()]
+    for _, run in shares.iterrows():
+        rows.append([*(str(run[name]) for name in RUN), *(f"{100 * run[slot]:.2f}" for slot in SLOTS)])
     return marked_up(rows, "markdown").strip()
 
 
@@ -331,9 +332,9 @@ def fields() -> dict[str, str]:
         "table_of_verdicts": table_of_verdicts(table),
         "stuck": str(len(stuck(runs))),
         "stuck_masks": " and ".join(f"`{mask}`" for mask in sorted(set(stuck(runs)["mask"]))) or "none",
-        "stuck_gradient": f"{stuck_gradients.max():.3g}",
-        "other_gradient": f"{other_gradients.min():.2f}",
-        "other_share_off": f"{100 * other_shares_off.max(axis=None):.1f}",
+        "stuck_gradient": f"{stuck_gradients['gradient_norm'].max():.3g}",
+        "other_gradient": f"{other_gradients['gradient_norm'].min():.2f}",
+        "other_share_off": f"{100 * other_shares_off[list(SLOTS)].to_numpy().max():.1f}",
         "table_of_off": table_of_off(runs),
         "table_of_stuck": table_of_stuck(runs),
         "table_of_effects": table_of_effects(table, learning),

@@ -315,10 +315,10 @@ def test_what_was_measured_afterwards_is_drawn_at_its_steps(tmp_path: Path) -> N
     steps, values = trajectory(Run(one), "share_off", "conv2")
     assert (steps.tolist(), values.shape, values[0, 0]) == ([last], (1, 64), 0.25)
     _, measured_line = lines(thresholds_per_slot([one], save=False).axes[1]).values()
-    assert (measured_line.get_xdata(), y(measured_line)) == ([last], [0.25])
+    assert (list(np.asarray(measured_line.get_xdata())), list(y(measured_line))) == ([last], [0.25])
     landscape = loss_landscape([one], save=False)
     (line,) = lines(landscape.axes[0]).values()
-    assert (line.get_xdata(), y(line)) == ([last], [2.0])
+    assert (list(np.asarray(line.get_xdata())), list(y(line))) == ([last], [2.0])
 
 
 def test_a_record_with_probes_of_its_own_does_not_move_what_was_measured_afterwards(tmp_path: Path) -> None:
