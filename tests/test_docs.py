@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib
 import itertools
 import json
 import os
@@ -339,3 +340,15 @@ def test_the_torch_free_rooms_load_no_torch() -> None:
     ]
     done = run(ROOT, sys.executable, "-c", TORCH_FREE.format(rooms=rooms, torches=torches))
     assert done.returncode == 0, done.stdout
+
+
+WITH_EXAMPLES = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for file in (ROOT / "batchnorm").rglob("*.py")
+    if ">>> " in file.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings_give_what_they_show(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
