@@ -193,8 +193,8 @@ def test_latex_has_a_real_minus_and_escapes_names(study: Path) -> None:
 def test_the_best_is_marked_in_each_form(study: Path) -> None:
     table = summary(study, measures=["test_acc_final"], mark_best=True)
     assert dict(zip(table["mode"], table["test_acc_final_vs_best"], strict=True)) == {
-        "vanilla": "different", "fixed_gamma": "not different", "trained_bn": "best",
-    }  # fmt: skip
+        "vanilla": "not tested", "fixed_gamma": "not different", "trained_bn": "best",
+    }  # fmt: skip  # vanilla is 5 points below in each seed
     columns = ["variant", "test_acc_final"]
     text = render(table, "text", columns=columns)
     assert re.search(r"BN beta .* ~\n", text) and re.search(r"BN gamma beta .* \*\n", text)
