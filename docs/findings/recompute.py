@@ -12,7 +12,7 @@ field in braces there, which `fields()` fills in. So no number in the text can d
   `seed_N_gradients.csv.gz`, norms of their gradients: `--quantity gradient_norm --every 8`.
 - `seed_N_off.csv.gz`: what each activation stops after training, for the masks under which a run got stuck: `measure output
   --seed N --mask 1,0,0 --what representations`, then `--quantity share_off --columns mask mode seed slot share_off`.
-- `pilots.csv.gz`: the two pilot seeds. `rates.csv.gz`: the runs at other learning rates.
+- `pilots.csv.gz`: the two pilot seeds.
 - `blocks.csv`: on which machine, with which versions and at which commit each of them ran.
 """
 
@@ -155,24 +155,6 @@ def rank_correlations(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(by_seed).loc[list(MODES)]
 
 
-def at_other_rates() -> pd.DataFrame:
-    """Return what differs at each learning rate, for the seeds that ran at all of them: one row for each rate and seed.
-
-    Columns: `lr`, `seed`, and shares of 1: `vanilla`'s accuracy, `trained_bn - vanilla` and `fixed_gamma - trained_bn`, both
-    with BatchNorm in all slots.
-    """
-    others = stored("rates.csv.gz")
-    tuned = blocks()
-    runs = outcomes(pd.concat([others, tuned[tuned["seed"].isin(others["seed"])]]))
-    wide = runs[runs["mask"].isin(["0,0,0", "1,1,1"])].pivot_table(index=["lr", "seed"], columns="mode", values="value")
-    differences = {
-        "vanilla": wide["vanilla"],
-        "trained_bn - vanilla": wide["trained_bn"] - wide["vanilla"],
-        "fixed_gamma - trained_bn": wide["fixed_gamma"] - wide["trained_bn"],
-    }
-    return pd.DataFrame(differences).reset_index()
-
-
 def first_updates() -> pd.DataFrame:
     """Return how far the first update of a run moves each slot's weights, in norms of these weights: the mean over the seeds.
 
@@ -291,18 +273,6 @@ def table_of_blocks() -> str:
     """Return where each block ran, as Markdown."""
     ran = pd.read_csv(FOLDER / "blocks.csv", dtype=str)
     return marked_up([list(ran.columns), *ran.to_numpy().tolist()], "markdown").strip()
-
-
-def table_of_rates() -> str:
-    """Return what differs at each learning rate as Markdown: a number for each seed."""
-    found = at_other_rates()
-    seeds = ", ".join(map(str, sorted(set(found["seed"]))))
-    differences = ["trained_bn - vanilla", "fixed_gamma - trained_bn"]
-    rows = [["rate", f"vanilla, %: seeds {seeds}", *(f"{name}, points: seeds {seeds}" for name in differences)]]
-    for rate, of_rate in found.sort_values(["lr", "seed"]).groupby("lr"):
-        vanilla = ", ".join(f"{POINTS * value:.2f}" for value in of_rate["vanilla"])
-        rows.append([f"{rate:.3f}", vanilla, *(", ".join(map(signed, of_rate[name])) for name in differences)])
-    return marked_up(rows, "markdown").strip()
 
 
 def table_of_rank_correlations(runs: pd.DataFrame) -> str:

@@ -195,6 +195,8 @@ class TestRates:
         final = compare_multiple_lr([*paths, started], save=False).axes[-1]
         drawn = {str(container.get_label()): container[0] for container in final.containers}
         assert list(drawn["test"].get_ydata()) == [0.1]
+        young = compare_multiple_lr([started], save=False).axes[-1]
+        assert not young.axison and [text.get_text() for text in young.texts] == ["no run has finished"]
 
     def test_optimizers_side_by_side_with_what_else_differs(self, tmp_path: Path) -> None:
         lr = {"SGD": 0.1, "Adam": 0.001}

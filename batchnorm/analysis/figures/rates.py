@@ -157,6 +157,10 @@ def _draw_final(axes: Axes, groups: Sequence[Group], key: str, values: Sequence[
     """Draw the final accuracies over the key's values: on an axis of numbers, or side by side."""
     from batchnorm.analysis import looks  # matplotlib with it
 
+    if not any(run.status == Status.FINISHED for group in groups for run in group.runs):
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no run has finished", ha="center", va="center", transform=axes.transAxes)
+        return
     numbers = not any(_number(value)[0] for value in values)
     places = list(values) if numbers else list(range(len(values)))
     for split, dashes, marker, aside in (("train", ":", "s", -0.1), ("test", "-", "o", 0.1)):
