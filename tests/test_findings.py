@@ -32,6 +32,68 @@ def test_the_text_is_what_the_tables_give(recompute: ModuleType) -> None:
     assert page.read_text(encoding="utf-8") == recompute.text()
 
 
+def in_short(page: str) -> list[str]:
+    """Return the main sentences, each on one line: the points of the findings' first section."""
+    section = page.partition("## In short")[2].partition("\n## ")[0]
+    return [" ".join(point.split()) for point in re.split(r"^- ", section, flags=re.MULTILINE)[1:]]
+
+
+def test_readme_carries_the_main_sentences(recompute: ModuleType) -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    sentences = in_short(recompute.text())
+    assert len(sentences) == 3
+    for sentence in sentences:
+        assert f"- {sentence}" in readme
+
+
+def test_the_tables_carry_what_the_text_says(recompute: ModuleType) -> None:
+    runs = recompute.blocks()
+    everything, learning = (recompute.effects_of(chosen) for chosen in (runs, recompute.of_masks_that_learn(runs)))
+    assert recompute.confirmed(everything)["verdict"].tolist() == ["not shown"] * 2 + ["shown"] * 3
+    by_mask = recompute.against_vanilla(runs)
+    assert (by_mask.loc[["0,0,1", "1,1,1"], "low"] > 0).all() and (by_mask.loc[["0,1,0", "1,1,0"], "high"] < 0).all()
+    assert by_mask.loc["1,1,0", "low_trained"] < 0 < by_mask.loc["1,1,0", "high_trained"]  # "not shown to differ from none"
+    for slot in ("conv1", "conv2"):  # "have the other sign": both intervals exclude 0
+        over_all, where_all_learn = (table.set_index("name").loc[slot, ["low", "high"]] for table in (everything, learning))
+        assert (over_all * where_all_learn < 0).all()
+    cost = recompute.mechanism(learning).set_index("mask")
+    wide = cost.index.str.endswith("0")
+    assert cost["spread"][wide].min() > cost["spread"][~wide].max()
+    inside = recompute.rank_correlations(recompute.with_dense1(runs))
+    assert (inside.mean(axis="columns") >= 0).all()  # "no such relation": it would be below 0
+
+
+def test_the_tables_carry_what_the_text_says_of_stuck_runs(recompute: ModuleType) -> None:
+    runs = recompute.blocks()
+    stuck = recompute.stuck(runs)
+    assert set(stuck["mask"]) == {"1,0,0"}
+    of_stuck = runs[runs["run"].isin(stuck["run"]) & (runs["epoch"] >= 1)]
+    assert (of_stuck["test_acc"] <= recompute.STUCK).all()  # "from the first epoch on"
+    assert (recompute.outcomes(recompute.stored("pilots.csv.gz"))["value"] > recompute.STUCK).all()
+    first = recompute.stored("seed_?_first.csv.gz")
+    assert (first.groupby(["mask", "slot", "seed"])["relative_update"].nunique() == 1).all()  # "the same in all modes"
+    updates = recompute.first_updates()["conv1"]
+    assert updates["1,1,0"] == pytest.approx(updates["1,0,0"], rel=0.05)
+
+
+def test_the_tables_carry_what_the_text_says_of_rates(recompute: ModuleType) -> None:
+    by_rate = recompute.at_other_rates().set_index(["lr", "seed"]).sort_index()
+    highest = max(rate for rate, _ in by_rate.index)
+    assert (by_rate.loc[highest, "vanilla"] <= recompute.STUCK).all()
+    assert (by_rate["trained_bn - vanilla"] > 0).all()
+    for seed in (1, 2):
+        assert by_rate["trained_bn"].xs(seed, level="seed").idxmax() == highest
+
+
+def test_bounds_are_rounded_outwards(recompute: ModuleType) -> None:
+    runs = recompute.blocks()
+    found = recompute.fields_of_stuck_runs(runs)
+    (_, gradients), (stuck_off, other_off) = recompute.usual_gradients(runs), recompute.off(runs)
+    assert 0 < float(found["other_gradient"]) <= gradients["gradient_norm"].min()
+    assert float(found["stuck_off"]) <= 100 * recompute.most_off(stuck_off, "0").min()
+    assert 100 * recompute.most_off(other_off, "0").max() <= float(found["other_off"]) < float(found["stuck_off"])
+
+
 def test_no_result_is_typed_by_hand() -> None:
     """What follows a decimal point and is no field is a setting of the study."""
     text = (DOCS / "findings" / "text.md").read_text(encoding="utf-8")
@@ -45,6 +107,16 @@ def test_each_block_is_whole(recompute: ModuleType) -> None:
         planned = [run.config for run in study.runs if run.config.random_seed == int(file.name[5])]
         variants = sorted((run.position, run.ablation if "1" in run.position else "vanilla") for run in planned)
         assert sorted(zip(ended["mask"], ended["mode"], strict=True)) == variants, file.name
+
+
+def test_the_runs_at_other_rates_are_whole(recompute: ModuleType) -> None:
+    study = read_study(ROOT / "configs" / "studies" / "findings_fmnist_2c2d_rates.yaml", {})
+    ended = recompute.outcomes(recompute.stored("rates.csv.gz"))
+    planned = [
+        (run.lr, run.random_seed, run.position, run.ablation if "1" in run.position else "vanilla")
+        for run in (planned.config for planned in study.runs)
+    ]
+    assert sorted(zip(ended["lr"], ended["seed"], ended["mask"], ended["mode"], strict=True)) == sorted(planned)
 
 
 def test_what_explains_stuck_runs_is_there_for_each_of_them(recompute: ModuleType) -> None:

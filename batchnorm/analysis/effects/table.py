@@ -21,7 +21,7 @@ def titles(norm: str = DEFAULT_NORM) -> dict[str, str]:
     return {
         "slots": f"slots: with {norm_in_words(norm)} minus without",
         "interactions": "slot x slot",
-        "modes": "modes, over all masks",
+        "modes": "modes, mean over masks",
         "modes_per_mask": "modes, mask by mask",
         "gamma_beta": "gamma and beta: trained minus fixed",
     }
