@@ -46,7 +46,7 @@ RUN = ["mask", "mode", "seed"]
 """What tells the runs of the study apart."""
 MODES = ("fixed_bn", "fixed_gamma", "fixed_beta")
 LABEL = "points of test accuracy"
-WITHIN = "within the margin"
+WITHIN = "shown to be within the margin"
 MARKS = {
     "vanilla": ("D", "black"),
     "trained_bn": ("o", "#0072B2"),
@@ -132,12 +132,12 @@ def in_trained_bn(runs: pd.DataFrame) -> pd.DataFrame:
 def within_margin(table: pd.DataFrame) -> dict[str, str]:
     """Return the verdicts of two one-sided tests on a table's slots, modes, gamma and beta, corrected together after Holm.
 
-    For each effect "yes" where it is shown to lie within the margin. What cannot be estimated is left out.
+    For each effect "yes" or "no". What cannot be estimated is left out.
     """
     tested = table[table["family"].isin(["slots", "modes", "gamma_beta"]) & np.isfinite(table["estimate"])]
     claims = [Hypothesis(name, name, "equivalent", margin=margin()) for name in tested["name"]]
     verdicts = confirm(table, claims)["verdict"]
-    return {claim.name: "yes" if verdict == "shown" else verdict for claim, verdict in zip(claims, verdicts, strict=True)}
+    return {claim.name: "yes" if verdict == "shown" else "no" for claim, verdict in zip(claims, verdicts, strict=True)}
 
 
 def against_vanilla(runs: pd.DataFrame) -> pd.DataFrame:
@@ -229,13 +229,15 @@ def first_updates() -> pd.DataFrame:
     return stored_first.pivot_table(index="mask", columns="slot", values="relative_update")
 
 
-def usual_gradients(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the median norm of a slot's gradient in each run, the first step left out: of stuck runs, and of all others.
+def late_gradients(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the norms of gradients that each run recorded, the first step left out: of stuck runs, and of all others.
 
-    A row a run and slot: what tells the run apart, `slot`, `gradient_norm`.
+    A row a run and slot: what tells the run apart, `slot`, `median`, `recorded`: how many, `not_zero`: how many of these.
     """
-    recorded = stored("seed_?_gradients.csv.gz")
-    return split(recorded[recorded["step"] > 0].groupby([*RUN, "slot"])["gradient_norm"].median().reset_index(), runs)
+    norms = stored("seed_?_gradients.csv.gz")
+    late = norms[norms["step"] > 0].groupby([*RUN, "slot"])["gradient_norm"]
+    found = late.agg(median="median", recorded="count", not_zero=lambda norm: (norm != 0).sum())
+    return split(found.reset_index(), runs)
 
 
 def off(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -293,7 +295,7 @@ def table_of_effects(table: pd.DataFrame, learning: pd.DataFrame) -> str:
         beside = learning[learning["family"] == family].set_index("name")
         for _, row in table[table["family"] == family].iterrows():
             name, other = row["name"], beside.loc[row["name"]]
-            p = "above" if name in fixed_beforehand else p_value(row["p_holm"])
+            p = "in the table above" if name in fixed_beforehand else p_value(row["p_holm"])
             rows.append([name, with_interval(row), p, with_interval(other), p_value(other["p_holm"])])
     return marked_up(rows, "markdown").strip()
 
@@ -409,6 +411,7 @@ def fields() -> dict[str, str]:
     tables = {
         "all masks": table,
         "learning": learning,
+        "trained_bn": effects_of(in_trained_bn(runs)),
         "validation": effects_of(learning_runs, "valid_acc"),
         "with dense1": effects_of(with_dense1(runs)),
         "without dense1": effects_of(without_dense1(runs)),
@@ -416,7 +419,11 @@ def fields() -> dict[str, str]:
     each_effect = {
         f"{row['name']}, {over}": with_interval(row) for over, found in tables.items() for _, row in found.iterrows()
     }
-    each_mask = {f"{mask} - vanilla": with_interval(row) for mask, row in against_vanilla(runs).iterrows()}
+    each_mask = {
+        f"{mask} - vanilla{over}": with_interval(row, ending)
+        for mask, row in against_vanilla(runs).iterrows()
+        for over, ending in (("", ""), (", trained_bn", "_trained"))
+    }
     ended = outcomes(runs)
     return (
         each_effect
@@ -454,7 +461,7 @@ def fields_of_stuck_runs(runs: pd.DataFrame) -> dict[str, str]:
     updates = first_updates()["conv1"]
     times = (updates / updates["0,0,0"]).drop("0,0,0")
     with_norm = times.index.str.endswith("1")
-    stuck_gradients, other_gradients = usual_gradients(runs)
+    stuck_gradients, other_gradients = late_gradients(runs)
     stuck_off, other_off = off(runs)
     return {
         "stuck": str(len(stuck(runs))),
@@ -468,8 +475,10 @@ def fields_of_stuck_runs(runs: pd.DataFrame) -> dict[str, str]:
         "seeds_more_with_beta_fixed": str(int((by_seed[True] > by_seed[False]).sum())),
         "times_with_dense1": f"{times[with_norm].min():.1f} to {times[with_norm].max():.1f}",
         "times_without_dense1": f"{times[~with_norm].min():.1f} to {times[~with_norm].max():.1f}",
-        "stuck_gradient": f"{stuck_gradients['gradient_norm'].max():.3g}",
-        "other_gradient": f"{np.floor(1e3 * other_gradients['gradient_norm'].min()) / 1e3:.3f}",
+        "gradients": " or ".join(map(str, sorted(set(stuck_gradients["recorded"])))),
+        "stray_gradients": str(stuck_gradients["not_zero"].max()),
+        "stuck_gradient": f"{stuck_gradients['median'].max():.3g}",
+        "other_gradient": f"{np.floor(1e3 * other_gradients['median'].min()) / 1e3:.3f}",
         "stuck_off": f"{np.floor(100 * most_off(stuck_off, '0').min()):.0f}",
         "other_off": f"{np.ceil(100 * most_off(other_off, '0').max()):.0f}",
         "other_off_with_norm": f"{np.ceil(100 * most_off(other_off, '1').max()):.0f}",
