@@ -5,8 +5,8 @@
 It writes docs/findings.md, from the text in `text.md`, and the figures docs/images/findings_*.png. Each number of the text is a
 field in braces there, which `fields()` fills in. So no number in the text can differ from the data.
 
-- `seed_N.csv.gz`: a block, the 29 runs of a seed, as `python -m batchnorm.analysis export output --seed N --lr 0.15849` writes it.
-  Of the same runs, with `--columns mask mode seed step slot QUANTITY`:
+- `seed_N.csv.gz`: a block, the 29 runs of a seed, as `python -m batchnorm.analysis export output --seed N --lr 0.15849`
+  writes it. Of the same runs, with `--columns mask mode seed step slot QUANTITY`:
   `seed_N_spread.csv.gz`, the spread of their thresholds: `--quantity threshold_spread --every 26`;
   `seed_N_first.csv.gz`, the size of their first update: `--quantity relative_update --every 1000`;
   `seed_N_gradients.csv.gz`, norms of their gradients: `--quantity gradient_norm --every 8`.
