@@ -541,7 +541,7 @@ def drawn_each_run(runs: pd.DataFrame) -> Figure:
 def drawn_dense1(with_it: pd.DataFrame, without: pd.DataFrame) -> Figure:
     """Return the effects of the conv layers and the modes, where the dense layer has BatchNorm and where it has none."""
     rows = {slot: f"BatchNorm in {slot}" for slot in SLOTS[:-1]}
-    rows |= {f"{mode} - trained_bn": f"{mode} in place of trained_bn" for mode in ("fixed_gamma", "fixed_beta", "fixed_bn")}
+    rows |= {f"{mode} - trained_bn": f"{mode} in place of trained_bn" for mode in MODES}
     places = np.arange(len(rows), 0, -1)
     figure = Figure(figsize=(6.75, 2.6), layout="constrained")
     axes = figure.subplots()
